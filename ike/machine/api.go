@@ -1,0 +1,243 @@
+// Package machine is one IKE SA: a pure state machine of RFC 7296. Inputs and the time go in, effects come out; it does no I/O, reads no clock, starts
+// no goroutine and holds no lock. One goroutine owns a Machine.
+package machine
+
+import (
+	"io"
+	"time"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/ident"
+	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/suite"
+	"github.com/ikegod/ikegod/pkg/ts"
+	"github.com/ikegod/ikegod/pkg/wire"
+)
+
+// Config is what every Machine needs from its owner.
+type Config struct {
+	SPI  wire.SPI  // ours
+	Rand io.Reader // nonces, private keys, IVs of CBC: the same octets give the same run
+	// HalfOpen is how long a responder waits for IKE_AUTH.
+	HalfOpen time.Duration
+}
+
+// Input is one thing that happened to the IKE SA.
+type Input interface{ machineInput() }
+
+type (
+	// Start makes an initiator begin on a path.
+	Start struct{ Path path.Path }
+	// Datagram is a message whose header the owner has checked (length, version 2, our SPI). The machine may keep Data. Cookie replies and other
+	// stateless answers are the owner's.
+	Datagram struct {
+		Path path.Path
+		Data []byte
+	}
+	// Tick says that Deadline has come.
+	Tick struct{}
+	// JobDone completes a Job.
+	JobDone struct {
+		ID   JobID
+		Data []byte // the secret or AUTH data; empty for a verification
+		Err  error
+	}
+	// SPIReserved completes ReserveSPI.
+	SPIReserved struct {
+		Child ChildID
+		SPI   uint32
+		Err   error
+	}
+	// InstallDone completes Install.
+	InstallDone struct {
+		Child ChildID
+		Err   error
+	}
+	// PathReady answers NeedPath. Before the IKE SA is established it starts a new IKE_SA_INIT with the new SPI (RFC 9329 5.1); the owner has
+	// registered SPI and forgotten the old one. On an established SA it re-sends what is outstanding (RFC 9329 6.2).
+	PathReady struct {
+		Path path.Path
+		SPI  wire.SPI
+	}
+	// NoPath answers NeedPath: the ladder has no further rung now. An initiator closes with the reason of its last attempt.
+	NoPath struct{ Err error }
+	// PathLost says that a stream ended.
+	PathLost struct {
+		Path path.Path
+		Err  error
+	}
+	// CloseIKE ends the IKE SA: a Delete is sent if there is a peer that knows us, and Close follows when it is answered or after Linger.
+	CloseIKE struct {
+		Reason event.Reason
+		Linger time.Duration
+	}
+	// CloseChild deletes one Child SA.
+	CloseChild struct{ Child ChildID }
+	// ESPSeen says that authentic ESP from the peer was seen at At: the peer is alive.
+	ESPSeen struct{ At time.Time }
+)
+
+func (Start) machineInput()       {}
+func (Datagram) machineInput()    {}
+func (Tick) machineInput()        {}
+func (JobDone) machineInput()     {}
+func (SPIReserved) machineInput() {}
+func (InstallDone) machineInput() {}
+func (PathReady) machineInput()   {}
+func (NoPath) machineInput()      {}
+func (PathLost) machineInput()    {}
+func (CloseIKE) machineInput()    {}
+func (CloseChild) machineInput()  {}
+func (ESPSeen) machineInput()     {}
+
+// Effect is one thing that the owner must do, strictly in the order returned.
+type Effect interface{ machineEffect() }
+
+// JobID names a job within its machine.
+type JobID uint32
+
+// ChildID names a Child SA within its machine.
+type ChildID uint32
+
+type (
+	// Send sends a message. Data stays unchanged and may be shared with the window. Last asks a stream to be closed after it (a Delete's reply).
+	Send struct {
+		Path path.Path
+		Data []byte
+	}
+	// Job is slow or secret work. Exactly one of the pointers is set; the answer is a JobDone.
+	Job struct {
+		ID      JobID
+		Finish  *FinishJob
+		Pending *suite.Pending // compute Secret
+		Sign    *AuthJob
+		Verify  *AuthJob
+	}
+	// FinishJob computes the initiator's shared secret.
+	FinishJob struct {
+		Exchange *suite.Exchange
+		Reply    []byte
+	}
+	// AuthJob makes or checks AUTH data (RFC 7296 2.15).
+	AuthJob struct {
+		Conn          *policy.Oriented
+		Method        iana.AuthMethod
+		Local, Remote ident.ID // seen from this host
+		PRF           iana.PRF
+		Octets        []byte // InitiatorSignedOctets or ResponderSignedOctets
+		Data          []byte // to verify
+	}
+	// ReserveSPI asks for an inbound ESP SPI.
+	ReserveSPI struct{ Child ChildID }
+	// Install asks for the SAs of a child.
+	Install struct {
+		Child         ChildID
+		Conn          *policy.Oriented
+		Index         int // in Conn.Children
+		SPIIn, SPIOut uint32
+		Suite         suite.Suite
+		In, Out       Keys
+		Local, Remote ts.Set
+		Path          path.Path
+		Transport     bool
+	}
+	// Keys is one direction of a child. It never prints.
+	Keys struct{ Encr, Integ []byte }
+	// Move tells that a child's packets take another path from now on.
+	Move struct {
+		Child ChildID
+		SPIIn uint32
+		Path  path.Path
+	}
+	// Remove takes a child's SAs (or its reserved SPI) away.
+	Remove struct {
+		Child ChildID
+		SPIIn uint32
+	}
+	// NeedPath asks for another path: the present one gave no answer, or is lost.
+	NeedPath struct {
+		Conn *policy.Oriented
+		Last path.Path
+		Why  *event.Close
+	}
+	// Authenticated tells that the stream (or UDP path) now belongs to an authenticated IKE SA of these identities.
+	Authenticated struct {
+		Conn          *policy.Oriented
+		Local, Remote ident.ID
+		Path          path.Path
+	}
+	// KeepAlive asks for NAT keepalives on a path: we are behind a NAT (RFC 7296 2.23).
+	KeepAlive struct {
+		Path path.Path
+		On   bool
+	}
+	// Emit tells.
+	Emit struct{ event.Event }
+	// Close is the last effect of a machine: forget it. Children that are still installed are in Remove effects before it.
+	Close struct{ event.Close }
+)
+
+func (Send) machineEffect()          {}
+func (Job) machineEffect()           {}
+func (ReserveSPI) machineEffect()    {}
+func (Install) machineEffect()       {}
+func (Move) machineEffect()          {}
+func (Remove) machineEffect()        {}
+func (NeedPath) machineEffect()      {}
+func (Authenticated) machineEffect() {}
+func (KeepAlive) machineEffect()     {}
+func (Emit) machineEffect()          {}
+func (Close) machineEffect()         {}
+
+// String hides the keys.
+func (Keys) String() string { return "***" }
+
+// GoString hides the keys.
+func (Keys) GoString() string { return "***" }
+
+// Machine is one IKE SA. Not safe for concurrent use.
+type Machine struct{}
+
+// NewInitiator makes the initiator of conn. Step(Start) begins. Children are indices into conn.Children; the first is negotiated in IKE_AUTH.
+func NewInitiator(cfg Config, conn *policy.Oriented, children []int) *Machine { return &Machine{} }
+
+// NewResponder makes a responder for an IKE_SA_INIT request on p. candidates are the connections that these two addresses allow, best first.
+func NewResponder(cfg Config, candidates []*policy.Oriented, p path.Path) *Machine { return &Machine{} }
+
+// Step takes one input and returns what to do now. The slice is valid until the next Step. No input makes it panic by design; its owner recovers all
+// the same and closes this one SA.
+func (m *Machine) Step(now time.Time, in Input) []Effect { return nil }
+
+// Deadline is when Step wants a Tick; zero means never.
+func (m *Machine) Deadline() time.Time { return time.Time{} }
+
+// Snapshot describes the IKE SA for status. It copies; no keys.
+func (m *Machine) Snapshot() Snapshot { return Snapshot{} }
+
+// Snapshot is the state of an IKE SA as an operator sees it.
+type Snapshot struct {
+	SPIi, SPIr          wire.SPI
+	Initiator           bool
+	State               string // "IKE_SA_INIT sent", "IKE_AUTH sent", "half-open", "established", "deleting"
+	Conn                string
+	Local, Remote       ident.ID
+	Path                path.Path
+	Suite               suite.Suite
+	NATLocal, NATRemote bool
+	Established         time.Time
+	Retransmits         int
+	Children            []ChildSnapshot
+}
+
+// ChildSnapshot is one Child SA.
+type ChildSnapshot struct {
+	ID            ChildID
+	Conn          string
+	Index         int
+	SPIIn, SPIOut uint32
+	Suite         suite.Suite
+	Local, Remote ts.Set
+	Installed     time.Time // zero: not yet
+}

@@ -1,0 +1,212 @@
+// Package policy is the compiled configuration: native types, immutable after compilation, compared by hash.
+package policy
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/ident"
+	"github.com/ikegod/ikegod/pkg/suite"
+	"github.com/ikegod/ikegod/pkg/ts"
+)
+
+// Set is all that a configuration says.
+type Set struct {
+	Setup       Setup
+	Connections []*Connection // by name, in file order; names are unique
+}
+
+// Setup is what "config setup" says.
+type Setup struct {
+	ListenUDP                    bool
+	ListenTCP                    []uint16   // ports, empty: none
+	Listen                       netip.Addr // restrict to this local address; invalid: all
+	KeepAlive                    time.Duration
+	UniqueIDs                    bool
+	MaxHalfOpen, CookieThreshold int
+	CookieMode                   CookieMode
+	SecretsFile                  string
+}
+
+// CookieMode is ddos-mode=.
+type CookieMode uint8
+
+// Cookie modes.
+const (
+	CookieAuto   CookieMode = iota // cookies above CookieThreshold half-open IKE SAs
+	CookieAlways                   // busy
+	CookieNever                    // unlimited
+)
+
+// Connection is one conn. Children has one element here; more come with leftsubnets=.
+type Connection struct {
+	Name                 string
+	Position             string // file:line of its section, for messages
+	Left, Right          End
+	Auto                 Auto
+	IKE                  suite.Proposals
+	Children             []Child
+	TCP                  TCP
+	Retransmit           Retransmit
+	Liveness             time.Duration // dpddelay, zero: off
+	Lifetimes            Lifetimes
+	Encapsulation        Encapsulation
+	Narrowing            bool
+	NATKeepAlive         bool
+	Failure, Negotiation Shunt
+}
+
+// End is left or right.
+type End struct {
+	Host      Host
+	ID        ident.Pattern // for the local end an exact ID; zero ID: the address
+	Auth      iana.AuthMethod
+	Subnets   ts.Set // empty: the host itself
+	SourceIP  netip.Addr
+	Protocol  uint8
+	Port      uint16
+	Positions map[string]string // keyword -> file:line, so that an error can name the line to look at
+}
+
+// HostKind says how a host is written.
+type HostKind uint8
+
+// Kinds of host.
+const (
+	HostAddress HostKind = iota
+	HostName
+	HostAny
+	HostDefaultRoute
+)
+
+// Host is left= or right=.
+type Host struct {
+	Kind HostKind
+	Addr netip.Addr
+	Name string
+}
+
+// Child is what one Child SA protects. Selectors come from the ends.
+type Child struct {
+	Name         string // "conn" or "conn/1"
+	ESP          suite.Proposals
+	PFS          bool
+	Left, Right  ts.Set
+	ReplayWindow uint32
+	MTU          int
+	Transport    bool
+}
+
+// Auto is auto=.
+type Auto uint8
+
+// Values of auto=.
+const (
+	AutoIgnore Auto = iota
+	AutoAdd
+	AutoOnDemand
+	AutoStart
+	AutoKeep
+)
+
+// TCPMode is enable-tcp=.
+type TCPMode uint8
+
+// Values of enable-tcp=.
+const (
+	TCPNo TCPMode = iota
+	TCPYes
+	TCPFallback
+)
+
+// TCP is how the initiator uses TCP.
+type TCP struct {
+	Mode       TCPMode
+	RemotePort uint16
+}
+
+// Retransmit is the timing of requests on datagrams; Timeout is also the deadline of an exchange on a stream.
+type Retransmit struct {
+	Interval time.Duration // first delay, doubled each time
+	Timeout  time.Duration // in all
+}
+
+// Lifetimes are upper bounds; rekeying before them comes later.
+type Lifetimes struct {
+	IKE, Child time.Duration
+}
+
+// Encapsulation is encapsulation=.
+type Encapsulation uint8
+
+// Values of encapsulation=.
+const (
+	EncapAuto Encapsulation = iota
+	EncapYes
+	EncapNo
+)
+
+// Shunt is what happens to traffic without an SA.
+type Shunt uint8
+
+// Values of failureshunt= and negotiationshunt=.
+const (
+	ShuntNone Shunt = iota
+	ShuntPass
+	ShuntDrop
+	ShuntHold
+	ShuntReject
+)
+
+// Oriented is a connection seen from this host: which end is us, with addresses. Immutable.
+type Oriented struct {
+	*Connection
+	Local, Remote         *End
+	LocalAddr, RemoteAddr netip.Addr // RemoteAddr is invalid for a template (%any)
+	LeftIsLocal           bool
+}
+
+// LocalTS and RemoteTS are the selectors of child i seen from this host.
+func (o *Oriented) LocalTS(i int) ts.Set {
+	if o.LeftIsLocal {
+		return o.Children[i].Left
+	}
+	return o.Children[i].Right
+}
+
+// RemoteTS is the other side of LocalTS.
+func (o *Oriented) RemoteTS(i int) ts.Set {
+	if o.LeftIsLocal {
+		return o.Children[i].Right
+	}
+	return o.Children[i].Left
+}
+
+// LocalID is the identity that we send: the configured one or our address.
+func (o *Oriented) LocalID() ident.ID {
+	if !o.Local.ID.ID.IsZero() {
+		return o.Local.ID.ID
+	}
+	return ident.FromAddr(o.LocalAddr)
+}
+
+// RemoteID is what we allow as the peer's identity: the configured one, or its address, or any for a template without an id.
+func (o *Oriented) RemoteID() ident.Pattern {
+	switch {
+	case o.Remote.ID.Any || !o.Remote.ID.ID.IsZero():
+		return o.Remote.ID
+	case o.RemoteAddr.IsValid():
+		return ident.Pattern{ID: ident.FromAddr(o.RemoteAddr)}
+	}
+	return ident.Pattern{Any: true}
+}
+
+// Hash is equal for connections that mean the same. Positions do not count.
+func (c *Connection) Hash() [32]byte {
+	k := *c
+	k.Position, k.Left.Positions, k.Right.Positions = "", nil, nil
+	return sha256.Sum256(fmt.Appendf(nil, "%#v", k))
+}

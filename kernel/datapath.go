@@ -1,0 +1,156 @@
+// Package kernel is the port between IKE and whatever carries the packets: the Datapath interface, its value types, the choice between
+// datapaths, and a fake for unit tests.
+package kernel
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/suite"
+	"github.com/ikegod/ikegod/pkg/ts"
+)
+
+// Request names a request to a Datapath; its completion event carries it back. The caller makes it unique.
+type Request uint64
+
+// Datapath carries packets. Requests return at once and complete by one Done event each; nothing here blocks a shard. Methods are safe
+// for concurrent use; requests for one PolicyID or SPI complete in the order they were made.
+type Datapath interface {
+	// Features says what this datapath can do. Constant after start.
+	Features() Features
+	// Route puts a policy in place (or replaces the one with its ID). It lives without any SA.
+	Route(Request, Policy)
+	// Unroute takes a policy away. An unknown ID completes without error.
+	Unroute(Request, PolicyID)
+	// ReserveSPI finds a free inbound SPI; Done.SPI holds it. It is held until Install or Remove.
+	ReserveSPI(Request)
+	// Install adds the SAs of the pair; from its completion inbound packets are accepted and outbound packets of the policy are sealed with it.
+	// Nothing stays behind when it fails.
+	Install(Request, SAPair)
+	// Move changes where an installed pair sends (same kind of datapath; the userspace datapath accepts a change of carrier too).
+	Move(Request, SPI, Endpoints)
+	// Remove takes SAs away by inbound SPI, with their outbound halves. Unknown SPIs are ignored.
+	Remove(Request, ...SPI)
+	// Usage returns counters by inbound SPI, in the order asked; unknown SPIs give a zero Usage.
+	Usage(...SPI) []Usage
+	// Close takes everything away that this datapath put in place: SAs, policies, routes, rules, nft tables, interfaces.
+	Close() error
+}
+
+// SPI is an ESP SPI as the inbound side chose it.
+type SPI uint32
+
+// PolicyID names a policy; the caller makes it unique and stable: "conn" or "conn/child".
+type PolicyID string
+
+// Action is what happens to packets that match a policy.
+type Action uint8
+
+// Actions. Protect uses the policy's SA and holds or passes as Fallback says when there is none.
+const (
+	Protect Action = iota
+	Trap           // drop, and emit Acquire: ondemand
+	Hold           // drop
+	Pass
+	Drop
+	Reject
+)
+
+// Policy is what Route puts in place: traffic between the selectors gets the action.
+type Policy struct {
+	ID            PolicyID
+	Local, Remote ts.Set
+	Action        Action
+	// SourceIP, if valid, is used as the source of locally made packets (leftsourceip=, or an address of ours inside Local).
+	SourceIP netip.Addr
+	// MTU overrides the inner MTU; zero computes it from the carrier.
+	MTU int
+	// Priority: smaller is stronger; zero is computed from the width of the selectors.
+	Priority int
+}
+
+// Endpoints says where sealed packets go and which carrier takes them there.
+type Endpoints struct {
+	Path path.Path
+}
+
+// SAPair is the two SAs of a Child SA. In.SPI is ours, Out.SPI the peer's.
+type SAPair struct {
+	Policy        PolicyID
+	In, Out       SA
+	Local, Remote ts.Set // as negotiated: packets are checked against them both ways (RFC 4301 5.2)
+	Endpoints     Endpoints
+	Transport     bool // transport mode; tunnel mode otherwise
+}
+
+// SA is one direction. Keys never print.
+type SA struct {
+	SPI          SPI
+	Suite        suite.Suite // Encr, Integ and SN
+	EncrKey      []byte      // with salt for AEADs
+	IntegKey     []byte
+	ReplayWindow uint32 // packets; zero turns replay protection off
+}
+
+// String hides the keys.
+func (SA) String() string { return "***" }
+
+// GoString hides the keys.
+func (SA) GoString() string { return "***" }
+
+// Features is what a datapath can do.
+type Features struct {
+	Name        string // "userspace" or "xfrm"
+	UDP         bool   // ESP in UDP
+	TCP         bool   // ESP in TCP
+	PlainESP    bool
+	Transport   bool
+	ESN         bool
+	MoveCarrier bool     // Move may change the carrier
+	Notes       []string // for the operator: what is missing and what it means, one sentence each
+}
+
+// Usage is the counters of one pair.
+type Usage struct {
+	SPI                  SPI
+	InPackets, InBytes   uint64
+	OutPackets, OutBytes uint64
+	LastIn, LastOut      time.Time // zero: never; second resolution is enough
+}
+
+// Event is what a Datapath reports: Done, Acquire, SoftExpire, HardExpire, PeerMoved. It calls the function given at its construction, which
+// must not block.
+type Event interface{ kernelEvent() }
+
+// Done completes a request. Err is nil, or says in an operator's words what the kernel refused and what to do.
+type Done struct {
+	Request Request
+	SPI     SPI
+	Err     error
+}
+
+// Acquire says that a packet hit a Trap policy.
+type Acquire struct {
+	Policy   PolicyID
+	Src, Dst netip.AddrPort
+	Protocol uint8
+}
+
+// SoftExpire asks for a rekey: the SA of this inbound SPI comes to its end (sequence numbers, bytes, packets).
+type SoftExpire struct{ SPI SPI }
+
+// HardExpire says that the SA of this inbound SPI is used up and carries nothing any more.
+type HardExpire struct{ SPI SPI }
+
+// PeerMoved says that authentic ESP for an SPI came from another address than its Endpoints (NAT mapping changed).
+type PeerMoved struct {
+	SPI  SPI
+	Path path.Path
+}
+
+func (Done) kernelEvent()       {}
+func (Acquire) kernelEvent()    {}
+func (SoftExpire) kernelEvent() {}
+func (HardExpire) kernelEvent() {}
+func (PeerMoved) kernelEvent()  {}

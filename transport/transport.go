@@ -1,0 +1,63 @@
+// Package transport is the port between IKE and sockets: datagrams on paths. Its subpackages hold the sockets.
+package transport
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/ikegod/ikegod/pkg/path"
+)
+
+// Datagram is one whole IKE message as it came, marker and framing removed. Data belongs to the receiver.
+type Datagram struct {
+	Path path.Path
+	Data []byte
+	At   time.Time
+}
+
+// Handler takes what arrives. IKE and Lost must not block; InputESP runs to completion on the socket reader's goroutine.
+type Handler interface {
+	// IKE takes an IKE message. On a stream, false means "cannot take it now": the reader stops reading this stream until Resume, since the
+	// peer will not repeat it (RFC 9329 6.2). On UDP false means dropped, and is counted by the transport.
+	IKE(Datagram) bool
+	// Accepted reports a new TCP connection from a peer, after its "IKETCP" prefix.
+	Accepted(path.Path)
+	// Lost reports that a stream ended; err says why in an operator's words.
+	Lost(p path.Path, err error)
+}
+
+// ESPHandler takes ESP packets (SPI first) of one read, on the reader's goroutine. The buffers belong to the transport again after it returns.
+type ESPHandler interface {
+	InputESP(p path.Path, packets [][]byte)
+}
+
+// Mux sends on paths. Safe for concurrent use.
+type Mux interface {
+	// Send queues or sends one IKE message, parts concatenated, adding marker and framing. It never blocks on a peer. On a stream IKE goes ahead
+	// of queued ESP, never inside a frame.
+	Send(p path.Path, parts ...[]byte) error
+	// SendESP sends sealed ESP packets. On UDP buf holds packets of segmentSize octets each (the last may be shorter); on a stream buf holds whole
+	// frames, each with its 2-octet length (RFC 9329 3), and segmentSize is ignored. A stream whose queue is full drops the buffer and returns ErrQueueFull.
+	// buf may be used again after the return.
+	SendESP(p path.Path, buf []byte, segmentSize int) error
+	// Dial opens a TCP connection to remote from local (an invalid local lets the system choose) and sends the prefix. It blocks: call it on a goroutine.
+	Dial(ctx context.Context, local netip.Addr, remote netip.AddrPort) (path.Path, error)
+	// UDPPath makes the path for a UDP peer. An error says that UDP is not listened on.
+	UDPPath(local netip.Addr, localPort uint16, remote netip.AddrPort) (path.Path, error)
+	// CloseStream closes a stream after what is queued for it has been written (the reply to a Delete is flushed), within a short time.
+	CloseStream(p path.Path)
+	// Own tells that an IKE SA which has authenticated owns the stream: the limits for silent and half-open streams end.
+	Own(p path.Path)
+	// Resume lets a reader go on that was stopped by a false from Handler.IKE.
+	Resume(p path.Path)
+	// KeepAlive asks for NAT keepalives on a UDP path (RFC 3948 4) whenever nothing was sent for interval; zero ends them.
+	KeepAlive(p path.Path, interval time.Duration)
+}
+
+// Errors of Mux.
+var (
+	ErrNoPath    = errors.New("no such path: the stream is closed or UDP is not listened on")
+	ErrQueueFull = errors.New("send queue full")
+)
