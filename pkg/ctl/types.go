@@ -1,0 +1,146 @@
+// Package ctl is the control protocol between ikegod and its operators: the types, the client, and the server's framing. It is HTTP/1.1 with JSON on
+// a Unix socket, so that curl speaks it too:
+//
+//	curl --unix-socket /run/ikegod/control.sock http://ikegod/v1/status
+//	curl --unix-socket /run/ikegod/control.sock -N -X POST http://ikegod/v1/connections/NAME/up
+//
+// What happens over time comes as NDJSON, one object a line. The package knows nothing of IKE: the daemon implements Service.
+package ctl
+
+import "time"
+
+// SocketName is the name of the control socket inside the run directory.
+const SocketName = "control.sock"
+
+// Status describes the daemon as a whole (GET /v1/status).
+type Status struct {
+	Version     string       `json:"version"`
+	PID         int          `json:"pid"`
+	Started     time.Time    `json:"started"`
+	RunDir      string       `json:"rundir"`
+	Config      string       `json:"config"`
+	Backend     string       `json:"backend"`
+	Notes       []string     `json:"notes,omitempty"` // what this datapath or system lacks, a sentence each
+	Listening   []Socket     `json:"listening"`
+	Loaded      int          `json:"connections_loaded"`
+	IKESAs      int          `json:"ike_sas"`
+	HalfOpen    int          `json:"half_open"`
+	ChildSAs    int          `json:"child_sas"`
+	Diagnostics []Diagnostic `json:"diagnostics,omitempty"` // of the configuration that was loaded last
+}
+
+// Socket is one that the daemon listens on.
+type Socket struct {
+	Carrier string `json:"carrier"` // "UDP" or "TCP"
+	Address string `json:"address"` // "0.0.0.0:500"
+}
+
+// Path is the way that messages take.
+type Path struct {
+	Carrier string `json:"carrier"`
+	Local   string `json:"local"`
+	Remote  string `json:"remote"`
+}
+
+// IKESA is one IKE SA (GET /v1/sas streams them). Times are zero where the moment has not come.
+type IKESA struct {
+	Connection  string    `json:"connection"`
+	State       string    `json:"state"`
+	Initiator   bool      `json:"initiator"`
+	SPIi        string    `json:"spi_i"`
+	SPIr        string    `json:"spi_r"`
+	LocalID     string    `json:"local_id,omitempty"`
+	RemoteID    string    `json:"remote_id,omitempty"`
+	Path        Path      `json:"path"`
+	Algorithms  string    `json:"algorithms,omitempty"`
+	NATLocal    bool      `json:"nat_local"`
+	NATRemote   bool      `json:"nat_remote"`
+	Established time.Time `json:"established,omitzero"`
+	Retransmits int       `json:"retransmits"`
+	Children    []ChildSA `json:"children"`
+}
+
+// ChildSA is one Child SA with its counters, which are octets and packets of inner traffic.
+type ChildSA struct {
+	Connection string    `json:"connection"`
+	SPIIn      string    `json:"spi_in"`
+	SPIOut     string    `json:"spi_out"`
+	Local      string    `json:"local_ts"`
+	Remote     string    `json:"remote_ts"`
+	Algorithms string    `json:"algorithms,omitempty"`
+	Carrier    string    `json:"carrier,omitempty"`
+	Installed  time.Time `json:"installed,omitzero"`
+	InPackets  uint64    `json:"in_packets"`
+	InBytes    uint64    `json:"in_bytes"`
+	OutPackets uint64    `json:"out_packets"`
+	OutBytes   uint64    `json:"out_bytes"`
+	LastIn     time.Time `json:"last_in,omitzero"`
+	LastOut    time.Time `json:"last_out,omitzero"`
+}
+
+// Connection is a loaded connection (GET /v1/connections).
+type Connection struct {
+	Name       string    `json:"name"`
+	State      string    `json:"state"`
+	Position   string    `json:"position,omitempty"` // file:line
+	Auto       string    `json:"auto,omitempty"`
+	Wanted     bool      `json:"wanted"` // somebody asked for it, and revival keeps it up
+	Local      End       `json:"local"`
+	Remote     End       `json:"remote"`
+	TCP        string    `json:"enable_tcp,omitempty"`
+	Why        string    `json:"why,omitempty"` // why it is not oriented
+	Path       *Path     `json:"path,omitempty"`
+	LastError  string    `json:"last_error,omitempty"`
+	NextTry    time.Time `json:"next_try,omitzero"`
+	Algorithms string    `json:"ike,omitempty"`
+	ESP        string    `json:"esp,omitempty"`
+}
+
+// End is one side of a connection.
+type End struct {
+	Host    string `json:"host"`
+	ID      string `json:"id,omitempty"`
+	Subnets string `json:"subnets,omitempty"`
+}
+
+// Event is one line of progress. The last line of a stream carries a Result instead of a Text.
+type Event struct {
+	At         time.Time `json:"at,omitzero"`
+	Level      string    `json:"level,omitempty"` // debug, info, warn, error
+	Kind       string    `json:"kind,omitempty"`
+	Connection string    `json:"connection,omitempty"`
+	Child      string    `json:"child,omitempty"`
+	SA         string    `json:"sa,omitempty"`
+	Path       *Path     `json:"path,omitempty"`
+	Text       string    `json:"text,omitempty"`
+	Result     *Result   `json:"result,omitempty"`
+}
+
+// Result ends a stream.
+type Result struct {
+	OK    bool   `json:"ok"`
+	Error *Error `json:"error,omitempty"`
+}
+
+// Diagnostic is one finding about a configuration file.
+type Diagnostic struct {
+	Severity   string `json:"severity"` // error or warning
+	File       string `json:"file"`
+	Line       int    `json:"line"`
+	Column     int    `json:"column"`
+	Connection string `json:"connection,omitempty"` // the connection that is refused because of it
+	Text       string `json:"text"`
+	Suggestion string `json:"suggestion,omitempty"`
+	Source     string `json:"source,omitempty"` // the line itself, for the caret; never a line of ipsec.secrets
+}
+
+// LoadReport says what a reload, add or rereadsecrets did.
+type LoadReport struct {
+	Added       []string     `json:"added,omitempty"`
+	Removed     []string     `json:"removed,omitempty"`
+	Changed     []string     `json:"changed,omitempty"`
+	Refused     []string     `json:"refused,omitempty"` // left out because of errors
+	Unchanged   int          `json:"unchanged"`
+	Secrets     int          `json:"secrets"`
+	Diagnostics []Diagnostic `json:"diagnostics,omitempty"`
+}
