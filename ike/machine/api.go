@@ -106,6 +106,7 @@ type (
 	Send struct {
 		Path path.Path
 		Data []byte
+		Last bool
 	}
 	// Job is slow or secret work. Exactly one of the pointers is set; the answer is a JobDone.
 	Job struct {
@@ -175,6 +176,9 @@ type (
 	}
 	// Emit tells.
 	Emit struct{ event.Event }
+	// Ended tells that the IKE SA is over and its children are gone (their Remove effects come before it). On datagrams the machine stays a few seconds
+	// more, only to repeat its last reply to a peer that did not get it; Close follows. Where nothing needs repeating, Close comes without Ended.
+	Ended struct{ event.Close }
 	// Close is the last effect of a machine: forget it. Children that are still installed are in Remove effects before it.
 	Close struct{ event.Close }
 )
@@ -189,6 +193,7 @@ func (NeedPath) machineEffect()      {}
 func (Authenticated) machineEffect() {}
 func (KeepAlive) machineEffect()     {}
 func (Emit) machineEffect()          {}
+func (Ended) machineEffect()         {}
 func (Close) machineEffect()         {}
 
 // String hides the keys.
