@@ -7,58 +7,48 @@ package wire
 
 import "github.com/ikegod/ikegod/pkg/iana"
 
-// SPI is an IKE SPI (RFC 7296 3.1), zero when not known.
-type SPI uint64
-
-// Flags is the flags octet of the header (RFC 7296 3.1).
-type Flags uint8
-
-// Flags of the header; the other bits are reserved and kept as received.
-const (
-	FlagInitiator Flags = 0x08 // I: sent by the original initiator of the IKE SA
-	FlagVersion   Flags = 0x10 // V: the sender can speak a higher major version
-	FlagResponse  Flags = 0x20 // R: this is a response
-)
-
-// HeaderLen is the size of the IKE header in octets.
-const HeaderLen = 28
-
-// Header is the IKE header (RFC 7296 3.1). AppendTo of a message fills NextPayload and Length itself.
-type Header struct {
-	InitiatorSPI SPI
-	ResponderSPI SPI
-	NextPayload  iana.Payload
-	MajorVersion uint8
-	MinorVersion uint8
-	Exchange     iana.Exchange
-	Flags        Flags
-	MessageID    uint32
-	Length       uint32
-}
-
-// Response reports whether the R flag is set.
-func (h Header) Response() bool { return h.Flags&FlagResponse != 0 }
-
-// FromInitiator reports whether the I flag is set.
-func (h Header) FromInitiator() bool { return h.Flags&FlagInitiator != 0 }
-
 // Payload is the body of one payload, without its generic header. The concrete types are the value types of this package.
 type Payload interface {
 	Type() iana.Payload
 	// Len is the exact size of the body in octets.
 	Len() int
-	// AppendTo appends the body.
+	// AppendTo appends the body. The caller keeps every count and length within its field; the caps of this package are narrower than the fields.
 	AppendTo(b []byte) []byte
 }
 
-// Item is a payload in a chain, with the Critical bit of its generic header (RFC 7296 3.2).
+// Item is a payload in a chain, with the Critical bit of its generic header (RFC 7296 3.2). On a payload of a known type the bit is
+// ignored (RFC 7296 2.5); on an Unknown it makes the caller refuse the message with UNSUPPORTED_CRITICAL_PAYLOAD.
 type Item struct {
 	Payload
 	Critical bool
 }
 
-// Message is an IKE message: a header and a chain of payloads. An SK or SKF payload is always the last, and its content is opaque here.
+// Message is an IKE message: a header and a chain of payloads. An SK or SKF payload is always the last, and its content is opaque here;
+// its Data is the end of the message, so that it starts at len(message)-len(Data).
 type Message struct {
 	Header   Header
 	Payloads []Item
+}
+
+// Parse reads a whole message; an SK or SKF payload stays sealed. Of a message with another major version than 2 only the header is
+// read, since its payloads may be anything (RFC 7296 2.5). The error is a *SyntaxError; with it the message is whatever could be read
+// up to the fault, and its header is zero if that was at fault.
+func Parse(b []byte) (Message, error) {
+	h, err := ParseHeader(b)
+	if err != nil {
+		return Message{}, err
+	}
+	if h.MajorVersion != 2 {
+		return Message{Header: h}, nil
+	}
+	items, err := parseChain(h.NextPayload, b[HeaderLen:], HeaderLen, true)
+	return Message{Header: h, Payloads: items}, err
+}
+
+// AppendTo appends the message, with NextPayload and Length computed; m itself does not change.
+func (m *Message) AppendTo(b []byte) []byte {
+	h := m.Header
+	h.NextPayload = First(m.Payloads)
+	h.Length = uint32(HeaderLen + ChainLen(m.Payloads))
+	return AppendChain(h.AppendTo(b), m.Payloads)
 }
