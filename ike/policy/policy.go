@@ -2,8 +2,6 @@
 package policy
 
 import (
-	"crypto/sha256"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -28,7 +26,7 @@ type Setup struct {
 	UniqueIDs                    bool
 	MaxHalfOpen, CookieThreshold int
 	CookieMode                   CookieMode
-	SecretsFile                  string
+	SecretsFile                  string // empty: not written
 }
 
 // CookieMode is ddos-mode=.
@@ -56,19 +54,23 @@ type Connection struct {
 	Encapsulation        Encapsulation
 	Narrowing            bool
 	NATKeepAlive         bool
+	InitialContact       bool // send INITIAL_CONTACT (RFC 7296 2.4)
+	Fragmentation        bool // RFC 7383
 	Failure, Negotiation Shunt
 }
 
 // End is left or right.
 type End struct {
-	Host      Host
-	ID        ident.Pattern // for the local end an exact ID; zero ID: the address
-	Auth      iana.AuthMethod
-	Subnets   ts.Set // empty: the host itself
-	SourceIP  netip.Addr
-	Protocol  uint8
-	Port      uint16
-	Positions map[string]string // keyword -> file:line, so that an error can name the line to look at
+	Host     Host
+	ID       ident.Pattern // for the local end an exact ID; zero ID: the address
+	Auth     iana.AuthMethod
+	Subnets  ts.Set // empty: the host itself
+	SourceIP netip.Addr
+	// Protocol and the ports are leftprotoport=: with protocol 0 (any) the ports do not count, 0-65535 is any port, 65535-0 OPAQUE
+	// (RFC 7296 3.13.1). Subnets hold them already.
+	Protocol           uint8
+	StartPort, EndPort uint16
+	Positions          map[string]string // keyword -> file:line, so that an error can name the line to look at
 }
 
 // HostKind says how a host is written.
@@ -82,11 +84,22 @@ const (
 	HostDefaultRoute
 )
 
+// Family restricts a host to one version of IP.
+type Family uint8
+
+// Families.
+const (
+	FamilyAny Family = 0
+	FamilyV4  Family = 4
+	FamilyV6  Family = 6
+)
+
 // Host is left= or right=.
 type Host struct {
-	Kind HostKind
-	Addr netip.Addr
-	Name string
+	Kind   HostKind
+	Addr   netip.Addr // HostAddress
+	Name   string     // HostName
+	Family Family     // of what is not an address: %any4, %any6, hostaddrfamily=
 }
 
 // Child is what one Child SA protects. Selectors come from the ends.
@@ -94,7 +107,7 @@ type Child struct {
 	Name         string // "conn" or "conn/1"
 	ESP          suite.Proposals
 	PFS          bool
-	Left, Right  ts.Set
+	Left, Right  ts.Set // empty: the host itself, known after orientation; ask Oriented.LocalTS and RemoteTS
 	ReplayWindow uint32
 	MTU          int
 	Transport    bool
@@ -160,53 +173,3 @@ const (
 	ShuntHold
 	ShuntReject
 )
-
-// Oriented is a connection seen from this host: which end is us, with addresses. Immutable.
-type Oriented struct {
-	*Connection
-	Local, Remote         *End
-	LocalAddr, RemoteAddr netip.Addr // RemoteAddr is invalid for a template (%any)
-	LeftIsLocal           bool
-}
-
-// LocalTS and RemoteTS are the selectors of child i seen from this host.
-func (o *Oriented) LocalTS(i int) ts.Set {
-	if o.LeftIsLocal {
-		return o.Children[i].Left
-	}
-	return o.Children[i].Right
-}
-
-// RemoteTS is the other side of LocalTS.
-func (o *Oriented) RemoteTS(i int) ts.Set {
-	if o.LeftIsLocal {
-		return o.Children[i].Right
-	}
-	return o.Children[i].Left
-}
-
-// LocalID is the identity that we send: the configured one or our address.
-func (o *Oriented) LocalID() ident.ID {
-	if !o.Local.ID.ID.IsZero() {
-		return o.Local.ID.ID
-	}
-	return ident.FromAddr(o.LocalAddr)
-}
-
-// RemoteID is what we allow as the peer's identity: the configured one, or its address, or any for a template without an id.
-func (o *Oriented) RemoteID() ident.Pattern {
-	switch {
-	case o.Remote.ID.Any || !o.Remote.ID.ID.IsZero():
-		return o.Remote.ID
-	case o.RemoteAddr.IsValid():
-		return ident.Pattern{ID: ident.FromAddr(o.RemoteAddr)}
-	}
-	return ident.Pattern{Any: true}
-}
-
-// Hash is equal for connections that mean the same. Positions do not count.
-func (c *Connection) Hash() [32]byte {
-	k := *c
-	k.Position, k.Left.Positions, k.Right.Positions = "", nil, nil
-	return sha256.Sum256(fmt.Appendf(nil, "%#v", k))
-}
