@@ -1,0 +1,77 @@
+package main
+
+import (
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ikegod/ikegod/pkg/ctl"
+)
+
+func (a *app) connections() *cobra.Command {
+	return &cobra.Command{
+		Use:   "connections",
+		Short: "Show the loaded connections, up or not",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cs, err := a.client().Connections(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				a.object(cs)
+				return nil
+			}
+			for _, c := range cs {
+				a.printConnection(c)
+			}
+			if len(cs) == 0 {
+				a.printf("no connection is loaded")
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) printConnection(c ctl.Connection) {
+	a.printf("%q  %s", c.Name, c.State)
+	a.printf("    %s...%s", endText(c.Local, true), endText(c.Remote, false))
+	settings := []string{}
+	for _, s := range []struct{ key, value string }{{"auto", c.Auto}, {"enable-tcp", c.TCP}, {"ike", c.Algorithms}, {"esp", c.ESP}} {
+		if s.value != "" {
+			settings = append(settings, s.key+"="+s.value)
+		}
+	}
+	a.printf("    %s", strings.Join(settings, " "))
+	if c.Path != nil {
+		a.printf("    path        %s -> %s %s", c.Path.Local, c.Path.Remote, c.Path.Carrier)
+	}
+	if c.Why != "" {
+		a.printf("    not usable  %s", c.Why)
+	}
+	if c.LastError != "" {
+		a.printf("    last error  %s", c.LastError)
+	}
+	if !c.NextTry.IsZero() {
+		a.printf("    next try    in %s", short(time.Until(c.NextTry).Round(time.Second)))
+	}
+	if c.Position != "" {
+		a.printf("    from        %s", c.Position)
+	}
+}
+
+// endText prints an end as libreswan does: net===host[id] on the left, host[id]===net on the right.
+func endText(e ctl.End, left bool) string {
+	host := e.Host
+	if e.ID != "" {
+		host += "[" + e.ID + "]"
+	}
+	switch {
+	case e.Subnets == "":
+		return host
+	case left:
+		return e.Subnets + "===" + host
+	}
+	return host + "===" + e.Subnets
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ikegod/ikegod/pkg/ctl"
+)
+
+func (a *app) status() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show the daemon and every IKE SA with its Child SAs",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c := a.client()
+			d, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.statusJSON(cmd, c, d)
+			}
+			a.printDaemon(d)
+			return c.SAs(cmd.Context(), func(sa ctl.IKESA) bool {
+				a.printSA(sa)
+				return true
+			})
+		},
+	}
+}
+
+// statusJSON streams, so that a hundred thousand SAs need no memory here.
+func (a *app) statusJSON(cmd *cobra.Command, c *ctl.Client, d ctl.Status) error {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "{\"daemon\":%s,\"sas\":[", b)
+	separator := "\n"
+	err = c.SAs(cmd.Context(), func(sa ctl.IKESA) bool {
+		b, err := json.Marshal(sa)
+		if err != nil {
+			return false
+		}
+		fmt.Fprintf(a.out, "%s%s", separator, b)
+		separator = ",\n"
+		return true
+	})
+	fmt.Fprintln(a.out, "]}")
+	return err
+}
+
+func (a *app) printDaemon(d ctl.Status) {
+	a.printf("ikegod %s, pid %d, up %s, run directory %s", d.Version, d.PID, short(time.Since(d.Started)), d.RunDir)
+	var sockets []string
+	for _, s := range d.Listening {
+		sockets = append(sockets, s.Carrier+" "+s.Address)
+	}
+	if len(sockets) == 0 {
+		sockets = []string{"nothing: see listen-udp= and listen-tcp="}
+	}
+	a.printf("listening    %s", strings.Join(sockets, ", "))
+	a.printf("datapath     %s", d.Backend)
+	for _, n := range d.Notes {
+		a.printf("note         %s", n)
+	}
+	a.printf("connections  %d loaded; %s, %d half-open; %s", d.Loaded, plural(d.IKESAs, "IKE SA", "IKE SAs"), d.HalfOpen,
+		plural(d.ChildSAs, "Child SA", "Child SAs"))
+	if n := len(d.Diagnostics); n > 0 {
+		a.printf("config       %s in %s: see \"ikectl check %s\"", plural(n, "finding", "findings"), d.Config, d.Config)
+	}
+}
+
+func (a *app) printSA(sa ctl.IKESA) {
+	role := "responder"
+	if sa.Initiator {
+		role = "initiator"
+	}
+	state := sa.State
+	if !sa.Established.IsZero() {
+		state += " " + ago(sa.Established)
+	}
+	name := sa.Connection
+	if name == "" {
+		name = "no connection chosen yet"
+	}
+	a.printf("")
+	a.printf("%q  %s, %s", name, state, role)
+	a.printf("    path        %s  %s -> %s", carrierPort(sa.Path, sa.Initiator), sa.Path.Local, sa.Path.Remote)
+	if sa.LocalID != "" || sa.RemoteID != "" {
+		a.printf("    identities  %s (here), %s (peer)", orNone(sa.LocalID), orNone(sa.RemoteID))
+	}
+	if sa.Algorithms != "" {
+		a.printf("    algorithms  %s", sa.Algorithms)
+	}
+	a.printf("    NAT         %s", natText(sa))
+	a.printf("    SPIs        %s (initiator), %s (responder)", sa.SPIi, sa.SPIr)
+	if sa.Retransmits > 0 {
+		a.printf("    retransmits %d", sa.Retransmits)
+	}
+	for _, c := range sa.Children {
+		a.printChild(c)
+	}
+}
+
+func (a *app) printChild(c ctl.ChildSA) {
+	if c.Installed.IsZero() {
+		a.printf("    child %q is being negotiated", c.Connection)
+		return
+	}
+	carrier := ""
+	if c.Carrier != "" {
+		carrier = ", ESP in " + c.Carrier
+	}
+	a.printf("    child %q  installed %s%s", c.Connection, ago(c.Installed), carrier)
+	a.printf("        selectors   %s === %s", c.Local, c.Remote)
+	a.printf("        algorithms  %s", c.Algorithms)
+	a.printf("        in          SPI %s  %d packets, %d bytes, last %s", c.SPIIn, c.InPackets, c.InBytes, ago(c.LastIn))
+	a.printf("        out         SPI %s  %d packets, %d bytes, last %s", c.SPIOut, c.OutPackets, c.OutBytes, ago(c.LastOut))
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func natText(sa ctl.IKESA) string {
+	switch {
+	case sa.NATLocal && sa.NATRemote:
+		return "on both sides"
+	case sa.NATLocal:
+		return "before this host"
+	case sa.NATRemote:
+		return "before the peer"
+	}
+	return "none"
+}
