@@ -20,17 +20,24 @@ type Datagram struct {
 // Handler takes what arrives. IKE and Lost must not block; InputESP runs to completion on the socket reader's goroutine.
 type Handler interface {
 	// IKE takes an IKE message. On a stream, false means "cannot take it now": the reader stops reading this stream until Resume, since the
-	// peer will not repeat it (RFC 9329 6.2). On UDP false means dropped, and is counted by the transport.
+	// peer will not repeat it (RFC 9329 6.2), and then offers the same message again. On UDP false means dropped, and is counted by the transport.
 	IKE(Datagram) bool
 	// Accepted reports a new TCP connection from a peer, after its "IKETCP" prefix.
 	Accepted(path.Path)
-	// Lost reports that a stream ended; err says why in an operator's words.
+	// Lost reports that a stream ended; err says why in an operator's words. It is called exactly once for every stream that was reported by
+	// Accepted or returned by Dial, with an error that is ErrClosed when this side closed it.
 	Lost(p path.Path, err error)
 }
 
 // ESPHandler takes ESP packets (SPI first) of one read, on the reader's goroutine. The buffers belong to the transport again after it returns.
 type ESPHandler interface {
 	InputESP(p path.Path, packets [][]byte)
+}
+
+// UnreachableHandler may be implemented by a Handler that wants to hear of ICMP errors. They are not authenticated: a hint for the operator's message,
+// never a reason to end anything (RFC 7296 2.4).
+type UnreachableHandler interface {
+	Unreachable(p path.Path, err error)
 }
 
 // Mux sends on paths. Safe for concurrent use.
@@ -60,4 +67,6 @@ type Mux interface {
 var (
 	ErrNoPath    = errors.New("no such path: the stream is closed or UDP is not listened on")
 	ErrQueueFull = errors.New("send queue full")
+	ErrTooLarge  = errors.New("message too large for the path")
+	ErrClosed    = errors.New("closed by this side")
 )

@@ -1,0 +1,228 @@
+// Package udp carries IKE and ESP over UDP: ports 500 and 4500, the non-ESP marker, replies from the address asked, batches, NAT keepalives.
+package udp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/transport"
+)
+
+// The well-known ports (RFC 7296 2, 2.23).
+const (
+	IKEPort  = 500
+	NATTPort = 4500
+)
+
+// Port is one local port. On a port with Marker, messages of IKE follow four zero octets and everything else is ESP (RFC 3948 2.2, 2.3); without, it
+// carries IKE only. Number 0 lets the system choose one, for tests.
+type Port struct {
+	Number uint16
+	Marker bool
+}
+
+// Config says where to listen. Its zero value is ports 500 and 4500 of every address.
+type Config struct {
+	Addrs   []netip.Addr                // empty: every address
+	Ports   []Port                      // empty: 500, and 4500 with marker
+	Prepare func(syscall.RawConn) error // called before bind, to set SO_MARK and the like; may be nil
+	Meter   *transport.Meter            // nil: a private one
+	Notices *transport.Notices
+}
+
+// Transport is the UDP sockets. Its methods are safe for concurrent use.
+type Transport struct {
+	// constant after Listen
+	sockets []*socket
+	prepare func(syscall.RawConn) error
+	meter   *transport.Meter
+	notices *transport.Notices
+	alive   *keepAlives
+	// constant after Start
+	handler     transport.Handler
+	unreachable transport.UnreachableHandler // nil: the handler does not want to know
+	esp         transport.ESPHandler
+
+	closed atomic.Bool
+	done   chan struct{} // closed with closed
+	wg     sync.WaitGroup
+}
+
+// Listen binds the sockets. IPv4 is required, IPv6 is used where the system has it. Nothing is read before Start.
+func Listen(c Config) (*Transport, error) {
+	t := &Transport{prepare: c.Prepare, meter: c.Meter, notices: c.Notices, done: make(chan struct{})}
+	if t.meter == nil {
+		t.meter = new(transport.Meter)
+	}
+	ports := c.Ports
+	if len(ports) == 0 {
+		ports = []Port{{IKEPort, false}, {NATTPort, true}}
+	}
+	for _, port := range ports {
+		if err := t.listenPort(c.Addrs, port); err != nil {
+			t.closeSockets()
+			return nil, err
+		}
+	}
+	t.alive = newKeepAlives(t)
+	return t, nil
+}
+
+func (t *Transport) listenPort(addrs []netip.Addr, port Port) error {
+	if len(addrs) > 0 {
+		for _, a := range addrs {
+			if err := t.open(a.Unmap(), port); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := t.open(netip.IPv4Unspecified(), port); err != nil {
+		return err
+	}
+	if port.Number == 0 { // the same number for both families
+		port.Number = t.sockets[len(t.sockets)-1].port
+	}
+	err := t.open(netip.IPv6Unspecified(), port)
+	if errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EPROTONOSUPPORT) {
+		return nil
+	}
+	return err
+}
+
+// Start begins to read. h and esp get what arrives; esp may be nil as long as there is no datapath: ESP is then dropped and counted.
+func (t *Transport) Start(h transport.Handler, esp transport.ESPHandler) {
+	t.handler, t.esp = h, esp
+	t.unreachable, _ = h.(transport.UnreachableHandler)
+	for _, s := range t.sockets {
+		t.wg.Go(func() { newReader(t, s).run() })
+	}
+}
+
+// Close ends the readers and the keepalive timer, and waits for them.
+func (t *Transport) Close() error {
+	if t.closed.Swap(true) {
+		return nil
+	}
+	close(t.done)
+	t.alive.close()
+	t.closeSockets()
+	t.wg.Wait()
+	return nil
+}
+
+func (t *Transport) closeSockets() {
+	for _, s := range t.sockets {
+		s.conn.Close()
+	}
+}
+
+// pause waits for d or the end of the transport.
+func (t *Transport) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.done:
+	}
+}
+
+// Ports returns the local ports as bound: those without the marker first.
+func (t *Transport) Ports() []Port {
+	var plain, marked []Port
+	for _, s := range t.sockets {
+		p := Port{s.port, s.marker}
+		switch {
+		case contains(plain, p) || contains(marked, p):
+		case p.Marker:
+			marked = append(marked, p)
+		default:
+			plain = append(plain, p)
+		}
+	}
+	return append(plain, marked...)
+}
+
+func contains(ports []Port, p Port) bool {
+	for _, q := range ports {
+		if p == q {
+			return true
+		}
+	}
+	return false
+}
+
+// Path makes the path to a peer from a local port of ours. An invalid local is replaced by the address that the system would send from.
+func (t *Transport) Path(local netip.Addr, localPort uint16, remote netip.AddrPort) (path.Path, error) {
+	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	local = local.Unmap()
+	if !remote.IsValid() || remote.Port() == 0 {
+		return path.Path{}, fmt.Errorf("no UDP path to %q: an address and a port of the peer are needed", remote)
+	}
+	if !local.IsValid() || local.IsUnspecified() {
+		var err error
+		if local, err = t.source(remote); err != nil {
+			return path.Path{}, err
+		}
+	}
+	p := path.Path{Local: netip.AddrPortFrom(local, localPort), Remote: remote, Kind: path.UDP}
+	if local.Is4() != remote.Addr().Is4() {
+		return path.Path{}, fmt.Errorf("no UDP path from %s to %s: one address is IPv4 and the other IPv6", local, remote)
+	}
+	if t.socket(p) == nil {
+		return path.Path{}, fmt.Errorf("no UDP path from %s to %s: no socket listens on that address and port (see listen= and listen-udp=): %w",
+			p.Local, remote, transport.ErrNoPath)
+	}
+	return p, nil
+}
+
+// source asks the routing table for the address that packets to remote leave from. It must look with the marks of our own sockets.
+func (t *Transport) source(remote netip.AddrPort) (netip.Addr, error) {
+	for _, s := range t.sockets { // listen= has decided it
+		if !s.wildcard && s.local.Is4() == remote.Addr().Is4() {
+			return s.local, nil
+		}
+	}
+	d := net.Dialer{Control: control(t.prepare)}
+	c, err := d.Dial("udp", remote.String())
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("no address to send from to %s: %w; check the routing table", remote, rootCause(err))
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone(""), nil
+}
+
+// socket finds the socket that a path sends from, or nil.
+func (t *Transport) socket(p path.Path) *socket {
+	local := p.Local.Addr()
+	for _, s := range t.sockets {
+		if s.port == p.Local.Port() && s.is4 == local.Is4() && (s.wildcard || s.local == local) {
+			return s
+		}
+	}
+	return nil
+}
+
+// control makes a net.ListenConfig or net.Dialer Control from a Prepare.
+func control(prepare func(syscall.RawConn) error) func(string, string, syscall.RawConn) error {
+	if prepare == nil {
+		return nil
+	}
+	return func(_, _ string, c syscall.RawConn) error { return prepare(c) }
+}
+
+// rootCause is the system's own error inside the net package's wrapping, which names addresses a second time.
+func rootCause(err error) error {
+	var e syscall.Errno
+	if errors.As(err, &e) {
+		return e
+	}
+	return err
+}
