@@ -1,0 +1,97 @@
+// Package ident is about IKE identities: parse, print, compare and match (RFC 7296 3.5).
+package ident
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/wire"
+)
+
+// ID is an identity. Comparable octet by octet; Same compares as identities. The zero ID means "not given".
+type ID struct {
+	Type iana.IDType
+	Data string // the octets of the payload
+}
+
+// FromAddr makes ID_IPV4_ADDR or ID_IPV6_ADDR; the zero ID of an invalid address.
+func FromAddr(a netip.Addr) ID {
+	switch a = a.Unmap(); {
+	case a.Is4():
+		return ID{Type: iana.ID_IPV4_ADDR, Data: string(a.AsSlice())}
+	case a.Is6():
+		return ID{Type: iana.ID_IPV6_ADDR, Data: string(a.AsSlice())}
+	}
+	return ID{}
+}
+
+// FromWire reads an identification payload; a type that is not known is kept as it is. The octets are copied.
+func FromWire(p wire.ID) ID { return ID{Type: p.IDType, Data: string(p.Data)} }
+
+// Payload makes the IDi or IDr payload.
+func (id ID) Payload(kind iana.Payload) wire.ID {
+	return wire.ID{Payload: kind, IDType: id.Type, Data: []byte(id.Data)}
+}
+
+// Body is the octets that are signed: type, three reserved octets, data (RFC 7296 2.15). For an identity received they are those of the
+// payload only if its RESERVED octets were zero, as they must be.
+func (id ID) Body() []byte { return id.Payload(iana.PayloadIDi).AppendTo(nil) }
+
+// IsZero reports whether the identity was not given.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// Addr is the address of an ID_IPV4_ADDR or ID_IPV6_ADDR of the right length.
+func (id ID) Addr() (netip.Addr, bool) {
+	a, ok := netip.AddrFromSlice([]byte(id.Data))
+	if !ok || id.Type == iana.ID_IPV4_ADDR != a.Is4() || id.Type != iana.ID_IPV4_ADDR && id.Type != iana.ID_IPV6_ADDR {
+		return netip.Addr{}, false
+	}
+	return a, true
+}
+
+// Canonical is equal (==) for two identities that are the same, so that it can be a map's key: the letters of an FQDN, and of the domain of
+// an ID_RFC822_ADDR, become lower case, and an FQDN loses the dot of the root. Everything else stays as it is.
+func (id ID) Canonical() ID {
+	switch id.Type {
+	case iana.ID_FQDN:
+		id.Data = strings.TrimSuffix(lower(id.Data), ".")
+	case iana.ID_RFC822_ADDR:
+		if at := strings.LastIndexByte(id.Data, '@'); at >= 0 {
+			id.Data = id.Data[:at] + lower(id.Data[at:])
+		}
+	}
+	return id
+}
+
+// lower is for ASCII only: an internationalised name is in its xn-- form (RFC 7296 3.5), and other octets are not letters.
+func lower(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
+// Same reports whether both are the same identity: of one type, FQDNs compared without case, all else octet by octet.
+func (id ID) Same(o ID) bool { return id.Canonical() == o.Canonical() }
+
+// Pattern is what a connection allows as its peer's identity: exactly one, or any.
+type Pattern struct {
+	Any bool
+	ID  ID
+}
+
+// Match reports whether id fits, comparing FQDNs without case, types strictly. An identity that was not given fits nothing.
+func (p Pattern) Match(id ID) bool {
+	return !id.IsZero() && (p.Any || p.ID.Same(id))
+}
+
+// String prints the pattern; "%any" for any.
+func (p Pattern) String() string {
+	if p.Any {
+		return anyWord
+	}
+	return p.ID.String()
+}

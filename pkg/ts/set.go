@@ -1,0 +1,86 @@
+package ts
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Set is a list of selectors; a packet is in the set if it is in one of them.
+type Set []Selector
+
+// String joins the selectors with commas.
+func (s Set) String() string {
+	words := make([]string, 0, len(s))
+	for _, sel := range s {
+		words = append(words, sel.String())
+	}
+	return strings.Join(words, ",")
+}
+
+// ContainsPacket reports whether a packet is in one of the selectors.
+func (s Set) ContainsPacket(a netip.Addr, protocol uint8, port uint16) bool {
+	return slices.ContainsFunc(s, func(sel Selector) bool { return sel.ContainsPacket(a, protocol, port) })
+}
+
+// Contains reports whether every selector of o is inside one selector of s.
+func (s Set) Contains(o Set) bool {
+	for _, sel := range o {
+		if !slices.ContainsFunc(s, func(t Selector) bool { return t.Contains(sel) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// Intersect returns the pairwise intersections without duplicates and without selectors contained in others, in the order of s.
+func (s Set) Intersect(o Set) Set {
+	var out Set
+	for _, a := range s {
+		for _, b := range o {
+			if got, ok := a.Intersect(b); ok {
+				out = append(out, got)
+			}
+		}
+	}
+	return out.simplify()
+}
+
+// simplify drops selectors that are inside others; of equal ones the first stays.
+func (s Set) simplify() Set {
+	var out Set
+	for i, sel := range s {
+		redundant := false
+		for j, other := range s {
+			if i != j && other.Contains(sel) && (other != sel || j < i) {
+				redundant = true
+				break
+			}
+		}
+		if !redundant {
+			out = append(out, sel)
+		}
+	}
+	return out
+}
+
+// Equal reports whether both hold the same selectors in any order.
+func (s Set) Equal(o Set) bool {
+	all := func(s, o Set) bool {
+		return !slices.ContainsFunc(s, func(sel Selector) bool { return !slices.Contains(o, sel) })
+	}
+	return all(s, o) && all(o, s)
+}
+
+// Narrow is the responder's choice (RFC 7296 2.9) for one side: the part of offer that allowed allows. When allowed allows the first selector of
+// the offer, which is the packet that triggered it if a packet did, the result contains it. An empty result means TS_UNACCEPTABLE.
+// narrowing false: every selector of offer must be inside one of allowed, and the offer is returned without what is said twice; else the
+// result is empty.
+func Narrow(offer, allowed Set, narrowing bool) Set {
+	if !narrowing && !allowed.Contains(offer) {
+		return nil
+	}
+	// Everything allowed goes into one SA, so there is no choosing among subsets and the first selector, if allowed, is never lost: it
+	// is in the result as it is or inside a wider one.
+	return offer.Intersect(allowed)
+}
