@@ -21,6 +21,16 @@ const (
 	Error
 )
 
+var levels = [...]string{"debug", "info", "warn", "error"}
+
+// String is "debug", "info", "warn" or "error".
+func (l Level) String() string {
+	if l >= 0 && int(l) < len(levels) {
+		return levels[l]
+	}
+	return fmt.Sprintf("level(%d)", int8(l))
+}
+
 // Event is one thing that happened. SA, Conn, Peer and Child say to whom; Text is one line in an operator's words that stands by itself: what
 // happened, what was expected, what was found, what to do.
 type Event struct {
@@ -53,6 +63,17 @@ const (
 	KindIKEClosed
 	KindPathLost
 )
+
+var kinds = [...]string{"note", "retransmit", "drop", "fallback", "authenticated", "IKE up", "child up", "child failed", "child closed", "IKE closed",
+	"path lost"}
+
+// String names the kind in a few words.
+func (k Kind) String() string {
+	if int(k) < len(kinds) {
+		return kinds[k]
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
 
 // Close is why an IKE SA or Child SA ended.
 type Close struct {

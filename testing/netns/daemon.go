@@ -17,9 +17,9 @@ import (
 	"github.com/ikegod/ikegod/pkg/ctl"
 )
 
-// Bin returns the directory with the programs ikegod and ikectl: IKEGOD_BIN, or else they are built once per process.
+// Bin returns the directory with the programs ikegod and ikectl: TEST_BIN, or else they are built once per process.
 func Bin() (string, error) {
-	if dir := os.Getenv("IKEGOD_BIN"); dir != "" {
+	if dir := os.Getenv("TEST_BIN"); dir != "" {
 		return filepath.Abs(dir)
 	}
 	return build()
