@@ -187,3 +187,6 @@ func command(stdin, name string, args ...string) error {
 	}
 	return nil
 }
+
+// Lab is the lab that the host belongs to.
+func (h *Host) Lab() *Lab { return h.lab }

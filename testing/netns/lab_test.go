@@ -74,3 +74,11 @@ func TestInside(t *testing.T) {
 		t.Errorf("%q %v", b, err)
 	}
 }
+
+func TestTransfer(t *testing.T) {
+	_, west, east := Gateways(t)
+	d, err := Transfer(t.Context(), east, EastInner+":0", west, WestInner, 5<<20)
+	if err != nil || d.Octets != 5<<20 {
+		t.Errorf("%+v %v", d, err)
+	}
+}
