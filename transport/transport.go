@@ -25,7 +25,7 @@ type Handler interface {
 	// Accepted reports a new TCP connection from a peer, after its "IKETCP" prefix.
 	Accepted(path.Path)
 	// Lost reports that a stream ended; err says why in an operator's words. It is called exactly once for every stream that was reported by
-	// Accepted or returned by Dial, with an error that is ErrClosed when this side closed it.
+	// Accepted or returned by Dial, with an error that is ErrClosed when this side closed it. For a stream of ours it may come before Dial has returned: Send then says ErrNoPath.
 	Lost(p path.Path, err error)
 }
 

@@ -1,0 +1,106 @@
+package ladder
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/ikegod/ikegod/pkg/path"
+)
+
+var (
+	udp500  = Rung{path.UDP, 500}
+	tcp4500 = Rung{path.TCP, 4500}
+)
+
+func TestRungs(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		c    Config
+		want []Rung
+	}{
+		{"no", Config{Mode: UDPOnly, ListenUDP: true}, []Rung{udp500}},
+		{"yes", Config{Mode: TCPOnly, ListenUDP: true}, []Rung{tcp4500}},
+		{"fallback", Config{Mode: Fallback, ListenUDP: true}, []Rung{udp500, tcp4500}},
+		{"fallback_ports", Config{Mode: Fallback, ListenUDP: true, UDPPort: 4500, TCPPort: 443}, []Rung{{path.UDP, 4500}, {path.TCP, 443}}},
+		{"fallback_without_udp", Config{Mode: Fallback}, []Rung{tcp4500}},
+		{"yes_without_udp", Config{Mode: TCPOnly}, []Rung{tcp4500}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			l, err := New(tc.c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := l.Rungs()
+			if len(got) != len(tc.want) {
+				t.Fatalf("rungs %v, want %v", got, tc.want)
+			}
+			for i := range got {
+				if got[i] != tc.want[i] {
+					t.Fatalf("rungs %v, want %v", got, tc.want)
+				}
+			}
+		})
+	}
+	if _, err := New(Config{Mode: UDPOnly}); !errors.Is(err, ErrNoRung) {
+		t.Fatalf("UDP only without listen-udp: %v, want ErrNoRung", err)
+	}
+}
+
+func TestFallbackRound(t *testing.T) {
+	l, err := New(Config{Mode: Fallback, ListenUDP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := l.Start(); r != udp500 {
+		t.Fatalf("starts with %v", r)
+	}
+	if s := l.Failed(NoAnswer); s != (Step{Rung: tcp4500}) {
+		t.Fatalf("UDP without answer: %+v, want TCP at once", s)
+	}
+	if s := l.Failed(NoAnswer); s != (Step{Rung: udp500, NewRound: true}) {
+		t.Fatalf("TCP failed too: %+v, want a new round from UDP without wait", s)
+	}
+	if s := l.Failed(Refused); s != (Step{Rung: udp500, NewRound: true, Wait: 5 * time.Second}) {
+		t.Fatalf("refused over UDP: %+v, want a new round, for TCP would be refused too", s)
+	}
+	l.Failed(NoAnswer)
+	if l.Current() != tcp4500 {
+		t.Fatalf("at %v, want TCP", l.Current())
+	}
+	if r := l.Start(); r != udp500 {
+		t.Fatalf("the next up starts with %v, want UDP", r)
+	}
+	l.Failed(NoAnswer)
+	l.Established()
+	if s := l.Revive(); s != (Step{Rung: udp500, NewRound: true}) {
+		t.Fatalf("after an SA over TCP was lost: %+v, want UDP first and at once", s)
+	}
+}
+
+func TestBackOff(t *testing.T) {
+	l, err := New(Config{Mode: TCPOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := time.Duration(0)
+	for i := range 100 {
+		s := l.Failed(NoAnswer)
+		if !s.NewRound || s.Wait != want {
+			t.Fatalf("failure %d: %+v, want a wait of %v", i+1, s, want)
+		}
+		want = min(want+5*time.Second, 300*time.Second)
+	}
+}
+
+func TestJitterShortens(t *testing.T) {
+	l, err := New(Config{Mode: TCPOnly, Jitter: func() float64 { return 0.5 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Failed(NoAnswer)
+	l.Failed(NoAnswer)
+	if s := l.Failed(NoAnswer); s.Wait != 9500*time.Millisecond {
+		t.Fatalf("wait %v, want 10 s less a twentieth", s.Wait)
+	}
+}

@@ -1,0 +1,280 @@
+// Package mux joins UDP and TCP into one transport.Mux: it finds the socket or the stream of a path, and knows every stream there is.
+package mux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/transport"
+	"github.com/ikegod/ikegod/transport/stream"
+	"github.com/ikegod/ikegod/transport/tcp"
+	"github.com/ikegod/ikegod/transport/udp"
+)
+
+// strangersMemory is what messages of streams that nobody owns may take together, beyond 2 KiB of each.
+const strangersMemory = 4 << 20
+
+// Options say what to listen on. Dialing is possible without listening.
+type Options struct {
+	ListenUDP bool                        // listen-udp=
+	UDPPorts  []udp.Port                  // empty: 500 and 4500
+	ListenTCP []uint16                    // listen-tcp=; empty: no TCP listener
+	Addrs     []netip.Addr                // listen=; empty: every address
+	Prepare   func(syscall.RawConn) error // called for every socket before bind, connect or listen (SO_MARK and the like); may be nil
+
+	TCPLimits    tcp.Limits
+	StreamLimits stream.Limits
+	Queue        stream.Queue
+
+	// Notice is told about drops, refused connections and streams cut before they were accepted: at most one of a kind in transport.NoticeInterval, each
+	// a line that stands by itself. It must not block. May be nil.
+	Notice func(why transport.Drop, p path.Path, text string)
+}
+
+// Mux implements transport.Mux. Safe for concurrent use.
+type Mux struct {
+	// constant after New
+	opts    Options
+	udp     *udp.Transport // nil: UDP is not listened on
+	tcp     *tcp.Listener
+	dialer  tcp.Dialer
+	memory  *stream.Memory
+	meter   *transport.Meter
+	notices *transport.Notices
+	// constant after Start
+	handler transport.Handler
+	esp     transport.ESPHandler
+
+	mu      sync.RWMutex // guards what follows
+	streams map[uint64]*entry
+	closed  bool
+	wg      sync.WaitGroup // one per stream; Add under mu while not closed
+}
+
+// entry is one stream, by the generation of its path.
+type entry struct {
+	conn   *stream.Conn
+	ticket *tcp.Ticket
+	told   bool // the handler knows of it; owned by the stream's goroutine, and by Dial before that runs
+}
+
+var _ transport.Mux = (*Mux)(nil)
+
+// New binds the sockets, so that an error is known at once. Nothing is read or accepted before Start.
+func New(o Options) (*Mux, error) {
+	m := &Mux{
+		opts: o, meter: new(transport.Meter), notices: transport.NewNotices(o.Notice),
+		memory: stream.NewMemory(strangersMemory), streams: make(map[uint64]*entry),
+	}
+	m.dialer = tcp.Dialer{Prepare: o.Prepare, Meter: m.meter}
+	var err error
+	if o.ListenUDP {
+		m.udp, err = udp.Listen(udp.Config{Addrs: o.Addrs, Ports: o.UDPPorts, Prepare: o.Prepare, Meter: m.meter, Notices: m.notices})
+		if err != nil {
+			return nil, err
+		}
+	}
+	m.tcp, err = tcp.Listen(tcp.Config{Addrs: o.Addrs, Ports: o.ListenTCP, Limits: o.TCPLimits, Prepare: o.Prepare, Meter: m.meter, Notices: m.notices})
+	if err != nil {
+		if m.udp != nil {
+			m.udp.Close()
+		}
+		return nil, err
+	}
+	return m, nil
+}
+
+// Start begins to read and accept. esp may be nil: ESP is then dropped and counted. Call it once, before anything is sent.
+func (m *Mux) Start(h transport.Handler, esp transport.ESPHandler) {
+	m.handler, m.esp = h, esp
+	if m.udp != nil {
+		m.udp.Start(h, esp)
+	}
+	m.tcp.Serve(func(c *tcp.Conn) {
+		if _, err := m.add(c, false); err != nil {
+			c.Ticket.Release()
+			c.Close()
+		}
+	})
+}
+
+// Close closes every socket and stream and waits for their goroutines: at most about Queue.Flush, in which the streams' queues are written.
+func (m *Mux) Close() error {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return nil
+	}
+	m.closed = true
+	open := make([]*entry, 0, len(m.streams))
+	for _, e := range m.streams {
+		open = append(open, e)
+	}
+	m.mu.Unlock()
+	m.tcp.Close()
+	for _, e := range open {
+		e.conn.Close()
+	}
+	m.wg.Wait()
+	if m.udp != nil {
+		m.udp.Close()
+	}
+	return nil
+}
+
+// Counters returns what was carried and dropped since New.
+func (m *Mux) Counters() transport.Counters { return m.meter.Snapshot() }
+
+// UDPPorts returns the bound UDP ports, those without marker first; empty when UDP is not listened on.
+func (m *Mux) UDPPorts() []udp.Port {
+	if m.udp == nil {
+		return nil
+	}
+	return m.udp.Ports()
+}
+
+// TCPPorts returns the bound TCP ports.
+func (m *Mux) TCPPorts() []uint16 { return m.tcp.Ports() }
+
+// Dial implements transport.Mux.
+func (m *Mux) Dial(ctx context.Context, local netip.Addr, remote netip.AddrPort) (path.Path, error) {
+	if !local.IsValid() {
+		for _, a := range m.opts.Addrs { // listen= holds for what we open, too
+			if a.Unmap().Is4() == remote.Addr().Unmap().Is4() {
+				local = a
+				break
+			}
+		}
+	}
+	c, err := m.dialer.Dial(ctx, local, remote)
+	if err != nil {
+		return path.Path{}, err
+	}
+	if _, err = m.add(c, true); err != nil {
+		c.Close()
+		return path.Path{}, err
+	}
+	return c.Path, nil
+}
+
+// add makes a stream of a connection and runs it.
+func (m *Mux) add(c *tcp.Conn, originator bool) (*entry, error) {
+	e := &entry{ticket: c.Ticket, told: originator}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, fmt.Errorf("%w: the transport is shut down", transport.ErrNoPath)
+	}
+	e.conn = stream.New(c.TCPConn, stream.Config{
+		Path: c.Path, Originator: originator, Limits: m.opts.StreamLimits, Memory: m.memory, Queue: m.opts.Queue,
+		IKE: m.handler.IKE, ESP: m.esp, Meter: m.meter, Notices: m.notices,
+		Accepted: func() {
+			e.told = true
+			m.handler.Accepted(c.Path)
+		},
+	})
+	m.streams[c.Path.Generation] = e
+	m.meter.Streams.Add(1)
+	m.meter.Unowned.Add(1)
+	m.wg.Go(func() { m.run(e) })
+	return e, nil
+}
+
+func (m *Mux) run(e *entry) {
+	p := e.conn.Path()
+	err := e.conn.Run()
+	m.mu.Lock()
+	delete(m.streams, p.Generation)
+	m.mu.Unlock()
+	m.meter.Streams.Add(-1)
+	if e.conn.Own() { // nobody owned it
+		m.meter.Unowned.Add(-1)
+	}
+	e.ticket.Release()
+	switch {
+	case e.told:
+		m.handler.Lost(p, err)
+	case !errors.Is(err, transport.ErrClosed):
+		if m.notices.Due(transport.DropStreamPrefix) {
+			m.notices.Tell(transport.DropStreamPrefix, p, "closed a TCP connection from %s: %v", p.Peer(), err)
+		}
+	}
+}
+
+// stream finds the stream of a path, or nil.
+func (m *Mux) stream(p path.Path) *entry {
+	m.mu.RLock()
+	e := m.streams[p.Generation]
+	m.mu.RUnlock()
+	if e == nil || e.conn.Path() != p {
+		return nil
+	}
+	return e
+}
+
+// Send implements transport.Mux.
+func (m *Mux) Send(p path.Path, parts ...[]byte) error {
+	if p.Kind.Stream() {
+		if e := m.stream(p); e != nil {
+			return e.conn.SendIKE(parts...)
+		}
+	} else if m.udp != nil {
+		return m.udp.Send(p, parts...)
+	}
+	return fmt.Errorf("%s: %w", p, transport.ErrNoPath)
+}
+
+// SendESP implements transport.Mux. It allocates nothing.
+func (m *Mux) SendESP(p path.Path, buf []byte, segmentSize int) error {
+	if p.Kind.Stream() {
+		if e := m.stream(p); e != nil {
+			return e.conn.SendESP(buf)
+		}
+	} else if m.udp != nil {
+		return m.udp.SendESP(p, buf, segmentSize)
+	}
+	return transport.ErrNoPath
+}
+
+// UDPPath implements transport.Mux.
+func (m *Mux) UDPPath(local netip.Addr, localPort uint16, remote netip.AddrPort) (path.Path, error) {
+	if m.udp == nil {
+		return path.Path{}, fmt.Errorf("no UDP path to %s: UDP is not listened on; set listen-udp=yes: %w", remote, transport.ErrNoPath)
+	}
+	return m.udp.Path(local, localPort, remote)
+}
+
+// CloseStream implements transport.Mux.
+func (m *Mux) CloseStream(p path.Path) {
+	if e := m.stream(p); e != nil {
+		e.conn.Close()
+	}
+}
+
+// Own implements transport.Mux.
+func (m *Mux) Own(p path.Path) {
+	if e := m.stream(p); e != nil && e.conn.Own() {
+		e.ticket.Own()
+		m.meter.Unowned.Add(-1)
+	}
+}
+
+// Resume implements transport.Mux.
+func (m *Mux) Resume(p path.Path) {
+	if e := m.stream(p); e != nil {
+		e.conn.Resume()
+	}
+}
+
+// KeepAlive implements transport.Mux. Streams need none (RFC 9329 6.6).
+func (m *Mux) KeepAlive(p path.Path, interval time.Duration) {
+	if m.udp != nil && !p.Kind.Stream() {
+		m.udp.KeepAlive(p, interval)
+	}
+}
