@@ -44,10 +44,10 @@ func (id ID) IsZero() bool { return id == ID{} }
 // Addr is the address of an ID_IPV4_ADDR or ID_IPV6_ADDR of the right length.
 func (id ID) Addr() (netip.Addr, bool) {
 	a, ok := netip.AddrFromSlice([]byte(id.Data))
-	if !ok || id.Type == iana.ID_IPV4_ADDR != a.Is4() || id.Type != iana.ID_IPV4_ADDR && id.Type != iana.ID_IPV6_ADDR {
-		return netip.Addr{}, false
+	if ok && (id.Type == iana.ID_IPV4_ADDR && a.Is4() || id.Type == iana.ID_IPV6_ADDR && a.Is6()) {
+		return a, true
 	}
-	return a, true
+	return netip.Addr{}, false
 }
 
 // Canonical is equal (==) for two identities that are the same, so that it can be a map's key: the letters of an FQDN, and of the domain of
@@ -64,14 +64,16 @@ func (id ID) Canonical() ID {
 	return id
 }
 
-// lower is for ASCII only: an internationalised name is in its xn-- form (RFC 7296 3.5), and other octets are not letters.
+// lower is for ASCII only, octet by octet: an internationalised name is in its xn-- form (RFC 7296 3.5), and what is not ASCII must not become
+// equal to something else.
 func lower(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
 		}
-		return r
-	}, s)
+	}
+	return string(b)
 }
 
 // Same reports whether both are the same identity: of one type, FQDNs compared without case, all else octet by octet.
