@@ -1,0 +1,137 @@
+package machine
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/suite"
+	"github.com/ikegod/ikegod/pkg/ts"
+)
+
+// child is one Child SA pair, with the connection it belongs to: an IKE SA may serve several.
+type child struct {
+	id            ChildID
+	conn          *policy.Oriented
+	index         int // in conn.Children
+	state         childState
+	unwanted      bool   // to be deleted as soon as it can be
+	spiIn, spiOut uint32 // as they stand in packets to us and from us
+	suite         suite.Suite
+	local, remote ts.Set
+	installedAt   moment
+}
+
+type childState uint8
+
+const (
+	childReserving  childState = iota // an SPI was asked for
+	childReserved                     // it is there
+	childInstalling                   // keys are with the datapath
+	childInstalled
+	childDeleting // our Delete is under way
+)
+
+// childRefusal is why a Child SA was not made. The IKE SA stays (RFC 7296 1.2, 2.21.2).
+type childRefusal struct {
+	reason event.Reason
+	notify iana.Notify
+	text   string
+}
+
+func (c *child) name() string { return c.conn.Children[c.index].Name }
+
+// newChild makes a Child SA and asks for its inbound SPI.
+func (m *Machine) newChild(conn *policy.Oriented, index int) *child {
+	m.nextID++
+	c := &child{id: m.nextID, conn: conn, index: index}
+	m.children = append(m.children, c)
+	m.do(ReserveSPI{Child: c.id})
+	return c
+}
+
+// onSPIReserved gives a child its inbound SPI. One that nobody waits for any more is given back.
+func (m *Machine) onSPIReserved(in SPIReserved) {
+	c := m.child(in.Child)
+	if c == nil || c.state != childReserving {
+		if in.Err == nil {
+			m.do(Remove{Child: in.Child, SPIIn: in.SPI})
+		}
+		return
+	}
+	if in.Err == nil {
+		c.spiIn, c.state = in.SPI, childReserved
+	}
+	m.onChildSPI(c, in.Err)
+}
+
+// install derives the keys of a child (RFC 7296 2.17) and gives them to the datapath.
+func (m *Machine) install(c *child, ni, nr []byte) {
+	k := c.suite.DeriveChild(m.suite.PRF, m.keys.D, nil, ni, nr)
+	in, out := Keys{Encr: k.EncrR, Integ: k.IntegR}, Keys{Encr: k.EncrI, Integ: k.IntegI}
+	if !m.initiator {
+		in, out = out, in
+	}
+	c.state = childInstalling
+	m.do(Install{Child: c.id, Conn: c.conn, Index: c.index, SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite, In: in, Out: out,
+		Local: c.local, Remote: c.remote, Path: m.path})
+}
+
+// onInstallDone goes on with an installed child, or without one.
+func (m *Machine) onInstallDone(in InstallDone) {
+	c := m.child(in.Child)
+	if c == nil || c.state != childInstalling {
+		return
+	}
+	if in.Err == nil {
+		c.state, c.installedAt = childInstalled, m.now
+	}
+	m.onChildInstalled(c, in.Err)
+}
+
+// removeChild takes a child away at once.
+func (m *Machine) removeChild(c *child) {
+	m.children = slices.DeleteFunc(m.children, func(o *child) bool { return o == c })
+	if c.spiIn != 0 {
+		m.do(Remove{Child: c.id, SPIIn: c.spiIn})
+	}
+}
+
+// removeChildren takes all children away. Their end is part of the IKE SA's and is not told one by one.
+func (m *Machine) removeChildren() {
+	for len(m.children) > 0 {
+		m.removeChild(m.children[0])
+	}
+	m.children = nil
+}
+
+// deleteChild asks the peer to delete a child; it goes when the answer is there (RFC 7296 1.4.1).
+func (m *Machine) deleteChild(c *child) {
+	if c.state == childDeleting {
+		return
+	}
+	c.state = childDeleting
+	m.enqueue(task{kind: taskDeleteChild, child: c.id})
+}
+
+// onCloseChild deletes one child on the owner's wish. One that is still being made goes when it is.
+func (m *Machine) onCloseChild(in CloseChild) {
+	c := m.child(in.Child)
+	switch {
+	case c == nil:
+	case c.state == childInstalled && m.state == established:
+		m.deleteChild(c)
+	default:
+		c.unwanted = true
+	}
+}
+
+// spiOf reads an ESP SPI; zero is none (RFC 4303 2.1).
+func spiOf(b []byte) uint32 {
+	if len(b) != 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(b)
+}

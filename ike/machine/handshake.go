@@ -1,0 +1,55 @@
+package machine
+
+import (
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/suite"
+	"github.com/ikegod/ikegod/pkg/wire"
+)
+
+// handshake is what IKE_SA_INIT and IKE_AUTH need and an established IKE SA does not.
+type handshake struct {
+	wanted     []int              // initiator: children of conn
+	candidates []*policy.Oriented // responder: connections that the addresses allow
+
+	exchange   *suite.Exchange // initiator's half of the key exchange
+	pending    *suite.Pending  // responder's half, until its secret is computed
+	ni, nr     []byte
+	msg1, msg2 []byte // RealMessage1 and RealMessage2 of RFC 7296 2.15
+	chosen     wire.SA
+	natd       bool // the peer sent NAT_DETECTION notifications
+
+	cookie  []byte
+	retries int // IKE_SA_INIT requests repeated for COOKIE or INVALID_KE_PAYLOAD
+
+	keJob, signJob, verifyJob JobID
+
+	auth       []byte // our AUTH data
+	child      *child // the first one
+	refusal    *childRefusal
+	peer       peerAuth
+	childReply wire.SA // responder: the ESP proposal chosen for it
+
+	hint iana.Notify  // an error that came without protection
+	last *event.Close // why the last attempt ended
+}
+
+// peerAuth is what the IKE_AUTH message in work says.
+type peerAuth struct {
+	auth  wire.Auth
+	items []wire.Item
+}
+
+// forget leaves what the next attempt needs.
+func (hs *handshake) forget() { *hs = handshake{wanted: hs.wanted, candidates: hs.candidates} }
+
+// child finds a Child SA.
+func (m *Machine) child(id ChildID) *child {
+	for _, c := range m.children {
+		if c.id == id {
+			return c
+		}
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package machine
+
+import (
+	"fmt"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/pkg/path"
+)
+
+// needPath gives up the attempt on the present path and asks for another.
+func (m *Machine) needPath(c event.Close) {
+	m.removeChildren()
+	m.clock = clock{linger: m.clock.linger}
+	m.out, m.in, m.held = outbound{}, inbound{}, nil
+	m.state = waiting
+	m.hs.forget()
+	m.hs.last = &c
+	if m.closing != nil {
+		m.finish(*m.closing) // nobody wants it any more
+		return
+	}
+	m.do(NeedPath{Conn: m.conn, Last: m.path, Why: &c})
+}
+
+// onPathReady goes on with another path: with a new IKE_SA_INIT, or by sending what is outstanding again.
+func (m *Machine) onPathReady(in PathReady) {
+	switch {
+	case m.state == waiting:
+		m.tellFallback(in.Path)
+		m.path = in.Path
+		if in.SPI != 0 {
+			m.spii = in.SPI
+		}
+		m.begin()
+	case m.pathLost && m.initiator && (m.state == established || m.state == deleting):
+		if !in.Path.Kind.Stream() {
+			// Another carrier for an established IKE SA needs MOBIKE (RFC 9329 5).
+			m.finish(event.Close{Reason: event.ReasonPathFailed, Detail: fmt.Sprintf("the stream to %s ended, and an IKE SA cannot go on over %s without MOBIKE",
+				m.path.Peer(), in.Path.Kind)})
+			return
+		}
+		m.moveTo(in.Path)
+		m.emit(event.Event{Level: event.Info, Text: "back on a new stream, " + m.path.String()})
+		// A fresh message makes the responder choose this stream; a repeated one may not (RFC 9329 6.1).
+		if len(m.tasks) == 0 {
+			m.enqueue(task{kind: taskLiveness})
+		}
+	}
+}
+
+// onNoPath ends what has nowhere to go.
+func (m *Machine) onNoPath(in NoPath) {
+	var c event.Close
+	switch {
+	case m.state == waiting:
+		c = *m.hs.last
+	case m.pathLost:
+		c = event.Close{Reason: event.ReasonPathFailed, Detail: "the stream to " + m.path.Peer() + " ended"}
+	default:
+		return
+	}
+	if in.Err != nil {
+		c.Detail += "; no further path: " + in.Err.Error()
+	}
+	m.finish(c)
+}
+
+// onPathLost takes notice that the stream has ended. An established IKE SA survives it (RFC 9329 6.1).
+func (m *Machine) onPathLost(in PathLost) {
+	if in.Path != m.path || m.pathLost {
+		return
+	}
+	c := m.lostReason(in.Err)
+	switch m.state {
+	case initSent, keying, authSent:
+		m.needPath(c)
+	case halfOpen:
+		m.finish(c)
+	case deleting, ended:
+		m.closeNow()
+	case established:
+		m.pathLost = true
+		m.onSuspended()
+		m.emit(event.Event{Level: event.Warn, Kind: event.KindPathLost, Text: c.Detail + m.lostAdvice()})
+		if m.initiator {
+			m.do(NeedPath{Conn: m.conn, Last: m.path, Why: &c})
+		}
+	}
+}
+
+// onAbandoned ends an IKE SA whose stream never came back.
+func (m *Machine) onAbandoned() {
+	m.finish(event.Close{Reason: event.ReasonPathFailed, Remote: true,
+		Detail: fmt.Sprintf("the stream from %s ended and the peer did not open another", m.path.Peer())})
+}
+
+// onAuthentic is called with every fresh message that authenticated: it shows that the peer lives, and by which path (RFC 9329 6.1, RFC 7296 2.23). Our
+// paths as the initiator come from our owner.
+func (m *Machine) onAuthentic(msg *message) {
+	m.onAlive(m.now)
+	if m.initiator || msg.path == m.path && !m.pathLost {
+		return
+	}
+	switch {
+	case m.state == halfOpen:
+		m.path = msg.path // the initiator floats to port 4500
+	case m.state != established:
+	case msg.path.Kind.Stream() && m.path.Kind.Stream(), !msg.path.Kind.Stream() && !m.path.Kind.Stream() && m.natRemote && !m.natLocal:
+		from := m.path
+		m.moveTo(msg.path)
+		m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("peer has moved: %s, was %s", m.path, from)})
+	}
+}
+
+// moveTo makes p the path of an established IKE SA and of its children, and sends what is outstanding again (RFC 9329 6.2).
+func (m *Machine) moveTo(p path.Path) {
+	m.path, m.pathLost = p, false
+	for _, c := range m.children {
+		if c.state == childInstalled || c.state == childDeleting {
+			m.do(Move{Child: c.id, SPIIn: c.spiIn, Path: p})
+		}
+	}
+	m.startKeepAlive()
+	m.onResumed()
+	if m.out.request != nil {
+		m.do(Send{Path: m.path, Data: m.out.request})
+	}
+}

@@ -1,0 +1,169 @@
+package machine
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/ident"
+	"github.com/ikegod/ikegod/pkg/suite"
+	"github.com/ikegod/ikegod/pkg/wire"
+)
+
+// initiatorOctets and responderOctets are what AUTH signs (RFC 7296 2.15): the whole first message of the signer, the other's nonce, and the signer's
+// identity under its SK_p.
+func (m *Machine) initiatorOctets(idi ident.ID) []byte {
+	return slices.Concat(m.hs.msg1, m.hs.nr, suite.Prf(m.suite.PRF, m.keys.Pi, idi.Body()))
+}
+
+func (m *Machine) responderOctets(idr ident.ID) []byte {
+	return slices.Concat(m.hs.msg2, m.hs.ni, suite.Prf(m.suite.PRF, m.keys.Pr, idr.Body()))
+}
+
+// authJob makes the common part of signing and verifying.
+func (m *Machine) authJob(conn *policy.Oriented, method iana.AuthMethod, octets, data []byte) *AuthJob {
+	return &AuthJob{Conn: conn, Method: method, Local: m.localID, Remote: m.remoteID, PRF: m.suite.PRF, Octets: octets, Data: data}
+}
+
+// prepareAuth starts what IKE_AUTH needs: our AUTH data and an inbound SPI for the first child. The path floats to port 4500 (RFC 7296 2.23).
+func (m *Machine) prepareAuth() {
+	m.localID = m.conn.LocalID()
+	if !m.conn.RemoteID().Any {
+		m.remoteID = m.conn.RemoteID().ID
+	}
+	m.hs.signJob = m.job(Job{Sign: m.authJob(m.conn, m.conn.Local.Auth, m.initiatorOctets(m.localID), nil)})
+	index := 0
+	if len(m.hs.wanted) > 0 && m.hs.wanted[0] < len(m.conn.Children) {
+		index = m.hs.wanted[0]
+	}
+	m.hs.child = m.newChild(m.conn, index)
+}
+
+// onSigned takes our AUTH data.
+func (m *Machine) onSigned(in JobDone) {
+	if in.Err != nil {
+		c := event.Close{Reason: event.ReasonAuthFailed, Notify: iana.AUTHENTICATION_FAILED,
+			Detail: fmt.Sprintf("cannot authenticate ourselves to %s as %v: %v", m.path.Peer(), m.localID, in.Err)}
+		if m.initiator {
+			m.finish(c) // nothing of IKE_AUTH was sent
+		} else {
+			m.refuseAuth(c)
+		}
+		return
+	}
+	m.hs.auth = in.Data
+	if m.initiator {
+		m.sendAuth()
+	} else {
+		m.answerAuth()
+	}
+}
+
+// sendAuth sends the IKE_AUTH request once its parts are there.
+func (m *Machine) sendAuth() {
+	c := m.hs.child
+	if m.state != keying || m.hs.auth == nil || c == nil || c.state != childReserved {
+		return
+	}
+	m.answered() // IKE_SA_INIT
+	items := []wire.Item{{Payload: m.localID.Payload(iana.PayloadIDi)}}
+	if !m.conn.Remote.ID.Any && !m.conn.Remote.ID.ID.IsZero() {
+		items = append(items, wire.Item{Payload: m.conn.Remote.ID.ID.Payload(iana.PayloadIDr)})
+	}
+	child := &m.conn.Children[c.index]
+	spi := binary.BigEndian.AppendUint32(nil, c.spiIn)
+	tsi, tsr := m.selectors(c.conn, c.index)
+	items = append(items,
+		wire.Item{Payload: wire.Auth{Method: m.conn.Local.Auth, Data: m.hs.auth}},
+		wire.Item{Payload: child.ESP.Offer(iana.ProtoESP, spi, false)},
+		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSi, Selectors: tsi.ToWire()}},
+		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSr, Selectors: tsr.ToWire()}})
+	m.state = authSent
+	m.path = floated(m.path)
+	m.request(iana.IKE_AUTH, task{}, m.seal(m.header(iana.IKE_AUTH, m.out.next, false), items))
+	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("sent IKE_AUTH request to %s with %s and %s; Child SA {ESP <%#08x} [%v===%v]",
+		m.path.Peer(), authName(m.conn.Local.Auth), idText(m.localID), c.spiIn, tsi, tsr)})
+}
+
+// onAuthRefusal ends the attempt: the responder does not want the IKE SA. The message is protected, so it comes from whoever answered IKE_SA_INIT
+// (RFC 7296 1.2).
+func (m *Machine) onAuthRefusal(msg *message) {
+	n, ok := errorNotify(msg.items)
+	if !ok {
+		m.refuseProtected(msg, iana.INVALID_SYNTAX, nil, payloadFault(iana.PayloadAUTH, 0).Error())
+		return
+	}
+	m.finish(m.authRejected(n))
+}
+
+// onAuthResponse checks that the responder is who the connection asks for.
+func (m *Machine) onAuthResponse(msg *message) {
+	id, _ := wire.GetType[wire.ID](msg.items, iana.PayloadIDr)
+	auth, _ := wire.Get[wire.Auth](msg.items)
+	m.hs.peer = peerAuth{auth: auth, items: msg.items}
+	idr := ident.FromWire(id)
+	if want := m.conn.RemoteID(); !want.Match(idr) {
+		m.rejectResponder(m.wrongResponderID(idr, want))
+		return
+	}
+	if auth.Method != m.conn.Remote.Auth {
+		m.rejectResponder(fmt.Sprintf("responder %s as %v authenticates with %v, the connection asks for %v (%s)",
+			m.path.Peer(), idr, auth.Method, m.conn.Remote.Auth, m.whereEnd(false, "auth", "authby")))
+		return
+	}
+	m.remoteID = idr
+	m.out.busy = true
+	m.clock.retransmit = 0
+	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("processing IKE_AUTH response from %s containing SK{%s}", m.path.Peer(), names(msg.items))})
+	m.hs.verifyJob = m.job(Job{Verify: m.authJob(m.conn, auth.Method, m.responderOctets(idr), auth.Data)})
+}
+
+// rejectResponder tells the responder that it is not accepted (RFC 7296 2.21.2). It may take itself for established.
+func (m *Machine) rejectResponder(text string) {
+	m.answered()
+	m.abort(event.Close{Reason: event.ReasonAuthFailed, Notify: iana.AUTHENTICATION_FAILED, Detail: text}, iana.AUTHENTICATION_FAILED, nil)
+}
+
+// onVerified goes on with a peer that has, or has not, proved its identity.
+func (m *Machine) onVerified(in JobDone) {
+	switch {
+	case m.initiator && m.state == authSent && in.Err != nil:
+		m.rejectResponder(m.authFailed("responder", in.Err))
+	case m.initiator && m.state == authSent:
+		m.answered()
+		m.tellAuthenticated()
+		m.establish("initiator")
+		m.firstChildAnswer()
+		m.hs = nil
+		m.afterEstablished()
+	case !m.initiator && m.state == halfOpen && in.Err != nil:
+		m.refuseAuth(event.Close{Reason: event.ReasonAuthFailed, Notify: iana.AUTHENTICATION_FAILED, Detail: m.authFailed("initiator", in.Err)})
+	case !m.initiator && m.state == halfOpen:
+		m.tellAuthenticated()
+		m.firstChildChoose()
+	}
+}
+
+// establish is the moment both ends have proved their identity.
+func (m *Machine) establish(role string) {
+	m.state = established
+	m.onEstablished()
+	m.startKeepAlive()
+	m.emit(event.Event{Level: event.Info, Kind: event.KindIKEUp, Text: fmt.Sprintf("%s established IKE SA; authenticated peer using authby=%s and %s",
+		role, authBy(m.conn.Remote.Auth), idText(m.remoteID))})
+}
+
+// afterEstablished carries out what was wished for during the negotiation.
+func (m *Machine) afterEstablished() {
+	if m.closing != nil && m.state == established {
+		m.closeWith(*m.closing, m.lingerLeft())
+	}
+}
+
+func (m *Machine) tellAuthenticated() {
+	m.do(Authenticated{Conn: m.conn, Local: m.localID, Remote: m.remoteID, Path: m.path})
+	m.emit(event.Event{Level: event.Debug, Kind: event.KindAuthenticated, Text: fmt.Sprintf("peer %s proved to be %v", m.path.Peer(), m.remoteID)})
+}

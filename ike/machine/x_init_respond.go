@@ -1,0 +1,106 @@
+package machine
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/suite"
+	"github.com/ikegod/ikegod/pkg/wire"
+)
+
+// onInitRequest answers IKE_SA_INIT with a proposal that one of the candidates allows (RFC 7296 1.2). Who the peer is will only be known in IKE_AUTH. The
+// costly half of the key exchange waits until then.
+func (m *Machine) onInitRequest(msg *message) {
+	sa, _ := wire.Get[wire.SA](msg.items)
+	ke, _ := wire.Get[wire.KE](msg.items)
+	nonce, _ := wire.Get[wire.Nonce](msg.items)
+	m.path = msg.path
+	choice, err := m.chooseIKE(sa, ke.Method)
+	if err != nil {
+		m.refuseInit(msg, iana.NO_PROPOSAL_CHOSEN, nil, event.ReasonNoProposal, err.Error())
+		return
+	}
+	if choice.Suite.KE != ke.Method {
+		// The initiator repeats the request with this method (RFC 7296 1.2), and that is a new machine.
+		m.refuseInit(msg, iana.INVALID_KE_PAYLOAD, binary.BigEndian.AppendUint16(nil, uint16(choice.Suite.KE)), event.ReasonReplaced,
+			fmt.Sprintf("asked %s to repeat IKE_SA_INIT with key exchange %s instead of %s", msg.path.Peer(), keName(choice.Suite.KE), keName(ke.Method)))
+		return
+	}
+	reply, pending, err := suite.Answer(ke.Method, m.cfg.Rand, ke.Data)
+	if err != nil {
+		m.refuseInit(msg, iana.INVALID_SYNTAX, nil, event.ReasonSyntax, fmt.Sprintf("public value for %s in IKE_SA_INIT: %v", keName(ke.Method), err))
+		return
+	}
+	nr := make([]byte, nonceLen)
+	if _, err := io.ReadFull(m.cfg.Rand, nr); err != nil {
+		m.finish(event.Close{Reason: event.ReasonInternal, Detail: "no random octets for a nonce: " + err.Error()})
+		return
+	}
+	m.spii, m.suite = msg.h.InitiatorSPI, choice.Suite
+	m.hs.pending, m.hs.chosen = pending, choice.Reply
+	m.hs.ni, m.hs.nr, m.hs.msg1 = nonce.Data, nr, msg.raw
+	m.detectNAT(msg)
+	m.take(msg)
+	m.answerInit(choice.Reply, wire.KE{Method: ke.Method, Data: reply})
+}
+
+// answerInit sends the IKE_SA_INIT response.
+func (m *Machine) answerInit(sa wire.SA, ke wire.KE) {
+	h := m.header(iana.IKE_SA_INIT, 0, true)
+	items := []wire.Item{{Payload: sa}, {Payload: ke}, {Payload: wire.Nonce{Data: m.hs.nr}}}
+	if m.hs.natd {
+		items = append(items, natPayloads(h, m.in.path)...)
+	}
+	m.hs.msg2 = m.clear(h, items)
+	m.state = halfOpen
+	m.onHalfOpen()
+	m.put(m.hs.msg2, false)
+	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("processed IKE_SA_INIT request from %s, sent IKE_SA_INIT response %s", m.path.Peer(), m.suiteText())})
+}
+
+// chooseIKE lets the candidates choose in their order: the best match of addresses first. The error names what each allows.
+func (m *Machine) chooseIKE(offer wire.SA, sent iana.KE) (suite.Choice, error) {
+	var why []string
+	for _, c := range m.hs.candidates {
+		choice, err := c.IKE.Choose(offer, iana.ProtoIKE, true, sent)
+		if err == nil {
+			return choice, nil
+		}
+		why = append(why, fmt.Sprintf("%q (ike= of %s): %v", c.Name, where(c, "ike"), err))
+	}
+	if len(why) == 0 {
+		return suite.Choice{}, fmt.Errorf("no connection for %s", m.path.Peer())
+	}
+	return suite.Choice{}, fmt.Errorf("no IKE proposal of %s is allowed: %s", m.path.Peer(), strings.Join(why, "; "))
+}
+
+// refuseInit answers an IKE_SA_INIT request without making an IKE SA: the responder's SPI stays zero (RFC 7296 2.6), and the machine goes.
+func (m *Machine) refuseInit(msg *message, n iana.Notify, data []byte, r event.Reason, text string) {
+	m.path, m.spii = msg.path, msg.h.InitiatorSPI
+	h := m.header(iana.IKE_SA_INIT, 0, true)
+	h.ResponderSPI = 0
+	m.do(Send{Path: msg.path, Data: m.clear(h, []wire.Item{{Payload: wire.Notify{Notify: n, Data: data}}})})
+	m.finish(event.Close{Reason: r, Notify: n, Detail: fmt.Sprintf("%s; sent %v to %s", text, n, msg.path.Peer())})
+}
+
+// computeSecret starts the costly half of the key exchange: a message came that may be IKE_AUTH. It waits.
+func (m *Machine) computeSecret(in Datagram) {
+	m.hs.keJob = m.job(Job{Pending: m.hs.pending})
+	m.hold(in)
+}
+
+func (m *Machine) responderSecret(in JobDone) {
+	if m.state != halfOpen {
+		return
+	}
+	m.hs.pending = nil
+	if in.Err != nil {
+		m.finish(event.Close{Reason: event.ReasonProtocol, Remote: true, Detail: fmt.Sprintf("public value of %s cannot be used: %v", m.path.Peer(), in.Err)})
+		return
+	}
+	m.keys = m.suite.DeriveIKE(in.Data, m.hs.ni, m.hs.nr, m.spii, m.spir)
+}

@@ -1,0 +1,72 @@
+package twosa
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/pkg/iana"
+)
+
+func TestHandshakeUDP(t *testing.T) {
+	w := Pair(1, nil, nil)
+	w.West.Initiate(w.West.UDP())
+	w.West.Deliver() // IKE_SA_INIT request
+	w.East.Deliver() // IKE_SA_INIT response
+	w.West.Deliver() // IKE_AUTH request
+	w.East.Deliver() // IKE_AUTH response
+	agreed(t, w)
+	for _, l := range append(w.West.Lines(), w.East.Lines()...) {
+		t.Log(l)
+	}
+	if p := w.West.M.Snapshot().Path; p.Local.Port() != iana.PortIKENATT || p.Remote.Port() != iana.PortIKENATT {
+		t.Errorf("did not float to port 4500: %v", p)
+	}
+}
+
+func TestHandshakeTCP(t *testing.T) {
+	w := Pair(1, nil, nil)
+	w.West.Initiate(w.West.TCP())
+	w.Settle()
+	agreed(t, w)
+}
+
+// agreed checks that both ends have the same IKE SA with one Child SA, installed with crossed SPIs and the same keys.
+func agreed(t *testing.T, w *World) {
+	t.Helper()
+	ws, es := w.West.M.Snapshot(), w.East.M.Snapshot()
+	if ws.State != "established" || es.State != "established" {
+		t.Fatalf("west is %s, east is %s\n%s", ws.State, es.State, strings.Join(append(w.West.Lines(), w.East.Lines()...), "\n"))
+	}
+	if ws.SPIi != es.SPIi || ws.SPIr != es.SPIr || ws.Suite != es.Suite {
+		t.Errorf("IKE SAs differ: %+v, %+v", ws, es)
+	}
+	if len(ws.Children) != 1 || len(es.Children) != 1 || len(w.West.Installed) != 1 || len(w.East.Installed) != 1 {
+		t.Fatalf("children: %d and %d, installed %d and %d", len(ws.Children), len(es.Children), len(w.West.Installed), len(w.East.Installed))
+	}
+	a, b := w.West.Installed[ws.Children[0].SPIIn], w.East.Installed[es.Children[0].SPIIn]
+	if a.SPIIn == 0 || a.SPIIn != b.SPIOut || a.SPIOut != b.SPIIn || a.Suite != b.Suite {
+		t.Errorf("Child SAs do not fit: %#x/%#x %v, %#x/%#x %v", a.SPIIn, a.SPIOut, a.Suite, b.SPIIn, b.SPIOut, b.Suite)
+	}
+	if len(a.In.Encr) == 0 || !bytes.Equal(a.In.Encr, b.Out.Encr) || !bytes.Equal(a.Out.Encr, b.In.Encr) || bytes.Equal(a.In.Encr, a.Out.Encr) {
+		t.Error("keys do not fit")
+	}
+	if !a.Local.Equal(b.Remote) || !a.Remote.Equal(b.Local) {
+		t.Errorf("selectors do not fit: %v===%v, %v===%v", a.Local, a.Remote, b.Local, b.Remote)
+	}
+	for _, h := range []*Host{w.West, w.East} {
+		if _, ok := h.Last(event.KindIKEUp); !ok {
+			t.Errorf("%s did not tell that the IKE SA is up", h.Name)
+		}
+		if _, ok := h.Last(event.KindChildUp); !ok {
+			t.Errorf("%s did not tell that the Child SA is up", h.Name)
+		}
+		if len(h.Proved) != 1 {
+			t.Errorf("%s: %d Authenticated effects", h.Name, len(h.Proved))
+		}
+		if len(h.Reserved) != 0 {
+			t.Errorf("%s keeps reserved SPIs: %v", h.Name, h.Reserved)
+		}
+	}
+}
