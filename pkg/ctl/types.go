@@ -128,6 +128,7 @@ type Diagnostic struct {
 	File       string `json:"file"`
 	Line       int    `json:"line"`
 	Column     int    `json:"column"`
+	Width      int    `json:"width,omitempty"`
 	Connection string `json:"connection,omitempty"` // the connection that is refused because of it
 	Text       string `json:"text"`
 	Suggestion string `json:"suggestion,omitempty"`

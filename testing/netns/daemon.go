@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -159,14 +160,21 @@ func (d *Daemon) end() error {
 
 // Ikectl runs ikectl against the daemon and returns what it printed and its exit status.
 func (d *Daemon) Ikectl(args ...string) (output string, status int) {
+	return d.IkectlTo(io.Discard, args...)
+}
+
+// IkectlTo is Ikectl that also shows what it prints while it prints it.
+func (d *Daemon) IkectlTo(w io.Writer, args ...string) (output string, status int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(d.bin, "ikectl"), append([]string{"--rundir", d.RunDir}, args...)...)
-	out, err := cmd.CombinedOutput()
-	if err != nil && cmd.ProcessState == nil {
+	var out lockedBuffer
+	both := io.MultiWriter(&out, w)
+	cmd.Stdout, cmd.Stderr = both, both
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 		return err.Error(), -1
 	}
-	return string(out), cmd.ProcessState.ExitCode()
+	return out.String(), cmd.ProcessState.ExitCode()
 }
 
 // RSS is the resident memory of the daemon in bytes.
