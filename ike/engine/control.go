@@ -1,0 +1,281 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/machine"
+	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/transport/ladder"
+)
+
+// deleteLinger is how long an IKE SA that ends waits for the answer to its Delete.
+const deleteLinger = 2 * time.Second
+
+// control is one loaded connection: whether it is wanted, and how far it is. Its home shard owns it.
+type control struct {
+	// Constant after construction. A connection that changes gets a new control.
+	e        *Engine
+	home     *shard
+	conn     *policy.Connection
+	oriented *policy.Oriented // nil: not oriented, why says why
+	why      error
+
+	// Atomic.
+	watched atomic.Int32 // waiters that want its events
+
+	// Owned by the home shard.
+	phase    phase
+	wanted   bool // up was asked for, or auto=start: revival keeps it
+	gone     bool // taken out of the set
+	attempt  *sa  // the IKE SA that this connection is initiating now
+	dial     context.CancelFunc
+	ladder   *ladder.Ladder // nil: the configuration leaves no carrier to try
+	round    round
+	roundID  int // so that a completion for an earlier round is told from one for this
+	sas      int // IKE SAs of this connection, in whatever shard
+	children int // installed Child SAs, those of a template's instances not counted
+	upSince  time.Time
+	alarm    alarm
+	ups      []*waiter
+	downs    []*waiter
+
+	public struct { // guarded by mu
+		mu sync.Mutex
+		ConnectionStatus
+	}
+}
+
+// phase is how far a connection is.
+type phase uint8
+
+const (
+	phaseDown phase = iota
+	phaseNegotiating
+	phaseUp
+	phaseWaiting // for its revival
+)
+
+func (p phase) String() string {
+	return [...]string{"down", "negotiating", "up", "waiting for revival"}[p]
+}
+
+func newControl(e *Engine, c *policy.Connection, setup policy.Setup) *control {
+	k := &control{e: e, home: e.homeOf(c.Name), conn: c, ladder: newLadder(e, c, setup)}
+	k.oriented, k.why = orient(c, setup.Listen, e.local)
+	k.public.ConnectionStatus = ConnectionStatus{Name: c.Name, Conn: c, Oriented: k.oriented, State: phaseDown.String()}
+	if k.why != nil {
+		k.public.Why = k.why.Error()
+	}
+	return k
+}
+
+// describe names the connection with its addresses, for messages.
+func (c *control) describe() string {
+	if c.oriented == nil {
+		return fmt.Sprintf("%q (not oriented: %v)", c.conn.Name, c.why)
+	}
+	remote := "%any"
+	if c.oriented.RemoteAddr.IsValid() {
+		remote = c.oriented.RemoteAddr.String()
+	}
+	return fmt.Sprintf("%q %s...%s", c.conn.Name, c.oriented.LocalAddr, remote)
+}
+
+// set moves to a phase and publishes it.
+func (c *control) set(p phase) {
+	c.phase = p
+	c.publish(func(s *ConnectionStatus) {
+		s.State, s.Wanted = p.String(), c.wanted
+		if p != phaseWaiting {
+			s.NextTry = time.Time{}
+		}
+		if p == phaseDown || p == phaseWaiting {
+			s.Path = path.Path{}
+		}
+	})
+}
+
+func (c *control) publish(change func(*ConnectionStatus)) {
+	c.public.mu.Lock()
+	change(&c.public.ConnectionStatus)
+	c.public.mu.Unlock()
+}
+
+// tell emits an event of the connection itself and shows it to those who wait for it.
+func (c *control) tell(ev event.Event) {
+	ev.Conn, ev.At = c.conn.Name, time.Now()
+	c.e.counters.count(ev)
+	c.e.emit(c.home, ev)
+	c.progress(ev)
+}
+
+// progress shows an event to those who wait for this connection. Called in the home shard.
+func (c *control) progress(ev event.Event) {
+	for _, w := range c.ups {
+		w.push(ev)
+	}
+	for _, w := range c.downs {
+		w.push(ev)
+	}
+}
+
+// up brings the connection up; w may be nil (auto=start).
+func (c *control) up(w *waiter) {
+	c.watch(&c.ups, w)
+	switch {
+	case c.gone:
+		c.finishUps(fmt.Errorf("connection %q was deleted", c.conn.Name))
+	case c.oriented == nil:
+		c.finishUps(c.why)
+	case !c.oriented.RemoteAddr.IsValid():
+		c.finishUps(fmt.Errorf("connection %q waits for peers (its other end is %s): it cannot be brought up from here", c.conn.Name, c.oriented.Remote.Host))
+	case c.e.closing.Load():
+		c.finishUps(errShutdown)
+	case c.children > 0:
+		c.wanted = true
+		c.set(phaseUp)
+		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q is up already", c.conn.Name)})
+		c.finishUps(nil)
+	case c.phase == phaseNegotiating:
+		c.wanted = true
+		c.set(phaseNegotiating)
+		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q is being negotiated already; waiting for the outcome", c.conn.Name)})
+	default:
+		c.wanted = true
+		if c.ladder != nil {
+			c.ladder.Start()
+		}
+		c.startRound()
+	}
+}
+
+// down takes the connection down; w may be nil.
+func (c *control) down(w *waiter, reason event.Reason, linger time.Duration) {
+	c.watch(&c.downs, w)
+	c.wanted = false
+	c.home.alarms.unset(c)
+	c.stopDial()
+	c.roundID++ // what the round waits for comes too late
+	c.finishUps(fmt.Errorf("connection %q was taken down while it was being negotiated", c.conn.Name))
+	if c.sas == 0 && c.phase != phaseDown {
+		c.set(phaseDown)
+	}
+	left := len(c.e.shards)
+	for _, s := range c.e.shards {
+		s.box.post(func() {
+			s.closeAll(c, reason, linger)
+			c.home.box.post(func() {
+				if left--; left == 0 {
+					c.settle()
+				}
+			})
+		})
+	}
+}
+
+// closeAll ends the IKE SAs of one connection in this shard.
+func (s *shard) closeAll(c *control, reason event.Reason, linger time.Duration) {
+	for _, spi := range s.sortedSPIs() {
+		if a := s.sas[spi]; a != nil && a.control == c && !a.over {
+			s.step(a, machine.CloseIKE{Reason: reason, Linger: linger})
+		}
+	}
+}
+
+// settle ends a down when the last IKE SA is gone: the policies go, and those who waited hear of it.
+func (c *control) settle() {
+	if c.wanted || c.sas > 0 {
+		return
+	}
+	c.stopDial()
+	c.set(phaseDown)
+	c.base(func(d kernel.Done) { c.finishDowns(d.Err) })
+}
+
+// base sets what traffic meets when the connection is neither up nor negotiating: nothing, or for a loaded auto=ondemand the trap that starts it.
+func (c *control) base(done func(kernel.Done)) {
+	switch {
+	case c.gone || c.e.closing.Load():
+		c.idle(policy.ShuntNone, done)
+	case c.conn.Auto == policy.AutoOnDemand:
+		c.shunt(kernel.Trap, true, done)
+	default:
+		c.idle(policy.ShuntNone, done)
+	}
+}
+
+// idle puts a shunt in place of the missing Child SAs.
+func (c *control) idle(s policy.Shunt, done func(kernel.Done)) {
+	switch s {
+	case policy.ShuntPass:
+		c.shunt(kernel.Pass, true, done)
+	case policy.ShuntDrop:
+		c.shunt(kernel.Drop, true, done)
+	case policy.ShuntHold:
+		c.shunt(kernel.Hold, true, done)
+	case policy.ShuntReject:
+		c.shunt(kernel.Reject, true, done)
+	default:
+		c.shunt(kernel.Pass, false, done)
+	}
+}
+
+// shunt routes (or, with route false, unroutes) the policies of all children that have no SA.
+func (c *control) shunt(action kernel.Action, route bool, done func(kernel.Done)) {
+	o := c.oriented
+	if o == nil || !o.RemoteAddr.IsValid() {
+		if done != nil {
+			done(kernel.Done{})
+		}
+		return
+	}
+	left, failed := len(o.Children), kernel.Done{}
+	for i := range o.Children {
+		pol := c.e.protectPolicy(o, i, o.LocalTS(i), o.RemoteTS(i))
+		pol.Action = action
+		c.e.policies.idle(c.home, c, pol, route, func(d kernel.Done) {
+			if d.Err != nil {
+				failed = d
+				c.tell(event.Event{Level: event.Warn, Child: o.Children[i].Name, Text: fmt.Sprintf("connection %q: the policy %s === %s was refused: %v",
+					c.conn.Name, pol.Local, pol.Remote, d.Err)})
+			}
+			if left--; left == 0 && done != nil {
+				done(failed)
+			}
+		})
+	}
+}
+
+// acquire starts an ondemand connection because of a packet.
+func (c *control) acquire(ev kernel.Acquire) {
+	if c.gone || c.phase == phaseNegotiating || c.phase == phaseUp || c.children > 0 || c.oriented == nil || c.e.closing.Load() {
+		return
+	}
+	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q is needed for a packet from %s to %s (protocol %d)", c.conn.Name, ev.Src, ev.Dst, ev.Protocol)})
+	c.startRound()
+}
+
+func (c *control) bell() *alarm { return &c.alarm }
+
+// ring is the revival.
+func (c *control) ring(time.Time) {
+	if c.phase == phaseWaiting && !c.gone && !c.e.closing.Load() {
+		c.e.counters.revivals.Add(1)
+		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("reviving connection %q, which must remain up", c.conn.Name)})
+		c.startRound()
+	}
+}
+
+func (c *control) stopDial() {
+	if c.dial != nil {
+		c.dial()
+		c.dial = nil
+	}
+}

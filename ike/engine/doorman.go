@@ -1,0 +1,260 @@
+package engine
+
+import (
+	"fmt"
+	"hash/maphash"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/machine"
+	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/wire"
+	"github.com/ikegod/ikegod/transport"
+)
+
+// door limits what strangers make us say: replies without state, and lines in the log.
+type door struct {
+	mu         sync.Mutex // guards all below
+	replies    bucket
+	reports    bucket
+	suppressed int // reports since the last one that was made
+}
+
+const (
+	replyInterval  = 5 * time.Millisecond // 200 stateless error replies a second
+	replyBurst     = 200
+	reportInterval = time.Second
+	reportBurst    = 20
+)
+
+func (o *door) mayReply(at time.Duration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.replies.allow(at, replyInterval, replyBurst)
+}
+
+// mayReport also returns how many reports were suppressed since the last one.
+func (o *door) mayReport(at time.Duration) (suppressed int, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.reports.allow(at, reportInterval, reportBurst) {
+		o.suppressed++
+		return 0, false
+	}
+	suppressed, o.suppressed = o.suppressed, 0
+	return suppressed, true
+}
+
+// report tells about a stranger, at a limited rate: what strangers send must not fill a log. The text is made only if it is told.
+func (e *Engine) report(s *shard, ev event.Event, text func() string) {
+	suppressed, ok := e.door.mayReport(time.Since(e.epoch))
+	if !ok {
+		return
+	}
+	ev.Text = text()
+	if suppressed > 0 {
+		ev.Text += fmt.Sprintf(" (%d more reports about strangers were suppressed before this one)", suppressed)
+	}
+	e.emit(s, ev)
+}
+
+// dropped counts a message that went no further than us, and reports it. It allocates nothing when the report is suppressed.
+func (e *Engine) dropped(s *shard, why event.Drop, d transport.Datagram, detail string) {
+	e.counters.drop(why)
+	e.report(s, event.Event{At: d.At, Level: dropLevel(why), Kind: event.KindDrop, Path: d.Path, Drop: why}, func() string {
+		if detail == "" {
+			detail = dropTexts[why]
+		}
+		return fmt.Sprintf("dropped an IKE message of %d octets from %s to %s (%s): %s", len(d.Data), d.Path.Peer(), d.Path.Local, why, detail)
+	})
+}
+
+func dropLevel(why event.Drop) event.Level {
+	switch why {
+	case event.DropHalfOpen, event.DropMailbox, event.DropRate:
+		return event.Warn
+	case event.DropClosed, event.DropNoConnection:
+		return event.Debug // what matters about these is told elsewhere
+	}
+	return event.Info
+}
+
+var dropTexts = [event.NumDrops]string{
+	event.DropShort:        "shorter than the IKE header of 28 octets",
+	event.DropLength:       "the length in its header is not the length of the packet",
+	event.DropMajorVersion: "it is not IKEv2",
+	event.DropUnknownSPI:   "no IKE SA of ours has this SPI; if the peer has an IKE SA that we lost, its liveness checks or its next IKE_SA_INIT end that",
+	event.DropNotInitiator: "it has no responder SPI but is not an IKE_SA_INIT request with message ID 0",
+	event.DropHalfOpen:     "too many half-open IKE SAs",
+	event.DropRate:         "too many IKE_SA_INIT requests from this address",
+	event.DropMailbox:      "too many messages wait to be processed",
+}
+
+// initialRequest takes an IKE_SA_INIT request without a responder SPI. Cheap before costly, stateless before stateful: repeat, half-open count,
+// cookie, rate, connection; only then is there an IKE SA.
+func (s *shard) initialRequest(d transport.Datagram) {
+	e := s.e
+	if d.Path.Kind.Stream() && !e.streams.alive(d.Path) {
+		e.dropped(s, event.DropClosed, d, "its connection has ended")
+		return
+	}
+	key := repeatKey(e.seed, d)
+	if a := s.repeats[key]; a != nil {
+		s.datagram(d, a)
+		return
+	}
+	h, err := wire.ParseHeader(d.Data)
+	if err != nil {
+		e.dropped(s, event.DropSyntax, d, err.Error())
+		return
+	}
+	candidates, ok := s.admit(d, h)
+	if !ok {
+		return
+	}
+	a, rand, err := s.newSA(false, nil, d.Path)
+	if err != nil {
+		e.emit(s, event.Event{Level: event.Error, Path: d.Path, Text: err.Error()})
+		return
+	}
+	if d.Path.Kind.Stream() && !s.ownStream(a, d.Path) {
+		e.dropped(s, event.DropUnexpected, d, "an IKE_SA_INIT on a stream that belongs to another IKE SA; the stream is closed")
+		s.e.breakStream(d.Path, errForeign)
+		return
+	}
+	a.m = e.make.responder(machine.Config{SPI: a.spi, Rand: rand, HalfOpen: halfOpenTime}, candidates, d.Path)
+	s.add(a)
+	s.setHalfOpen(a, true)
+	a.repeat = key
+	s.repeats[key] = a
+	s.step(a, machine.Datagram{Path: d.Path, Data: d.Data})
+}
+
+// repeatKey recognises a retransmission: the same octets from the same address (RFC 7296 2.1). Zero stands for none.
+func repeatKey(seed maphash.Seed, d transport.Datagram) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	ip := d.Path.Remote.Addr().As16()
+	h.Write(ip[:])
+	h.Write(d.Data)
+	return max(h.Sum64(), 1)
+}
+
+// admit says which connections may answer a stranger, or has dealt with it.
+func (s *shard) admit(d transport.Datagram, h wire.Header) ([]*policy.Oriented, bool) {
+	e := s.e
+	view := e.view.Load()
+	stream := d.Path.Kind.Stream()
+	open := e.halfOpen.Load()
+	switch {
+	case e.closing.Load():
+		e.dropped(s, event.DropClosed, d, "we are shutting down")
+		return nil, false
+	case open >= int64(view.maxHalfOpen()):
+		e.dropped(s, event.DropHalfOpen, d, fmt.Sprintf("%d IKE SAs are half-open and max-halfopen-ike= allows no more", open))
+		if stream {
+			s.e.breakStream(d.Path, errCrowded)
+		}
+		return nil, false
+	case view.wantsCookie(open, stream) && !s.cookie(d, h):
+		return nil, false
+	case !stream && !s.sources.allow(time.Since(e.epoch), d.Path.Remote.Addr()):
+		e.dropped(s, event.DropRate, d, "")
+		return nil, false
+	}
+	candidates := view.candidates(d.Path)
+	if len(candidates) == 0 {
+		e.dropped(s, event.DropNoConnection, d, "")
+		e.notify(d, h, wire.Notify{Notify: iana.NO_PROPOSAL_CHOSEN})
+		e.report(s, event.Event{At: d.At, Level: event.Info, Path: d.Path}, func() string { return view.whyNoCandidate(d.Path) })
+		return nil, false
+	}
+	return candidates, true
+}
+
+// cookie reports whether a request carries a valid cookie; if not, it has been answered with one, or dropped.
+func (s *shard) cookie(d transport.Datagram, h wire.Header) bool {
+	m, err := wire.Parse(d.Data)
+	if err != nil {
+		s.e.dropped(s, event.DropSyntax, d, err.Error())
+		return false
+	}
+	ni, ok := wire.Get[wire.Nonce](m.Payloads)
+	if !ok {
+		s.e.dropped(s, event.DropSyntax, d, "an IKE_SA_INIT request without nonce")
+		return false
+	}
+	at, addr := time.Since(s.e.epoch), d.Path.Remote.Addr()
+	// The cookie comes as the first payload (RFC 7296 2.6). One that does not match is as none.
+	if n, ok := m.Payloads[0].Payload.(wire.Notify); ok && n.Notify == iana.COOKIE && s.e.cookies.valid(n.Data, at, h.InitiatorSPI, addr, ni.Data) {
+		return true
+	}
+	s.e.counters.cookies.Add(1)
+	s.e.reply(d, h, wire.Notify{Notify: iana.COOKIE, Data: s.e.cookies.make(at, h.InitiatorSPI, addr, ni.Data)})
+	return false
+}
+
+// notify answers a stranger with an error, at a limited rate on datagrams.
+func (e *Engine) notify(d transport.Datagram, h wire.Header, n wire.Notify) {
+	if d.Path.Kind.Stream() || e.door.mayReply(time.Since(e.epoch)) {
+		e.reply(d, h, n)
+	}
+}
+
+// reply answers a request without any state. A stream stays open for the corrected request, as long as the transport lets a silent one (RFC 9329 6.3, 6.4).
+func (e *Engine) reply(d transport.Datagram, h wire.Header, n wire.Notify) {
+	m := wire.Message{
+		Header: wire.Header{
+			InitiatorSPI: h.InitiatorSPI, ResponderSPI: h.ResponderSPI, MajorVersion: 2, Exchange: h.Exchange,
+			Flags: wire.FlagResponse, MessageID: h.MessageID,
+		},
+		Payloads: []wire.Item{{Payload: n}},
+	}
+	e.counters.stateless.Add(1)
+	if err := e.mux.Send(d.Path, m.AppendTo(nil)); err != nil {
+		e.counters.sendErrors.Add(1)
+	}
+}
+
+// otherVersion deals with a major version that is not 2. A higher one is told ours (RFC 7296 2.5); IKEv1 is not answered.
+func (e *Engine) otherVersion(major byte, d transport.Datagram) bool {
+	if major > 2 && !looseHeader(d.Data).Response() {
+		e.notify(d, looseHeader(d.Data), wire.Notify{Notify: iana.INVALID_MAJOR_VERSION})
+	}
+	return e.junk(event.DropMajorVersion, d)
+}
+
+// candidates are the connections for two addresses, best match first: both addresses, then templates.
+func (v *view) candidates(p path.Path) []*policy.Oriented {
+	exact := v.exact[addrPair{p.Local.Addr(), p.Remote.Addr()}]
+	templates := v.templates[p.Local.Addr()]
+	if len(templates) == 0 {
+		return exact
+	}
+	return append(exact[:len(exact):len(exact)], templates...)
+}
+
+// whyNoCandidate tells the operator what was asked for and what is loaded.
+func (v *view) whyNoCandidate(p path.Path) string {
+	const most = 8
+	var b strings.Builder
+	fmt.Fprintf(&b, "IKE_SA_INIT from %s to %s refused with NO_PROPOSAL_CHOSEN: no connection for these addresses is loaded; loaded: ", p.Peer(), p.Local)
+	for i, c := range v.list {
+		if i == most {
+			fmt.Fprintf(&b, "; and %d more", len(v.list)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(c.describe())
+	}
+	if len(v.list) == 0 {
+		b.WriteString("none")
+	}
+	return b.String()
+}

@@ -1,0 +1,235 @@
+package engine
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/machine"
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/wire"
+	"github.com/ikegod/ikegod/transport"
+)
+
+// exec does one effect.
+func (s *shard) exec(a *sa, ef machine.Effect) {
+	switch ef := ef.(type) {
+	case machine.Send:
+		s.send(a, ef)
+	case machine.Job:
+		s.startJob(a, ef)
+	case machine.ReserveSPI:
+		s.reserve(a, ef)
+	case machine.Install:
+		s.install(a, ef)
+	case machine.Move:
+		s.e.dp.Move(s.request(request{fn: s.moved(a, ef)}), kernel.SPI(ef.SPIIn), kernel.Endpoints{Path: ef.Path})
+	case machine.Remove:
+		s.removeChild(a, ef.Child)
+	case machine.NeedPath:
+		s.needPath(a, ef)
+	case machine.Authenticated:
+		s.authenticated(a, ef)
+	case machine.KeepAlive:
+		s.setKeepAlive(a, ef)
+	case machine.Emit:
+		s.emit(a, ef.Event)
+	case machine.Ended:
+		s.end(a, ef.Close)
+	case machine.Close:
+		s.forget(a, ef.Close)
+	}
+}
+
+// send sends a message. An error is not the end: on datagrams the machine repeats, and the loss of a stream is reported by the transport.
+func (s *shard) send(a *sa, ef machine.Send) {
+	a.path = ef.Path
+	s.e.counters.sent.Add(1)
+	if err := s.e.mux.Send(ef.Path, ef.Data); err != nil {
+		s.e.counters.sendErrors.Add(1)
+		s.emit(a, event.Event{Level: event.Debug, Path: ef.Path, Text: fmt.Sprintf("sending to %s failed: %v", ef.Path.Peer(), err)})
+	}
+	if ef.Last && ef.Path.Kind.Stream() {
+		s.e.mux.CloseStream(ef.Path)
+	}
+}
+
+// emit completes an event of a machine and tells it to the world and to those who wait for this connection.
+func (s *shard) emit(a *sa, ev event.Event) {
+	if ev.At.IsZero() {
+		ev.At = time.Now()
+	}
+	if ev.SA == 0 {
+		ev.SA = a.spi
+	}
+	if ev.Conn == "" {
+		ev.Conn = a.connName()
+	}
+	if ev.Path.IsZero() {
+		ev.Path = a.path
+	}
+	switch ev.Kind {
+	case event.KindIKEUp:
+		s.ikeUp(a, ev)
+	case event.KindChildFailed:
+		if c := a.control; c != nil {
+			defer c.home.box.post(func() { c.childFailed(a, ev) })
+		}
+	}
+	s.e.counters.count(ev)
+	s.e.emit(s, ev)
+	if c := a.control; c != nil && c.watched.Load() > 0 {
+		if c.home == s {
+			c.progress(ev)
+		} else {
+			c.home.box.post(func() { c.progress(ev) })
+		}
+	}
+}
+
+// authenticated binds an IKE SA to its connection, and its stream to it.
+func (s *shard) authenticated(a *sa, ef machine.Authenticated) {
+	s.setHalfOpen(a, false)
+	if ef.Path.Kind.Stream() {
+		s.ownStream(a, ef.Path)
+		s.e.mux.Own(ef.Path)
+	}
+	a.path = ef.Path
+	a.identity = identityKey(s.e.seed, ef.Conn.Name, ef.Local, ef.Remote)
+	if a.control != nil {
+		return
+	}
+	c := s.e.view.Load().byName[ef.Conn.Name]
+	if c == nil || c.conn != ef.Conn.Connection {
+		s.step(a, machine.CloseIKE{Reason: event.ReasonOperator, Linger: deleteLinger})
+		return
+	}
+	a.control = c
+	c.home.box.post(func() { c.saBound() })
+}
+
+// ikeUp notes an established IKE SA. When we are its responder, older IKE SAs of the same connection and identities are what a restarted peer has
+// left behind, and uniqueids=yes takes them away.
+//
+// Only the responder of the newer IKE SA does this: when both ends initiate at once, the responder of each has it before its initiator, so that never
+// both ends see the other one as the older, and the two deletions cannot cross.
+func (s *shard) ikeUp(a *sa, ev event.Event) {
+	if a.established {
+		return
+	}
+	a.established = true
+	s.e.counters.established.Add(1)
+	s.e.counters.handshake(a.initiator, ev.Path.Kind, event.ReasonNone)
+	older := s.e.identities.add(a)
+	if a.initiator || !s.e.view.Load().setup.UniqueIDs {
+		return
+	}
+	for _, spi := range older {
+		other := s.e.shardOf(spi)
+		other.box.post(func() {
+			if old := other.sas[spi]; old != nil && old.identity == a.identity {
+				other.step(old, machine.CloseIKE{Reason: event.ReasonReplaced, Linger: deleteLinger})
+			}
+		})
+	}
+}
+
+// needPath answers a machine that got no further on its path. Before the IKE SA exists that is a matter of the connection's ladder; afterwards only the
+// originator of a TCP connection can do something about it: open another (RFC 9329 6.1).
+func (s *shard) needPath(a *sa, ef machine.NeedPath) {
+	switch {
+	case a.control != nil && a.control.attempt == a && !a.established:
+		a.control.needPath(ef)
+	case a.established && a.initiator && ef.Last.Kind.Stream():
+		s.redial(a, ef)
+	default:
+		s.step(a, machine.NoPath{Err: fmt.Errorf("no other path to %s", ef.Last.Remote)})
+	}
+}
+
+// redial opens a new TCP connection for an established IKE SA.
+func (s *shard) redial(a *sa, ef machine.NeedPath) {
+	s.e.dial(s, ef.Conn.LocalAddr, ef.Last.Remote, ef.Conn.Retransmit.Timeout, func(p path.Path, err error) {
+		switch {
+		case a.closed || a.over:
+			s.e.abandon(p, err)
+		case err != nil:
+			s.step(a, machine.NoPath{Err: err})
+		default:
+			s.ownStream(a, p)
+			s.step(a, machine.PathReady{Path: p, SPI: a.spi})
+		}
+	})
+}
+
+func (s *shard) setKeepAlive(a *sa, ef machine.KeepAlive) {
+	s.stopKeepAlive(a)
+	if ef.On && !ef.Path.Kind.Stream() {
+		p := ef.Path
+		a.keepalive = &p
+		if s.e.keepalives.add(p) {
+			s.e.mux.KeepAlive(p, s.e.view.Load().keepAlive())
+		}
+	}
+}
+
+func (s *shard) stopKeepAlive(a *sa) {
+	if a.keepalive == nil {
+		return
+	}
+	p := *a.keepalive
+	a.keepalive = nil
+	if s.e.keepalives.remove(p) {
+		s.e.mux.KeepAlive(p, 0)
+	}
+}
+
+// keepalives counts who needs NAT keepalives on a path: two IKE SAs between the same hosts share it.
+type keepalives struct {
+	mu    sync.Mutex
+	users map[path.Path]int
+}
+
+func (k *keepalives) init() { k.users = map[path.Path]int{} }
+
+// add reports whether p is new.
+func (k *keepalives) add(p path.Path) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.users[p]++
+	return k.users[p] == 1
+}
+
+// remove reports whether p has no user left.
+func (k *keepalives) remove(p path.Path) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.users[p]--
+	if k.users[p] > 0 {
+		return false
+	}
+	delete(k.users, p)
+	return true
+}
+
+// known takes a message for one of our SPIs.
+func (s *shard) known(d transport.Datagram, spi wire.SPI) {
+	a := s.sas[spi]
+	if a == nil {
+		s.e.junk(event.DropUnknownSPI, d)
+		return
+	}
+	s.datagram(d, a)
+}
+
+// datagram gives a message to its IKE SA, if it came on a path where it may come.
+func (s *shard) datagram(d transport.Datagram, a *sa) {
+	if d.Path.Kind.Stream() && !s.e.streams.admits(d.Path, a.spi) {
+		s.e.dropped(s, event.DropUnexpected, d, "it is for another IKE SA than the one that owns the connection; the connection is closed")
+		s.e.breakStream(d.Path, errForeign)
+		return
+	}
+	s.step(a, machine.Datagram{Path: d.Path, Data: d.Data})
+}

@@ -1,0 +1,320 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/machine"
+	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/ts"
+)
+
+// request is what a shard waits for from the datapath.
+type request struct {
+	fn func(kernel.Done)
+}
+
+// request makes the number of a request of this shard, so that its completion finds back. A nil fn does not care.
+func (s *shard) request(r request) kernel.Request {
+	s.lastReq++
+	id := kernel.Request(s.lastReq<<8 | uint64(s.index))
+	if r.fn != nil {
+		s.requests[id] = r
+	}
+	return id
+}
+
+// KernelEvent takes the datapath's events. It never blocks.
+func (e *Engine) KernelEvent(ev kernel.Event) {
+	switch ev := ev.(type) {
+	case kernel.Done:
+		i := int(ev.Request & 0xff)
+		if i >= len(e.shards) {
+			return
+		}
+		s := e.shards[i]
+		s.box.post(func() {
+			if r, ok := s.requests[ev.Request]; ok {
+				delete(s.requests, ev.Request)
+				r.fn(ev)
+			}
+		})
+	case kernel.Acquire:
+		if c := e.policies.control(ev.Policy); c != nil {
+			c.home.box.post(func() { c.acquire(ev) })
+		}
+	case kernel.SoftExpire:
+		e.forChild(ev.SPI, func(s *shard, a *sa, c *child) {
+			s.emit(a, event.Event{Level: event.Warn, Text: fmt.Sprintf("the Child SA with inbound SPI %#08x comes to the end of its sequence numbers; "+
+				"it ends when they are used up, and the connection is revived", uint32(c.spi))})
+		})
+	case kernel.HardExpire:
+		e.forChild(ev.SPI, func(s *shard, a *sa, c *child) { s.step(a, machine.CloseChild{Child: c.id}) })
+	case kernel.PeerMoved:
+		// The datapath answers on the new address itself; the IKE SA follows with the peer's next IKE message (RFC 7296 2.23).
+	}
+}
+
+// forChild calls f in the shard that has the Child SA with this inbound SPI.
+func (e *Engine) forChild(spi kernel.SPI, f func(*shard, *sa, *child)) {
+	for _, s := range e.shards {
+		s.box.post(func() {
+			if a := s.inbound[spi]; a != nil {
+				for i := range a.children {
+					if a.children[i].spi == spi {
+						f(s, a, &a.children[i])
+						return
+					}
+				}
+			}
+		})
+	}
+}
+
+func (s *shard) reserve(a *sa, ef machine.ReserveSPI) {
+	s.e.dp.ReserveSPI(s.request(request{fn: func(d kernel.Done) {
+		if a.closed || a.over {
+			if d.Err == nil {
+				s.e.dp.Remove(s.request(request{}), d.SPI)
+			}
+			return
+		}
+		if d.Err == nil {
+			a.children = append(a.children, child{id: ef.Child, spi: d.SPI})
+			s.inbound[d.SPI] = a
+		}
+		s.step(a, machine.SPIReserved{Child: ef.Child, SPI: uint32(d.SPI), Err: d.Err})
+	}}))
+}
+
+// install routes the child's policy and then installs its SAs; the machine hears one answer for both.
+func (s *shard) install(a *sa, ef machine.Install) {
+	c := a.childOf(ef.Child)
+	if c == nil || c.spi != kernel.SPI(ef.SPIIn) || a.control == nil {
+		s.step(a, machine.InstallDone{Child: ef.Child, Err: fmt.Errorf("install: SPI %#08x was not reserved for this Child SA", ef.SPIIn)})
+		return
+	}
+	pol := s.e.protectPolicy(ef.Conn, ef.Index, ef.Local, ef.Remote)
+	c.policy, c.instance = pol.ID, !ef.Conn.RemoteAddr.IsValid()
+	pair := pairOf(ef, pol.ID)
+	s.e.policies.protect(s, a.control, pol, func(d kernel.Done) {
+		switch {
+		case a.closed || a.childOf(ef.Child) == nil:
+		case d.Err != nil:
+			s.installed(a, ef.Child, d.Err)
+		default:
+			s.e.dp.Install(s.request(request{fn: func(d kernel.Done) { s.installed(a, ef.Child, d.Err) }}), pair)
+		}
+	})
+}
+
+func (s *shard) installed(a *sa, id machine.ChildID, err error) {
+	c := a.childOf(id)
+	if a.closed || a.over || c == nil {
+		return // the Remove that followed the request takes it away
+	}
+	instance := c.instance
+	if err == nil {
+		c.installed = true
+		s.e.counters.children.Add(1)
+	} else {
+		s.removeChild(a, id)
+	}
+	s.step(a, machine.InstallDone{Child: id, Err: err})
+	if err == nil && !a.over && a.control != nil {
+		control, p := a.control, a.path
+		control.home.box.post(func() { control.childUp(a, p, instance) })
+	}
+}
+
+// removeChild takes a child (or its reserved SPI) out of the datapath. The policy stays and holds packets until the connection decides.
+func (s *shard) removeChild(a *sa, id machine.ChildID) {
+	i := slices.IndexFunc(a.children, func(c child) bool { return c.id == id })
+	if i < 0 {
+		return
+	}
+	c := a.children[i]
+	a.children = slices.Delete(a.children, i, i+1)
+	delete(s.inbound, c.spi)
+	s.e.dp.Remove(s.request(request{}), c.spi)
+	if c.policy == "" {
+		return
+	}
+	left := s.e.policies.release(c.policy)
+	if c.installed {
+		s.e.counters.children.Add(-1)
+	}
+	if control := a.control; control != nil {
+		control.home.box.post(func() { control.childGone(c, left) })
+	}
+}
+
+func (s *shard) removeChildren(a *sa) {
+	for len(a.children) > 0 {
+		s.removeChild(a, a.children[len(a.children)-1].id)
+	}
+	a.children = nil
+}
+
+// moved reports a Move that the datapath refused: the Child SA goes on over its old path, which the operator should know.
+func (s *shard) moved(a *sa, ef machine.Move) func(kernel.Done) {
+	return func(d kernel.Done) {
+		if d.Err != nil && !a.closed {
+			s.emit(a, event.Event{Level: event.Warn, Path: ef.Path,
+				Text: fmt.Sprintf("the datapath did not move the Child SA %#08x to %s: %v", ef.SPIIn, ef.Path, d.Err)})
+		}
+	}
+}
+
+func pairOf(ef machine.Install, id kernel.PolicyID) kernel.SAPair {
+	window := ef.Conn.Children[ef.Index].ReplayWindow
+	return kernel.SAPair{
+		Policy: id,
+		In:     kernel.SA{SPI: kernel.SPI(ef.SPIIn), Suite: ef.Suite, EncrKey: ef.In.Encr, IntegKey: ef.In.Integ, ReplayWindow: window},
+		Out:    kernel.SA{SPI: kernel.SPI(ef.SPIOut), Suite: ef.Suite, EncrKey: ef.Out.Encr, IntegKey: ef.Out.Integ, ReplayWindow: window},
+		Local:  ef.Local, Remote: ef.Remote, Endpoints: kernel.Endpoints{Path: ef.Path}, Transport: ef.Transport,
+	}
+}
+
+// policyID names the policy of one child. A template has one for each remote side that it protects.
+func policyID(o *policy.Oriented, i int, remote ts.Set) kernel.PolicyID {
+	if o.RemoteAddr.IsValid() {
+		return kernel.PolicyID(o.Children[i].Name)
+	}
+	return kernel.PolicyID(o.Children[i].Name + "[" + remote.String() + "]")
+}
+
+func (e *Engine) protectPolicy(o *policy.Oriented, i int, local, remote ts.Set) kernel.Policy {
+	return kernel.Policy{
+		ID: policyID(o, i, remote), Local: local, Remote: remote, Action: kernel.Protect,
+		SourceIP: e.sourceIP(o, local), MTU: o.Children[i].MTU,
+	}
+}
+
+// sourceIP is the source of packets that this host itself sends into the tunnel: leftsourceip=, or an address of ours that the selectors hold.
+func (e *Engine) sourceIP(o *policy.Oriented, local ts.Set) netip.Addr {
+	if o.Local.SourceIP.IsValid() {
+		return o.Local.SourceIP
+	}
+	inside, ok := e.local.(LocalInside)
+	for _, p := range local.Prefixes() {
+		if p.IsSingleIP() && e.local.IsLocal(p.Addr()) {
+			return p.Addr()
+		}
+		if ok {
+			if a, found := inside.AddrInside(p); found {
+				return a
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
+// policies are the policies that the datapath has from us, and how many Child SAs stand behind each. Requests for one policy are made under the lock,
+// so that they reach the datapath in the order of the decisions.
+type policies struct {
+	e  *Engine
+	mu sync.Mutex
+	m  map[kernel.PolicyID]*routed
+}
+
+type routed struct {
+	control *control
+	policy  kernel.Policy
+	in      bool // the datapath has it (or is about to)
+	users   int  // Child SAs installed or being installed
+}
+
+func (p *policies) init(e *Engine) { p.e, p.m = e, map[kernel.PolicyID]*routed{} }
+
+func (p *policies) get(c *control, id kernel.PolicyID) *routed {
+	r := p.m[id]
+	if r == nil {
+		r = &routed{}
+		p.m[id] = r
+	}
+	r.control = c
+	return r
+}
+
+func (p *policies) control(id kernel.PolicyID) *control {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r := p.m[id]; r != nil {
+		return r.control
+	}
+	return nil
+}
+
+// protect counts one more user and routes the policy unless it is routed like that already. done is called in s, later.
+func (p *policies) protect(s *shard, c *control, pol kernel.Policy, done func(kernel.Done)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.get(c, pol.ID)
+	r.users++
+	if r.in && r.users > 1 && samePolicy(r.policy, pol) {
+		s.box.post(func() { done(kernel.Done{}) })
+		return
+	}
+	r.policy, r.in = pol, true
+	p.e.dp.Route(s.request(request{fn: done}), pol)
+}
+
+// release counts one user less and returns how many are left.
+func (p *policies) release(id kernel.PolicyID) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.m[id]
+	if r == nil {
+		return 0
+	}
+	r.users = max(r.users-1, 0)
+	return r.users
+}
+
+// idle decides what happens to traffic of a policy that no Child SA stands behind; with one it changes nothing. route false takes the policy away.
+// done, if not nil, is called in s, later.
+func (p *policies) idle(s *shard, c *control, pol kernel.Policy, route bool, done func(kernel.Done)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.get(c, pol.ID)
+	same := r.users > 0 || r.in == route && (!route || samePolicy(r.policy, pol))
+	switch {
+	case same:
+		if done != nil {
+			s.box.post(func() { done(kernel.Done{}) })
+		}
+	case route:
+		r.policy, r.in = pol, true
+		p.e.dp.Route(s.request(request{fn: done}), pol)
+	default:
+		p.e.dp.Unroute(s.request(request{fn: done}), pol.ID)
+		r.in = false
+	}
+	if r.users == 0 && !r.in {
+		delete(p.m, pol.ID)
+	}
+}
+
+// all returns the policies that the datapath has.
+func (p *policies) all() []kernel.PolicyID {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var ids []kernel.PolicyID
+	for id, r := range p.m {
+		if r.in {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func samePolicy(a, b kernel.Policy) bool {
+	return a.ID == b.ID && a.Action == b.Action && a.SourceIP == b.SourceIP && a.MTU == b.MTU && a.Priority == b.Priority &&
+		a.Local.Equal(b.Local) && a.Remote.Equal(b.Remote)
+}

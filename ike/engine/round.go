@@ -1,0 +1,403 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	mrand "math/rand/v2"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/machine"
+	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/transport/ladder"
+)
+
+// round is one way up the ladder: UDP, then TCP if the connection allows it. One IKE SA goes from rung to rung with a new IKE_SA_INIT each
+// (RFC 9329 5.1).
+type round struct {
+	attempts []Attempt
+	wait     time.Duration // after the round, before the next
+	on       path.Path     // the rung in work
+	began    time.Time
+	open     bool // its outcome is not yet in attempts
+}
+
+// UpError says what each rung answered.
+type UpError struct {
+	Conn     string
+	Attempts []Attempt
+}
+
+// Attempt is one try on one rung.
+type Attempt struct {
+	Path  path.Path
+	Close event.Close
+	Took  time.Duration
+}
+
+func (e *UpError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "connection %q could not be brought up", e.Conn)
+	for i, a := range e.Attempts {
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		fmt.Fprintf(&b, "%s%s after %.1f s: %s", sep, a.Path.Peer(), a.Took.Seconds(), a.Close.Error())
+	}
+	return b.String()
+}
+
+// startRound begins at the first rung of the ladder.
+func (c *control) startRound() {
+	c.home.alarms.unset(c)
+	c.stopDial()
+	c.roundID++
+	c.round = round{}
+	c.set(phaseNegotiating)
+	c.dropChildless()
+	id := c.roundID
+	c.idle(c.conn.Negotiation, func(d kernel.Done) {
+		switch {
+		case id != c.roundID:
+		case d.Err != nil:
+			c.cannotBegin(event.ReasonInstallFailed, d.Err)
+		case c.ladder == nil:
+			c.cannotBegin(event.ReasonPathFailed, ladder.ErrNoRung)
+		default:
+			c.tryRung(c.ladder.Current())
+		}
+	})
+}
+
+// cannotBegin fails a round before its first rung.
+func (c *control) cannotBegin(reason event.Reason, err error) {
+	c.round.attempts = append(c.round.attempts, Attempt{Close: event.Close{Reason: reason, Detail: err.Error()}})
+	if c.ladder != nil {
+		c.round.wait = c.ladder.Revive().Wait
+	} else {
+		c.round.wait = time.Minute
+	}
+	c.roundFailed()
+}
+
+// dropChildless ends IKE SAs of ours whose Child SA was refused: the new round makes a new one.
+func (c *control) dropChildless() {
+	s := c.home
+	for _, spi := range s.sortedSPIs() {
+		if a := s.sas[spi]; a != nil && a.control == c && a.initiator && a.established && len(a.children) == 0 {
+			s.step(a, machine.CloseIKE{Reason: event.ReasonReplaced, Linger: deleteLinger})
+		}
+	}
+}
+
+// newLadder makes the ladder of a connection; nil when the configuration leaves nothing to try.
+func newLadder(e *Engine, c *policy.Connection, setup policy.Setup) *ladder.Ladder {
+	cfg := ladder.Config{ListenUDP: setup.ListenUDP, TCPPort: c.TCP.RemotePort, Jitter: mrand.New(jitterSource(e)).Float64}
+	switch c.TCP.Mode {
+	case policy.TCPYes:
+		cfg.Mode = ladder.TCPOnly
+	case policy.TCPFallback:
+		cfg.Mode = ladder.Fallback
+	}
+	l, err := ladder.New(cfg)
+	if err != nil {
+		return nil
+	}
+	return l
+}
+
+// jitterSource spreads revivals. It is no secret, but it follows Options.Rand, so that a seed reproduces a run.
+func jitterSource(e *Engine) mrand.Source {
+	var seed [16]byte
+	if _, err := io.ReadFull(e.newRand(), seed[:]); err != nil {
+		return mrand.NewPCG(1, 2)
+	}
+	return mrand.NewPCG(binary.BigEndian.Uint64(seed[:]), binary.BigEndian.Uint64(seed[8:]))
+}
+
+// climb takes note of a failed rung and tries the next, or ends the round.
+func (c *control) climb(o ladder.Outcome) {
+	step := c.ladder.Failed(o)
+	if step.NewRound {
+		c.round.wait = step.Wait
+		c.exhausted()
+		return
+	}
+	last := c.round.attempts[len(c.round.attempts)-1]
+	c.tell(event.Event{Level: event.Info, Kind: event.KindFallback, Path: c.pathFor(step.Rung),
+		Text: fmt.Sprintf("connection %q: %s: %s; trying %s", c.conn.Name, last.Path.Peer(), last.Close.Error(), c.pathFor(step.Rung).Peer())})
+	c.tryRung(step.Rung)
+}
+
+// pathFor is the path of a rung as far as it is known before there is one.
+func (c *control) pathFor(r ladder.Rung) path.Path {
+	return path.Path{Local: netip.AddrPortFrom(c.oriented.LocalAddr, 0), Remote: netip.AddrPortFrom(c.oriented.RemoteAddr, r.Port), Kind: r.Kind}
+}
+
+func (c *control) tryRung(r ladder.Rung) {
+	o := c.oriented
+	c.round.began, c.round.open, c.round.on = time.Now(), true, c.pathFor(r)
+	if r.Kind.Stream() {
+		c.dialTCP(c.round.on.Remote)
+		return
+	}
+	p, err := c.e.mux.UDPPath(o.LocalAddr, iana.PortIKE, c.round.on.Remote)
+	if err != nil {
+		c.failRung(err)
+		return
+	}
+	c.proceed(p)
+}
+
+func (c *control) dialTCP(remote netip.AddrPort) {
+	id := c.roundID
+	c.tell(event.Event{Level: event.Info, Path: c.round.on, Text: fmt.Sprintf("connection %q: opening a TCP connection to %s", c.conn.Name, remote)})
+	c.dial = c.e.dial(c.home, c.oriented.LocalAddr, remote, c.conn.Retransmit.Timeout, func(p path.Path, err error) {
+		switch {
+		case id != c.roundID || c.phase != phaseNegotiating:
+			c.e.abandon(p, err)
+		case err != nil:
+			c.dial = nil
+			c.failRung(err)
+		default:
+			c.dial = nil
+			c.proceed(p)
+		}
+	})
+}
+
+// failRung notes that a rung has no path at all, and tries the next.
+func (c *control) failRung(err error) {
+	why := event.Close{Reason: event.ReasonPathFailed, Detail: err.Error()}
+	c.tell(event.Event{Level: event.Warn, Kind: event.KindPathLost, Path: c.round.on, Text: fmt.Sprintf("connection %q: %s: %v", c.conn.Name, c.round.on.Peer(), err)})
+	c.record(why)
+	c.climb(ladder.NoAnswer)
+}
+
+// proceed lets the IKE SA begin (again) on a path.
+func (c *control) proceed(p path.Path) {
+	s, a := c.home, c.attempt
+	c.round.on = p
+	c.publish(func(st *ConnectionStatus) { st.Path = p })
+	if a == nil {
+		c.initiate(p)
+		return
+	}
+	if err := s.renew(a); err != nil {
+		c.failRung(err)
+		return
+	}
+	if p.Kind.Stream() {
+		s.ownStream(a, p)
+	}
+	a.began = c.round.began
+	s.step(a, machine.PathReady{Path: p, SPI: a.spi})
+}
+
+func (c *control) initiate(p path.Path) {
+	s := c.home
+	a, rand, err := s.newSA(true, c, p)
+	if err != nil {
+		c.failRung(err)
+		return
+	}
+	children := make([]int, len(c.conn.Children))
+	for i := range children {
+		children[i] = i
+	}
+	a.m = c.e.make.initiator(machine.Config{SPI: a.spi, Rand: rand, HalfOpen: halfOpenTime}, c.oriented, children)
+	s.add(a)
+	c.attempt = a
+	c.sas++
+	if p.Kind.Stream() {
+		s.ownStream(a, p)
+	}
+	s.step(a, machine.Start{Path: p})
+}
+
+// needPath answers a machine whose path gave no answer. Only silence and failed paths are cured by another carrier: a peer that has refused us over UDP
+// would refuse us over TCP.
+func (c *control) needPath(ef machine.NeedPath) {
+	why := event.Close{Reason: event.ReasonTimeout}
+	if ef.Why != nil {
+		why = *ef.Why
+	}
+	c.record(why)
+	switch {
+	case c.phase != phaseNegotiating:
+		c.exhausted()
+	case why.Reason == event.ReasonTimeout || why.Reason == event.ReasonPathFailed:
+		c.climb(ladder.NoAnswer)
+	default:
+		c.climb(ladder.Refused)
+	}
+}
+
+// record notes the outcome of the rung in work.
+func (c *control) record(why event.Close) {
+	if !c.round.open {
+		return
+	}
+	c.round.open = false
+	c.e.counters.handshake(true, c.round.on.Kind, why.Reason)
+	c.round.attempts = append(c.round.attempts, Attempt{Path: c.round.on, Close: why, Took: time.Since(c.round.began)})
+}
+
+// exhausted ends the round when no rung is left: the IKE SA closes, and its end ends the round.
+func (c *control) exhausted() {
+	if c.attempt == nil {
+		c.roundFailed()
+		return
+	}
+	err := errors.New("no rung of the ladder is left")
+	if n := len(c.round.attempts); n > 0 {
+		err = errors.New(c.round.attempts[n-1].Close.Error())
+	}
+	c.home.step(c.attempt, machine.NoPath{Err: err})
+}
+
+// roundFailed tells those who waited what each rung answered, and plans the revival.
+func (c *control) roundFailed() {
+	err := &UpError{Conn: c.conn.Name, Attempts: c.round.attempts}
+	c.publish(func(s *ConnectionStatus) { s.LastError = err.Error() })
+	c.e.counters.roundsFailed.Add(1)
+	if !c.wanted || c.e.closing.Load() {
+		c.finishUps(err)
+		c.set(phaseDown)
+		c.base(nil)
+		return
+	}
+	c.idle(c.conn.Failure, nil)
+	c.revive(c.round.wait, err.Error())
+	c.finishUps(err)
+}
+
+// revive plans the next round.
+func (c *control) revive(delay time.Duration, why string) {
+	c.set(phaseWaiting)
+	c.publish(func(s *ConnectionStatus) { s.NextTry = time.Now().Add(delay) })
+	c.home.alarms.set(c, time.Since(c.e.epoch)+delay)
+	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q must remain up: next attempt in %v (%s)", c.conn.Name, delay, why)})
+}
+
+// lasting is how long a Child SA must have lived to count as a success for the back-off.
+const lasting = 10 * time.Second
+
+// saBound counts an IKE SA that a peer has initiated.
+func (c *control) saBound() { c.sas++ }
+
+// saGone takes note of the end of an IKE SA of this connection.
+func (c *control) saGone(a *sa, why event.Close) {
+	c.sas--
+	mine := a == c.attempt
+	if mine {
+		c.attempt = nil
+		if c.round.open {
+			c.record(why)
+			c.round.wait = c.ladder.Failed(ladder.Refused).Wait
+		}
+	}
+	switch {
+	case !c.wanted && c.sas == 0 && c.phase != phaseNegotiating, !c.wanted && len(c.downs) > 0:
+		c.settle()
+	case mine && c.phase == phaseNegotiating:
+		c.roundFailed()
+	}
+}
+
+// childFailed takes note of a Child SA that was refused while its IKE SA stays.
+func (c *control) childFailed(a *sa, ev event.Event) {
+	if a != c.attempt || c.phase != phaseNegotiating {
+		return
+	}
+	why := event.Close{Reason: event.ReasonTSUnacceptable, Detail: ev.Text}
+	if ev.Close != nil {
+		why = *ev.Close
+	}
+	c.attempt = nil
+	c.record(why)
+	c.round.wait = c.ladder.Failed(ladder.Refused).Wait
+	c.roundFailed()
+}
+
+// childUp takes note of an installed Child SA, whoever initiated it.
+func (c *control) childUp(a *sa, p path.Path, instance bool) {
+	if instance {
+		return
+	}
+	if c.children == 0 {
+		c.upSince = time.Now()
+	}
+	c.children++
+	if a == c.attempt {
+		c.attempt = nil
+	}
+	c.home.alarms.unset(c)
+	c.set(phaseUp)
+	c.publish(func(s *ConnectionStatus) { s.Path, s.LastError = p, "" })
+	c.finishUps(nil)
+}
+
+// childGone takes note of a Child SA that has left the datapath; left is how many others stand behind its policy.
+func (c *control) childGone(ch child, left int) {
+	if ch.instance {
+		if left == 0 {
+			c.e.policies.idle(c.home, c, kernel.Policy{ID: ch.policy}, false, nil)
+		}
+		return
+	}
+	if !ch.installed {
+		return
+	}
+	c.children--
+	if c.children > 0 || c.phase != phaseUp {
+		return
+	}
+	if !c.wanted || c.gone || c.e.closing.Load() {
+		c.set(phaseDown)
+		c.base(nil)
+		return
+	}
+	if time.Since(c.upSince) >= lasting {
+		c.ladder.Established() // a tunnel that dies young is no success: the back-off goes on
+	}
+	c.idle(c.conn.Negotiation, nil)
+	c.revive(c.ladder.Revive().Wait, "its last Child SA is gone")
+}
+
+// dial opens a TCP connection on a goroutine of its own and calls back in s. The function returned gives up.
+func (e *Engine) dial(s *shard, local netip.Addr, remote netip.AddrPort, timeout time.Duration, done func(path.Path, error)) context.CancelFunc {
+	if timeout <= 0 {
+		timeout = defaultDialTimeout
+	}
+	ctx, cancel := context.WithTimeout(e.life, timeout)
+	e.streams.dialing()
+	go func() {
+		defer cancel()
+		p, err := e.mux.Dial(ctx, local, remote)
+		err = e.streams.dialed(p, err)
+		if !s.box.post(func() { done(p, err) }) {
+			e.abandon(p, err)
+		}
+	}()
+	return cancel
+}
+
+const defaultDialTimeout = 30 * time.Second
+
+// abandon closes a new stream that nobody wants any more.
+func (e *Engine) abandon(p path.Path, err error) {
+	if err == nil {
+		e.streams.close(p.Generation)
+		e.mux.CloseStream(p)
+	}
+}

@@ -1,0 +1,242 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/pkg/path"
+)
+
+// ConnectionStatus is one connection as an operator sees it.
+type ConnectionStatus struct {
+	Name      string
+	Conn      *policy.Connection
+	Oriented  *policy.Oriented // nil: not oriented, Why says why
+	Why       string
+	Wanted    bool   // up was asked for, revival keeps it
+	State     string // "down", "negotiating", "up", "waiting for revival"
+	Path      path.Path
+	LastError string
+	NextTry   time.Time
+}
+
+// Apply swaps the policy set atomically: added connections are loaded (and started if auto=start says so), removed ones go down, unchanged ones keep
+// their SAs; a changed one goes down and is loaded anew. On an error the old set stays. Apply returns when what had to go down is down, or when
+// ctx ends.
+func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
+	e.conf.Lock()
+	defer e.conf.Unlock()
+	if e.closing.Load() {
+		return errShutdown
+	}
+	if err := checkSet(set); err != nil {
+		return err
+	}
+	old := e.view.Load()
+	var list, fresh, gone []*control
+	kept := map[*control]bool{}
+	for _, c := range set.Connections {
+		if c.Auto == policy.AutoIgnore {
+			continue
+		}
+		was := old.byName[c.Name]
+		if was != nil && was.oriented != nil && was.conn.Hash() == c.Hash() && sameCarriers(old.setup, set.Setup) {
+			kept[was] = true
+			list = append(list, was)
+			continue
+		}
+		k := newControl(e, c, set.Setup)
+		list, fresh = append(list, k), append(fresh, k)
+	}
+	for _, was := range old.list {
+		if !kept[was] {
+			gone = append(gone, was)
+		}
+	}
+	e.swap(ctx, newView(set.Setup, list), fresh, gone)
+	return nil
+}
+
+// sameCarriers reports whether two setups mean the same for initiating.
+func sameCarriers(a, b policy.Setup) bool { return a.ListenUDP == b.ListenUDP && a.Listen == b.Listen }
+
+func checkSet(set *policy.Set) error {
+	if set == nil {
+		return errors.New("engine: no set to apply")
+	}
+	seen := map[string]*policy.Connection{}
+	for _, c := range set.Connections {
+		if first := seen[c.Name]; first != nil {
+			return fmt.Errorf("two connections have the name %q (%s and %s): rename one", c.Name, first.Position, c.Position)
+		}
+		seen[c.Name] = c
+		if len(c.Children) == 0 {
+			return fmt.Errorf("connection %q (%s) protects nothing: it has no Child SA", c.Name, c.Position)
+		}
+	}
+	return nil
+}
+
+// swap puts a view in force: strangers meet the new one at once; what is gone goes down, and then what is fresh starts.
+func (e *Engine) swap(ctx context.Context, v *view, fresh, gone []*control) {
+	e.view.Store(v)
+	e.takeDown(ctx, gone, event.ReasonOperator)
+	for _, c := range fresh {
+		c.home.box.post(c.load)
+	}
+}
+
+// takeDown takes connections out of the set and waits until they are down, or ctx ends.
+func (e *Engine) takeDown(ctx context.Context, gone []*control, reason event.Reason) {
+	waiters := make([]*waiter, len(gone))
+	for i, c := range gone {
+		w := newWaiter()
+		waiters[i] = w
+		c.home.box.post(func() {
+			c.gone = true
+			c.down(w, reason, deleteLinger)
+		})
+	}
+	for _, w := range waiters {
+		if w.wait(ctx, e.stopped, nil) == ctx.Err() && ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// load starts a connection that was put into the set, as auto= says. Called in the home shard.
+func (c *control) load() {
+	if c.why != nil {
+		c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("loaded connection %q, but it cannot be used: %v", c.conn.Name, c.why)})
+		return
+	}
+	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("loaded connection %s", c.describe())})
+	if !c.oriented.RemoteAddr.IsValid() {
+		return
+	}
+	switch c.conn.Auto {
+	case policy.AutoStart, policy.AutoKeep:
+		c.up(nil)
+	case policy.AutoOnDemand:
+		c.base(nil)
+	}
+}
+
+// Add puts one connection into the set, or replaces it; the replaced one goes down first.
+func (e *Engine) Add(ctx context.Context, c *policy.Connection) error {
+	e.conf.Lock()
+	defer e.conf.Unlock()
+	if e.closing.Load() {
+		return errShutdown
+	}
+	old := e.view.Load()
+	if err := checkSet(&policy.Set{Connections: []*policy.Connection{c}}); err != nil {
+		return err
+	}
+	k := newControl(e, c, old.setup)
+	list, gone := without(old.list, c.Name)
+	e.swap(ctx, newView(old.setup, append(list, k)), []*control{k}, gone)
+	return nil
+}
+
+// Delete takes a connection down and out of the set.
+func (e *Engine) Delete(ctx context.Context, name string) error {
+	e.conf.Lock()
+	defer e.conf.Unlock()
+	old := e.view.Load()
+	list, gone := without(old.list, name)
+	if len(gone) == 0 {
+		return e.unknown(name)
+	}
+	e.swap(ctx, newView(old.setup, list), nil, gone)
+	return nil
+}
+
+func without(list []*control, name string) (rest, gone []*control) {
+	for _, c := range list {
+		if c.conn.Name == name {
+			gone = append(gone, c)
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	return rest, gone
+}
+
+func (e *Engine) unknown(name string) error {
+	return fmt.Errorf("%w named %q; `ikectl connections` lists what is loaded, `ikectl add` loads one from the file", ErrNoConnection, name)
+}
+
+// ErrNoConnection says that a name is not in the set.
+var ErrNoConnection = errors.New("no connection")
+
+// Up brings a connection up and calls progress for each event of it, in order, until its Child SA is installed (nil) or every rung has failed
+// (an *UpError). Cancelling ctx stops the waiting, not the negotiation.
+func (e *Engine) Up(ctx context.Context, name string, progress func(event.Event)) error {
+	c := e.view.Load().byName[name]
+	if c == nil {
+		return e.unknown(name)
+	}
+	if c.oriented == nil {
+		if c = e.reorient(name); c == nil {
+			return e.unknown(name)
+		}
+	}
+	return e.await(ctx, c, progress, c.up)
+}
+
+// Down takes a connection down: deletes are sent, revival stops. It returns when its SAs are gone.
+func (e *Engine) Down(ctx context.Context, name string, progress func(event.Event)) error {
+	c := e.view.Load().byName[name]
+	if c == nil {
+		return e.unknown(name)
+	}
+	return e.await(ctx, c, progress, func(w *waiter) { c.down(w, event.ReasonOperator, deleteLinger) })
+}
+
+func (e *Engine) await(ctx context.Context, c *control, progress func(event.Event), start func(*waiter)) error {
+	w := newWaiter()
+	if !c.home.box.post(func() { start(w) }) {
+		return errStopped
+	}
+	err := w.wait(ctx, e.stopped, progress)
+	if ctx.Err() != nil {
+		c.home.box.post(func() { c.unwatch(w) })
+	}
+	return err
+}
+
+// reorient looks again which end of a connection is this host: an address may have come meanwhile.
+func (e *Engine) reorient(name string) *control {
+	e.conf.Lock()
+	defer e.conf.Unlock()
+	old := e.view.Load()
+	c := old.byName[name]
+	if c == nil || c.oriented != nil {
+		return c
+	}
+	k := newControl(e, c.conn, old.setup)
+	list := make([]*control, len(old.list))
+	for i, was := range old.list {
+		if list[i] = was; was == c {
+			list[i] = k
+		}
+	}
+	e.view.Store(newView(old.setup, list))
+	return k
+}
+
+// Connections describes the loaded connections, in file order.
+func (e *Engine) Connections() []ConnectionStatus {
+	var out []ConnectionStatus
+	for _, c := range e.view.Load().list {
+		c.public.mu.Lock()
+		out = append(out, c.public.ConnectionStatus)
+		c.public.mu.Unlock()
+	}
+	return out
+}

@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/ikegod/ikegod/ike/machine"
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/wire"
+)
+
+// statusChunk is how many IKE SAs a shard describes at a time, so that it never stalls for long.
+const statusChunk = 128
+
+// Status streams a snapshot of every IKE SA, shard by shard, with the counters of its children in their order. It stops when yield returns false.
+// yield may be slow: no shard waits for it.
+func (e *Engine) Status(yield func(machine.Snapshot, []kernel.Usage) bool) {
+	for _, s := range e.shards {
+		spis, ok := ask(e, s, s.sortedSPIs)
+		if !ok {
+			return
+		}
+		for chunk := range slices.Chunk(spis, statusChunk) {
+			snapshots, ok := ask(e, s, func() []machine.Snapshot { return s.snapshots(chunk) })
+			if !ok {
+				return
+			}
+			for _, snap := range snapshots {
+				if !yield(snap, e.usage(snap)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (e *Engine) usage(snap machine.Snapshot) []kernel.Usage {
+	if len(snap.Children) == 0 {
+		return nil
+	}
+	spis := make([]kernel.SPI, len(snap.Children))
+	for i, c := range snap.Children {
+		spis[i] = kernel.SPI(c.SPIIn)
+	}
+	return e.dp.Usage(spis...)
+}
+
+func (s *shard) snapshots(spis []wire.SPI) []machine.Snapshot {
+	out := make([]machine.Snapshot, 0, len(spis))
+	for _, spi := range spis {
+		if a := s.sas[spi]; a != nil && !a.over {
+			out = append(out, a.m.Snapshot())
+		}
+	}
+	return out
+}
+
+func (s *shard) sortedSPIs() []wire.SPI {
+	spis := make([]wire.SPI, 0, len(s.sas))
+	for spi := range s.sas {
+		spis = append(spis, spi)
+	}
+	slices.Sort(spis)
+	return spis
+}
+
+// ask runs f in a shard and waits for its answer; ok is false when the engine has stopped.
+func ask[T any](e *Engine, s *shard, f func() T) (answer T, ok bool) {
+	ch := make(chan T, 1)
+	if !s.box.post(func() { ch <- f() }) {
+		return answer, false
+	}
+	select {
+	case answer = <-ch:
+		return answer, true
+	case <-e.stopped:
+		return answer, false
+	}
+}

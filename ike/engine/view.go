@@ -1,0 +1,82 @@
+package engine
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/ikegod/ikegod/ike/policy"
+)
+
+// view is the set in force, compiled for reading without locks. Immutable; a change makes a new one.
+type view struct {
+	setup     policy.Setup
+	list      []*control // in file order
+	byName    map[string]*control
+	exact     map[addrPair][]*policy.Oriented
+	templates map[netip.Addr][]*policy.Oriented
+}
+
+type addrPair struct{ local, remote netip.Addr }
+
+// Defaults for a Setup that does not say; they are libreswan's.
+const (
+	defaultMaxHalfOpen     = 50000
+	defaultCookieThreshold = 25000
+	defaultKeepAlive       = 20 * time.Second
+)
+
+func newView(setup policy.Setup, list []*control) *view {
+	v := &view{setup: setup, list: list, byName: map[string]*control{}, exact: map[addrPair][]*policy.Oriented{}, templates: map[netip.Addr][]*policy.Oriented{}}
+	for _, c := range list {
+		v.byName[c.conn.Name] = c
+		o := c.oriented
+		switch {
+		case o == nil:
+		case o.RemoteAddr.IsValid():
+			k := addrPair{o.LocalAddr, o.RemoteAddr}
+			v.exact[k] = append(v.exact[k], o)
+		default:
+			v.templates[o.LocalAddr] = append(v.templates[o.LocalAddr], o)
+		}
+	}
+	return v
+}
+
+func (v *view) maxHalfOpen() int {
+	if v.setup.MaxHalfOpen > 0 {
+		return v.setup.MaxHalfOpen
+	}
+	return defaultMaxHalfOpen
+}
+
+func (v *view) keepAlive() time.Duration {
+	if v.setup.KeepAlive > 0 {
+		return v.setup.KeepAlive
+	}
+	return defaultKeepAlive
+}
+
+// wantsCookie reports whether a stranger has to prove its address while so many IKE SAs are half-open. Over TCP it has done so by connecting: a cookie
+// is asked for only near the limit, where it slows strangers down (RFC 9329 6.3).
+func (v *view) wantsCookie(open int64, stream bool) bool {
+	if stream {
+		return v.setup.CookieMode != policy.CookieNever && open >= int64(v.maxHalfOpen())*7/8
+	}
+	switch v.setup.CookieMode {
+	case policy.CookieAlways:
+		return true
+	case policy.CookieNever:
+		return false
+	}
+	threshold := v.setup.CookieThreshold
+	if threshold <= 0 {
+		threshold = min(defaultCookieThreshold, v.maxHalfOpen()/2)
+	}
+	return open >= int64(threshold)
+}
+
+// orient finds out which end of a connection is this host; listen, if valid, is the only address of ours that counts.
+func orient(c *policy.Connection, listen netip.Addr, local LocalAddrs) (*policy.Oriented, error) {
+	isLocal := func(a netip.Addr) bool { return local.IsLocal(a) && (!listen.IsValid() || listen == a) }
+	return c.Orient(isLocal, local.DefaultSource)
+}
