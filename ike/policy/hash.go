@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
+	"reflect"
+	"slices"
 
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/suite"
@@ -132,4 +134,11 @@ func numbers[T ~uint8 | ~uint16](e *encoding, list []T) {
 	for _, v := range list {
 		e.number(uint64(v))
 	}
+}
+
+// Equal reports whether two setups say the same.
+func (s Setup) Equal(o Setup) bool {
+	ports := slices.Equal(s.ListenTCP, o.ListenTCP)
+	s.ListenTCP, o.ListenTCP = nil, nil
+	return ports && reflect.DeepEqual(s, o)
 }

@@ -42,7 +42,8 @@ const (
 // Connection is one conn. Children has one element here; more come with leftsubnets=.
 type Connection struct {
 	Name                 string
-	Position             string // file:line of its section, for messages
+	Position             string            // file:line of its section, for messages
+	Positions            map[string]string // keyword -> file:line of those without left or right, such as "ike"
 	Left, Right          End
 	Auto                 Auto
 	IKE                  suite.Proposals

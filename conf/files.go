@@ -1,0 +1,108 @@
+package conf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// Caps of what is read. They are far above any sensible configuration and keep a wrong file from filling the memory.
+const (
+	maxFileSize     = 64 << 20  // octets of one file
+	maxTotalSize    = 256 << 20 // octets of all files of one load
+	maxFiles        = 100_000
+	maxLines        = 5_000_000 // of all files
+	maxLineLength   = 1 << 20
+	maxIncludeDepth = 10 // libreswan's; the main file is at depth 1
+)
+
+// files is where includes come from: the file system, or a map in tests.
+type files interface {
+	read(path string) ([]byte, error)
+	glob(pattern string) ([]string, error)
+}
+
+// osFiles is the file system.
+type osFiles struct{}
+
+// read reads a whole file of limited size. It never blocks on a pipe or a terminal.
+func (osFiles) read(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, plainPathError(err)
+	}
+	defer f.Close()
+	return readRegular(f)
+}
+
+// readRegular reads an open file if it is a regular one or /dev/null.
+func readRegular(f *os.File) ([]byte, error) {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, plainPathError(err)
+	case info.IsDir():
+		return nil, errors.New("it is a directory")
+	case !info.Mode().IsRegular() && f.Name() != os.DevNull:
+		return nil, errors.New("it is not a regular file")
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	switch {
+	case err != nil:
+		return nil, plainPathError(err)
+	case len(b) > maxFileSize:
+		return nil, fmt.Errorf("it has more than %d octets", maxFileSize)
+	}
+	return b, nil
+}
+
+// plainPathError takes operation and path away, which the message names already.
+func plainPathError(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// glob lists the files that a pattern matches, sorted, as glob(3) does: a star does not match a leading dot.
+func (osFiles) glob(pattern string) ([]string, error) {
+	found, err := filepath.Glob(strings.ReplaceAll(pattern, "[!", "[^"))
+	if err != nil {
+		return nil, err
+	}
+	found = slices.DeleteFunc(found, func(path string) bool { return hiddenMatch(pattern, path) })
+	slices.Sort(found)
+	return found, nil
+}
+
+// hiddenMatch reports whether an element of the path begins with a dot that the pattern does not write.
+func hiddenMatch(pattern, path string) bool {
+	ps, ns := strings.Split(filepath.Clean(pattern), "/"), strings.Split(filepath.Clean(path), "/")
+	if len(ps) != len(ns) {
+		return false
+	}
+	for i := range ps {
+		if strings.HasPrefix(ns[i], ".") && !strings.HasPrefix(ps[i], ".") {
+			return true
+		}
+	}
+	return false
+}
+
+// candidates are the patterns to try for an include, in order: beside the including file, then in the working directory.
+func candidates(including, pattern string) []string {
+	if filepath.IsAbs(pattern) || including == "-" {
+		return []string{pattern}
+	}
+	beside := filepath.Join(filepath.Dir(including), pattern)
+	if filepath.Dir(including) == "." {
+		return []string{beside}
+	}
+	return []string{beside, pattern}
+}
