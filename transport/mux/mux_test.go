@@ -83,6 +83,13 @@ func (r *recorder) Lost(p path.Path, err error) {
 	r.note()
 }
 
+// message is the ith IKE message.
+func (r *recorder) message(i int) transport.Datagram {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ike[i]
+}
+
 // until waits for cond, which it calls with the lock held.
 func (r *recorder) until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
@@ -165,15 +172,16 @@ func TestUDPBothWays(t *testing.T) {
 			t.Fatal(err)
 		}
 		er.until(t, "request", func() bool { return len(er.ike) == i+1 })
-		if !bytes.Equal(er.ike[i].Data, ask) {
-			t.Fatalf("got %q", er.ike[i].Data)
+		d := er.message(i)
+		if !bytes.Equal(d.Data, ask) {
+			t.Fatalf("got %q", d.Data)
 		}
-		if err := east.Send(er.ike[i].Path, answer); err != nil {
+		if err := east.Send(d.Path, answer); err != nil {
 			t.Fatal(err)
 		}
 		wr.until(t, "reply", func() bool { return len(wr.ike) == i+1 })
-		if wr.ike[i].Path != p || !bytes.Equal(wr.ike[i].Data, answer) {
-			t.Fatalf("got %q on %s, want it on %s", wr.ike[i].Data, wr.ike[i].Path, p)
+		if d := wr.message(i); d.Path != p || !bytes.Equal(d.Data, answer) {
+			t.Fatalf("got %q on %s, want it on %s", d.Data, d.Path, p)
 		}
 	}
 }
@@ -188,8 +196,9 @@ func TestTCPBothWays(t *testing.T) {
 		t.Fatal(err)
 	}
 	er.until(t, "request", func() bool { return len(er.ike) == 1 && len(er.accepted) == 1 })
-	q := er.ike[0].Path
-	if q != er.accepted[0] || q.Remote != p.Local || q.Local != p.Remote || q.Kind != path.TCP || q.Generation == 0 || q.Generation == p.Generation {
+	q := er.message(0).Path
+	er.until(t, "the accepted path", func() bool { return er.accepted[0] == q })
+	if q.Remote != p.Local || q.Local != p.Remote || q.Kind != path.TCP || q.Generation == 0 || q.Generation == p.Generation {
 		t.Fatalf("paths %v and %v do not fit", p, q)
 	}
 	if err := east.Send(q, answer); err != nil {
@@ -201,10 +210,9 @@ func TestTCPBothWays(t *testing.T) {
 	if err := west.SendESP(p, append(frame(espPacket(1, 100)), frame(espPacket(2, 1400))...), 0); err != nil {
 		t.Fatal(err)
 	}
-	er.until(t, "ESP", func() bool { return len(er.esp) == 2 })
-	if !bytes.Equal(er.esp[1], espPacket(2, 1400)) || er.espPath != q {
-		t.Fatal("ESP differs, or its path")
-	}
+	er.until(t, "ESP on its path", func() bool {
+		return len(er.esp) == 2 && bytes.Equal(er.esp[1], espPacket(2, 1400)) && er.espPath == q
+	})
 	if err := east.Send(q, ikeMessage("last words")); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -87,7 +88,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 			}
 			seq := fill(t, s, 0)
 			for i := range 5 {
-				if err := s.SendIKE(ikeMessage("urgent "), []byte{byte('0' + i)}[:0]); err != nil {
+				if err := s.SendIKE(ikeMessage(fmt.Sprintf("urgent %d", i))); err != nil {
 					t.Fatal(err)
 				}
 			}

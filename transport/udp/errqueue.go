@@ -14,10 +14,11 @@ import (
 // errorsPerTurn bounds the work that a flood of ICMP errors makes between two reads.
 const errorsPerTurn = 64
 
-// readErrors empties the socket's error queue: ICMP errors that came for datagrams of ours. Anybody on the path can forge them, so they are
-// counted and told, and change nothing.
-func (r *reader) readErrors() {
-	_ = r.s.raw.Control(func(fd uintptr) {
+// readErrors empties a socket's error queue: ICMP errors that came for datagrams of ours. Anybody on the path can forge them, so they are
+// counted and told, and change nothing. Each of them fails the next read or the next send, whichever comes first, so both sides call this: errors that stay in
+// the queue take room from the receive buffer.
+func (t *Transport) readErrors(s *socket) {
+	_ = s.raw.Control(func(fd uintptr) {
 		var payload [64]byte
 		var oob [256]byte
 		for range errorsPerTurn {
@@ -25,13 +26,13 @@ func (r *reader) readErrors() {
 			if err != nil {
 				return
 			}
-			r.icmpError(oob[:n], to)
+			t.icmpError(s, oob[:n], to)
 		}
 	})
 }
 
-func (r *reader) icmpError(oob []byte, to unix.Sockaddr) {
-	local := r.s.local
+func (t *Transport) icmpError(s *socket, oob []byte, to unix.Sockaddr) {
+	local := s.local
 	var cause syscall.Errno
 	for len(oob) >= unix.SizeofCmsghdr {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
@@ -54,13 +55,13 @@ func (r *reader) icmpError(oob []byte, to unix.Sockaddr) {
 	if cause == 0 || !remote.IsValid() {
 		return
 	}
-	p := path.Path{Local: netip.AddrPortFrom(local, r.s.port), Remote: remote, Kind: path.UDP}
-	r.t.meter.Drop(transport.DropUnreachable, 1)
-	if r.t.notices.Due(transport.DropUnreachable) {
-		r.t.notices.Tell(transport.DropUnreachable, p, "%s: %s", p.Peer(), icmpText(cause, remote))
+	p := path.Path{Local: netip.AddrPortFrom(local, s.port), Remote: remote, Kind: path.UDP}
+	t.meter.Drop(transport.DropUnreachable, 1)
+	if t.notices.Due(transport.DropUnreachable) {
+		t.notices.Tell(transport.DropUnreachable, p, "%s: %s", p.Peer(), icmpText(cause, remote))
 	}
-	if r.t.unreachable != nil {
-		r.t.unreachable.Unreachable(p, cause)
+	if t.unreachable != nil {
+		t.unreachable.Unreachable(p, cause)
 	}
 }
 

@@ -43,7 +43,7 @@ func (r *reader) run() {
 				return
 			}
 			// The error of an earlier datagram (IP_RECVERR). It concerns one peer and never the socket.
-			r.readErrors()
+			r.t.readErrors(r.s)
 			if failures++; failures >= 16 { // no error is worth a whole core
 				r.t.pause(time.Millisecond)
 			}

@@ -119,6 +119,7 @@ func (t *Transport) failed(err error) (transport.Drop, error) {
 
 // sender is what one sendmsg needs, kept in a pool so that sending allocates nothing.
 type sender struct {
+	t      *Transport
 	s      *socket
 	call   func(fd uintptr) // bound once
 	to     unix.Sockaddr    // &to4 or &to6
@@ -132,8 +133,8 @@ type sender struct {
 	ike    []byte
 }
 
-func newSender(s *socket) *sender {
-	m := &sender{s: s}
+func newSender(t *Transport, s *socket) *sender {
+	m := &sender{t: t, s: s}
 	m.call = func(fd uintptr) {
 		_, m.err = unix.SendmsgN(int(fd), m.data, m.oob[:m.oobLen], m.to, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	}
@@ -222,6 +223,7 @@ func (m *sender) send(b []byte, segment int) error {
 	}
 	err := m.once(b)
 	if pending(err) { // IP_RECVERR: it may be the error of an earlier datagram, to another peer
+		m.t.readErrors(m.s)
 		err = m.once(b)
 	}
 	m.data = nil

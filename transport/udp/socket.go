@@ -54,7 +54,7 @@ func (t *Transport) open(local netip.Addr, port Port) error {
 		s.conn.Close()
 		return fmt.Errorf("preparing the socket for UDP/%d: %w", port.Number, err)
 	}
-	s.senders.New = func() any { return newSender(s) }
+	s.senders.New = func() any { return newSender(t, s) }
 	t.sockets = append(t.sockets, s)
 	return nil
 }
