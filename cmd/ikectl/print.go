@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/ikegod/ikegod/conf"
 	"github.com/ikegod/ikegod/pkg/ctl"
 )
 
@@ -115,19 +116,20 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// printDiagnostics prints findings as compilers do, with a caret below the place.
+// printDiagnostics prints findings as compilers do, with a caret below the place. The text is wrapped; the source line is not.
 func printDiagnostics(w io.Writer, ds []ctl.Diagnostic) {
 	for _, d := range ds {
-		place := d.File
-		if d.Line > 0 {
-			place = fmt.Sprintf("%s:%d:%d", d.File, d.Line, d.Column)
-		}
-		printf(w, "%s: %s: %s", place, d.Severity, d.Text)
-		if d.Source != "" && d.Column > 0 {
-			fmt.Fprintf(w, "    %s\n    %s^\n", clean(strings.ReplaceAll(d.Source, "\t", " ")), strings.Repeat(" ", d.Column-1))
-		}
-		if d.Suggestion != "" {
-			printf(w, "    %s", d.Suggestion)
+		one := conf.Diagnostic{File: d.File, Line: d.Line, Col: d.Column, Width: d.Width, Conn: d.Connection, Text: d.Text, Suggestion: d.Suggestion,
+			Source: d.Source}
+		// An unknown severity, from a newer daemon, counts as a note.
+		_ = one.Severity.UnmarshalText([]byte(d.Severity))
+		for line := range strings.Lines(one.Long()) {
+			line = strings.TrimRight(line, "\n")
+			if strings.HasPrefix(line, "    ") {
+				fmt.Fprintln(w, line)
+				continue
+			}
+			wrap(w, clean(line))
 		}
 	}
 }

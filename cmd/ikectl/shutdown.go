@@ -1,10 +1,9 @@
 package main
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,11 +21,9 @@ func (a *app) shutdown() *cobra.Command {
 			if err := a.client().Shutdown(cmd.Context()); err != nil {
 				return err
 			}
-			// The daemon removes its socket last of all.
 			deadline := time.Now().Add(timeout)
 			for {
-				_, err := os.Stat(filepath.Join(a.rundir, ctl.SocketName))
-				if errors.Is(err, fs.ErrNotExist) {
+				if !a.running() {
 					return a.done("ikegod has stopped")
 				}
 				if time.Now().After(deadline) {
@@ -42,6 +39,16 @@ func (a *app) shutdown() *cobra.Command {
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "stop waiting after this time, with exit status 4")
 	return cmd
+}
+
+// running reports whether a daemon holds the lock of the run directory.
+func (a *app) running() bool {
+	f, err := os.Open(filepath.Join(a.rundir, ctl.LockName))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil
 }
 
 // done ends a verb that has nothing to show.

@@ -9,8 +9,11 @@ package ctl
 
 import "time"
 
-// SocketName is the name of the control socket inside the run directory.
-const SocketName = "control.sock"
+// Names inside the run directory. The daemon holds a lock (flock(2)) on LockName, which holds its process number, for as long as it lives.
+const (
+	SocketName = "control.sock"
+	LockName   = "ikegod.pid"
+)
 
 // Status describes the daemon as a whole (GET /v1/status).
 type Status struct {
