@@ -7,7 +7,6 @@ import (
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/machine"
-	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/wire"
 	"github.com/ikegod/ikegod/transport"
@@ -25,7 +24,7 @@ func (s *shard) exec(a *sa, ef machine.Effect) {
 	case machine.Install:
 		s.install(a, ef)
 	case machine.Move:
-		s.e.dp.Move(s.request(request{fn: s.moved(a, ef)}), kernel.SPI(ef.SPIIn), kernel.Endpoints{Path: ef.Path})
+		s.move(a, ef)
 	case machine.Remove:
 		s.removeChild(a, ef.Child)
 	case machine.NeedPath:

@@ -160,14 +160,19 @@ func (s *shard) removeChildren(a *sa) {
 	a.children = nil
 }
 
-// moved reports a Move that the datapath refused: the Child SA goes on over its old path, which the operator should know.
-func (s *shard) moved(a *sa, ef machine.Move) func(kernel.Done) {
-	return func(d kernel.Done) {
+// move sends a child's packets another way. That the machine moves shows that a fresh message authenticated on the new path: a stream becomes the IKE
+// SA's own (RFC 9329 6.1).
+func (s *shard) move(a *sa, ef machine.Move) {
+	if ef.Path.Kind.Stream() && ef.Path.Generation != a.stream && s.ownStream(a, ef.Path) {
+		s.e.mux.Own(ef.Path)
+	}
+	a.path = ef.Path
+	s.e.dp.Move(s.request(request{fn: func(d kernel.Done) {
 		if d.Err != nil && !a.closed {
 			s.emit(a, event.Event{Level: event.Warn, Path: ef.Path,
 				Text: fmt.Sprintf("the datapath did not move the Child SA %#08x to %s: %v", ef.SPIIn, ef.Path, d.Err)})
 		}
-	}
+	}}), kernel.SPI(ef.SPIIn), kernel.Endpoints{Path: ef.Path})
 }
 
 func pairOf(ef machine.Install, id kernel.PolicyID) kernel.SAPair {

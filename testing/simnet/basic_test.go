@@ -1,0 +1,68 @@
+package simnet
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/policy"
+)
+
+// fine is a network without faults.
+var fine = Faults{Delay: 10 * time.Millisecond, Jitter: time.Millisecond}
+
+func TestUpDown(t *testing.T) {
+	for name, mode := range map[string]policy.TCPMode{"udp": policy.TCPNo, "tcp": policy.TCPYes} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, err := NewWorld(1, fine)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer w.Close()
+				defer func() {
+					if t.Failed() {
+						t.Log("\n" + w.Net.Text())
+					}
+				}()
+				if err := w.Apply(Connection(mode)); err != nil {
+					t.Fatal(err)
+				}
+				ctx := context.Background()
+				var lines []event.Event
+				began := time.Now()
+				if err := w.West.Engine.Up(ctx, "west-east", func(ev event.Event) { lines = append(lines, ev) }); err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("up after %v", time.Since(began))
+				for _, ev := range lines {
+					t.Log(ev.Level, ev.Kind, ev.Text)
+				}
+				time.Sleep(time.Minute)
+				if d := w.Disagreement(); d != "" {
+					t.Fatal(d)
+				}
+				if n := len(w.West.Datapath.Pairs()); n != 1 {
+					t.Fatalf("%d SA pairs", n)
+				}
+				if err := w.West.Engine.Down(ctx, "west-east", nil); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				for _, n := range []*Node{w.West, w.East} {
+					if l := n.Leftovers(); l != "" {
+						t.Error(l)
+					}
+					if s := n.Engine.Stats(); s.IKESAs != 0 || s.HalfOpen != 0 || s.Established != 0 || s.Children != 0 {
+						t.Errorf("%s: %+v", n.Name, s)
+					}
+					if s := n.Host.Streams(); s != 0 {
+						t.Errorf("%s: %d streams are open", n.Name, s)
+					}
+				}
+			})
+		})
+	}
+}
