@@ -1,0 +1,312 @@
+package userspace
+
+import (
+	"encoding/binary"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/esp"
+	"github.com/ikegod/ikegod/pkg/path"
+)
+
+const (
+	frameLen    = vnetLen + 65535 // the largest frame that a TUN hands over
+	batchLen    = 65535           // what one SendESP takes at most
+	maxDatagram = 65507           // the largest UDP payload, which holds all segments of one UDP_SEGMENT send
+	maxSegments = 64              // UDP_MAX_SEGMENTS
+	streamLen   = 2               // the length before each frame of a stream (RFC 9329 3)
+	// frameBudget bounds how many frames are read before what they became is sent, whatever room there is left: a few small packets never wait
+	// for more than the handling of as many others.
+	frameBudget = 64
+	cacheSlots  = 64
+)
+
+// worker carries the packets of one TUN queue out: it reads what there is, seals it into one buffer, and sends that. One goroutine, run to
+// completion; nothing in here is shared.
+type worker struct {
+	d       *Datapath
+	q       queue
+	in      []byte
+	batch   batch
+	scratch esp.Scratch
+	cache   [cacheSlots]decision
+	spare   []byte // a segment that has to be cut further
+	icmp    icmpSender
+}
+
+// decision remembers what became of a flow, as long as policies and SAs stay as they were.
+type decision struct {
+	flow  flow
+	epoch uint64
+	why   Drop // if pair is nil
+	route *route
+	pair  *pair
+}
+
+// batch is sealed packets for one path on their way to one SendESP.
+type batch struct {
+	buf     []byte
+	n       int
+	count   int
+	segment int  // length of the first sealed packet
+	short   bool // a shorter one has been added: on UDP it must be the last
+	path    path.Path
+}
+
+func newWorker(d *Datapath, q queue) *worker {
+	return &worker{d: d, q: q, in: make([]byte, frameLen), batch: batch{buf: make([]byte, batchLen)}, icmp: icmpSender{q: q}}
+}
+
+// run reads until the queue is interrupted.
+func (w *worker) run() {
+	for {
+		n, err := w.q.read(w.in)
+		for budget := frameBudget; err == nil && n > 0 && budget > 0; budget-- {
+			w.frame(w.in[:n])
+			n, err = w.q.tryRead(w.in)
+		}
+		if n > 0 && err == nil { // read, but over budget
+			w.frame(w.in[:n])
+		}
+		w.flush()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// frame handles one frame from the TUN.
+func (w *worker) frame(b []byte) {
+	if len(b) <= vnetLen {
+		w.d.drops.add(DropMalformed, 1)
+		return
+	}
+	h := readVnet(b)
+	p, f, ok := parse(b[vnetLen:])
+	if !ok {
+		w.d.drops.add(DropMalformed, 1)
+		return
+	}
+	e := w.decide(&f)
+	if e.pair == nil {
+		w.refuse(e, &p, &f)
+		return
+	}
+	end := e.pair.end.Load()
+	p.clampMSS(end.mtu, !h.partialChecksum())
+	if h.gsoType&^unix.VIRTIO_NET_HDR_GSO_ECN != unix.VIRTIO_NET_HDR_GSO_NONE {
+		h.gsoType &^= unix.VIRTIO_NET_HDR_GSO_ECN
+		w.superPacket(h, &p, e.pair, end)
+		return
+	}
+	if h.partialChecksum() && !h.completeChecksum(p.b) {
+		w.d.drops.add(DropMalformed, 1)
+		return
+	}
+	if len(p.b) > end.mtu {
+		w.tooBig(&p, e.pair, end)
+		return
+	}
+	if w.seal(e.pair, end, p.b) {
+		e.pair.countOut(1, len(p.b))
+	}
+}
+
+// decide finds policy and SA of a flow.
+func (w *worker) decide(f *flow) *decision {
+	e := &w.cache[f.slot(cacheSlots)]
+	epoch := w.d.epoch.Load()
+	if e.epoch == epoch && e.flow == *f {
+		return e
+	}
+	*e = decision{flow: *f, epoch: epoch}
+	e.route = w.d.policies.lookup(f)
+	if e.route == nil {
+		e.why = DropNoPolicy
+		if f.later {
+			e.why = DropFragment
+		}
+		return e
+	}
+	switch e.route.policy.Action {
+	case kernel.Protect, kernel.Trap:
+		if e.pair = e.route.newest(f); e.pair != nil {
+			return e
+		}
+		e.why = DropHeld
+		if e.route.policy.Action == kernel.Trap {
+			e.why = DropTrapped
+		}
+	case kernel.Hold:
+		e.why = DropHeld
+	default:
+		e.why = DropByPolicy
+	}
+	if f.later && e.why == DropHeld {
+		e.why = DropFragment
+	}
+	return e
+}
+
+// refuse drops a packet that has no SA, and tells whom its policy says.
+func (w *worker) refuse(e *decision, p *packet, f *flow) {
+	w.d.drops.add(e.why, 1)
+	if e.route == nil {
+		return
+	}
+	switch e.route.policy.Action {
+	case kernel.Trap:
+		w.d.acquire(e.route, f)
+	case kernel.Reject:
+		w.icmp.prohibited(p)
+	}
+}
+
+// superPacket cuts what the kernel hands over as one packet and seals each segment.
+func (w *worker) superPacket(h vnetHeader, p *packet, to *pair, end *endpoint) {
+	s, ok := newSegmenter(h, p)
+	if !ok {
+		w.d.drops.add(DropMalformed, 1)
+		return
+	}
+	if s.nextLen() > end.mtu {
+		w.superTooBig(&s, p, to, end)
+		return
+	}
+	packets, octets := 0, 0
+	for s.more() {
+		n := s.nextLen()
+		dst := w.room(to, end, n)
+		plain := dst[to.out.PayloadOffset():][:n]
+		s.next(plain)
+		if !w.sealIn(to, dst, plain) {
+			return
+		}
+		packets++
+		octets += n
+	}
+	to.countOut(packets, octets)
+}
+
+// superTooBig handles segments that were made for a larger MTU, after the SA has moved: ICMP tells the sender (once for all of them); without
+// DF each is fragmented.
+func (w *worker) superTooBig(s *segmenter, p *packet, to *pair, end *endpoint) {
+	if cap(w.spare) < frameLen {
+		w.spare = make([]byte, frameLen)
+	}
+	for s.more() {
+		segment := w.spare[:s.nextLen()]
+		s.next(segment)
+		part := *p
+		part.b = segment
+		w.tooBig(&part, to, end)
+		if p.df {
+			return
+		}
+	}
+}
+
+// tooBig answers a packet larger than the tunnel carries with ICMP if it must not be fragmented (RFC 4301 8.2.1), else it fragments it.
+func (w *worker) tooBig(p *packet, to *pair, end *endpoint) {
+	if p.df || p.v6() {
+		w.d.drops.add(DropTooBig, 1)
+		w.icmp.tooBig(p, end.mtu)
+		return
+	}
+	fragment4(p.b, end.mtu, func(fragment []byte) {
+		if w.seal(to, end, fragment) {
+			to.countOut(1, len(fragment))
+		}
+	})
+}
+
+// seal copies a packet behind the batch and seals it there.
+func (w *worker) seal(to *pair, end *endpoint, b []byte) bool {
+	return w.sealIn(to, w.room(to, end, len(b)), b)
+}
+
+// room makes room for the sealed form of n octets towards end, sending what is in the way.
+func (w *worker) room(to *pair, end *endpoint, n int) []byte {
+	b := &w.batch
+	sealed := to.out.SealedLen(n)
+	if b.n > 0 && !b.fits(end, sealed) {
+		w.flush()
+	}
+	if b.n == 0 {
+		b.path, b.segment, b.short = end.path, sealed, false
+	}
+	at := b.n
+	if end.path.Kind.Stream() {
+		binary.BigEndian.PutUint16(b.buf[at:], uint16(sealed+streamLen))
+		at += streamLen
+	}
+	return b.buf[at : at+sealed]
+}
+
+// fits reports whether a sealed packet may join the batch.
+func (b *batch) fits(end *endpoint, sealed int) bool {
+	if b.path != end.path {
+		return false
+	}
+	if end.path.Kind.Stream() {
+		return b.n+streamLen+sealed <= batchLen
+	}
+	return !b.short && sealed <= b.segment && b.n+sealed <= maxDatagram && b.count < maxSegments
+}
+
+// sealIn seals plain into dst, which room returned, and counts it into the batch.
+func (w *worker) sealIn(to *pair, dst, plain []byte) bool {
+	n, err := to.out.Seal(&w.scratch, dst, nextHeader(plain), plain)
+	if err != nil {
+		w.d.drops.add(DropExhausted, 1)
+		w.d.exhausted(to)
+		return false
+	}
+	b := &w.batch
+	if b.path.Kind.Stream() {
+		n += streamLen
+	} else if n < b.segment {
+		b.short = true
+	}
+	b.n += n
+	b.count++
+	return true
+}
+
+// nextHeader is what an inner packet is to ESP in tunnel mode (RFC 4303 2.6).
+func nextHeader(ip []byte) uint8 {
+	if ip[0]>>4 == 6 {
+		return protoIPv6
+	}
+	return protoIPv4
+}
+
+// flush sends the batch.
+func (w *worker) flush() {
+	b := &w.batch
+	if b.n == 0 {
+		return
+	}
+	if err := w.d.sender.SendESP(b.path, b.buf[:b.n], b.segment); err != nil {
+		w.d.drops.add(DropSend, b.count)
+	}
+	b.n, b.count = 0, 0
+}
+
+// acquire reports a packet that waits for an SA, at most once a second for each policy.
+func (d *Datapath) acquire(r *route, f *flow) {
+	now, last := time.Now().UnixNano(), r.acquire.Load()
+	if now-last < int64(time.Second) || !r.acquire.CompareAndSwap(last, now) {
+		return
+	}
+	d.events(kernel.Acquire{Policy: r.policy.ID, Src: addrPort(f.src, f.sport), Dst: addrPort(f.dst, f.dport), Protocol: f.protocol})
+}
+
+// exhausted reports, once, that a pair carries nothing any more.
+func (d *Datapath) exhausted(p *pair) {
+	if p.hard.CompareAndSwap(false, true) {
+		d.events(kernel.HardExpire{SPI: p.sa.In.SPI})
+	}
+}
