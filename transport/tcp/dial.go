@@ -58,6 +58,8 @@ func connectError(ctx context.Context, err error, local netip.Addr, remote netip
 	switch {
 	case errors.Is(cause, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: nothing listens on TCP/%d of %s; set listen-tcp=yes there, or check a firewall", cause, port, host)
+	case errors.Is(cause, syscall.ECONNRESET):
+		return fmt.Errorf("%w: TCP/%d of %s accepted and reset at once; it has too many connections from here, or a middlebox forbids it", cause, port, host)
 	case errors.Is(cause, syscall.ETIMEDOUT):
 		return fmt.Errorf("%w: no answer from TCP/%d of %s; the packets are dropped on the way, or the host is down; check firewalls and tcp-remoteport=",
 			cause, port, host)

@@ -1,0 +1,265 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/transport"
+)
+
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+func TestAdmission(t *testing.T) {
+	a := newAdmission(Limits{Streams: 6, Unowned: 4, PerSource: 2})
+	admit := func(from string) *Ticket {
+		t.Helper()
+		k, why, ok := a.admit(netip.MustParseAddr(from))
+		if !ok {
+			t.Fatalf("%s refused: %s", from, why)
+		}
+		return k
+	}
+	refuse := func(from string, want transport.Drop) {
+		t.Helper()
+		if _, why, ok := a.admit(netip.MustParseAddr(from)); ok || why != want {
+			t.Fatalf("%s: admitted %v, or %q, want %q", from, ok, why, want)
+		}
+	}
+	one := admit("192.0.2.1")
+	admit("::ffff:192.0.2.1")
+	refuse("192.0.2.1", transport.DropStreamSource)
+	six := admit("2001:db8:0:1::1")
+	admit("2001:db8:0:1:ffff::9")
+	refuse("2001:db8:0:1::2", transport.DropStreamLimit)
+	one.Own()
+	one.Own()
+	refuse("2001:db8:0:1::2", transport.DropStreamSource) // the whole /64 is one source
+	admit("192.0.2.1")                                    // owned streams do not count for their source
+	six.Own()
+	admit("192.0.2.2")
+	six.Release()
+	six.Release()
+	six.Own()
+	one.Release()
+	refuse("192.0.2.9", transport.DropStreamLimit)
+	if a.streams != 4 || a.unowned != 4 || a.sources[netip.MustParseAddr("192.0.2.1")] != 2 {
+		t.Fatalf("%d streams, %d unowned, sources %v", a.streams, a.unowned, a.sources)
+	}
+	var dialed *Ticket // has no place
+	dialed.Own()
+	dialed.Release()
+}
+
+func TestSourcesAreForgotten(t *testing.T) {
+	a := newAdmission(Limits{})
+	for i := range 1000 {
+		k, _, ok := a.admit(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
+		if !ok {
+			t.Fatal("refused")
+		}
+		if i%2 == 0 {
+			k.Own()
+		}
+		k.Release()
+	}
+	if len(a.sources) != 0 || a.streams != 0 || a.unowned != 0 {
+		t.Fatalf("left: %d sources, %d streams, %d unowned", len(a.sources), a.streams, a.unowned)
+	}
+}
+
+func listen(t *testing.T, c Config) (*Listener, chan *Conn) {
+	t.Helper()
+	if len(c.Ports) == 0 {
+		c.Ports = []uint16{0}
+	}
+	l, err := Listen(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns := make(chan *Conn, 100)
+	l.Serve(func(c *Conn) { conns <- c })
+	t.Cleanup(func() {
+		l.Close()
+		for len(conns) > 0 {
+			(<-conns).Close()
+		}
+	})
+	return l, conns
+}
+
+func option(t *testing.T, c *net.TCPConn, level, name int) int {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v int
+	var opt error
+	if err := raw.Control(func(fd uintptr) { v, opt = unix.GetsockoptInt(int(fd), level, name) }); err != nil || opt != nil {
+		t.Fatal(err, opt)
+	}
+	return v
+}
+
+func TestAcceptAndDial(t *testing.T) {
+	var prepared int
+	prepare := func(syscall.RawConn) error { prepared++; return nil }
+	meter := new(transport.Meter)
+	l, conns := listen(t, Config{Ports: []uint16{0, 0}, Addrs: []netip.Addr{loopback}, Prepare: prepare, Meter: meter})
+	if len(l.Ports()) != 2 || prepared != 2 {
+		t.Fatalf("ports %v, prepared %d sockets", l.Ports(), prepared)
+	}
+	seen := map[uint64]bool{}
+	for _, port := range l.Ports() {
+		d := Dialer{Prepare: prepare, Meter: meter}
+		near, err := d.Dial(t.Context(), netip.MustParseAddr("127.0.0.9"), netip.AddrPortFrom(loopback, port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer near.Close()
+		far := <-conns
+		defer far.Close()
+		if near.Path.Local != far.Path.Remote || near.Path.Remote != far.Path.Local || near.Path.Local.Addr() != netip.MustParseAddr("127.0.0.9") ||
+			near.Path.Kind != path.TCP {
+			t.Fatalf("paths %v and %v", near.Path, far.Path)
+		}
+		for _, c := range []*Conn{near, far} {
+			if g := c.Path.Generation; g == 0 || seen[g] {
+				t.Fatalf("generation %d is not new", g)
+			}
+			seen[c.Path.Generation] = true
+			if option(t, c.TCPConn, unix.IPPROTO_TCP, unix.TCP_NODELAY) == 0 || option(t, c.TCPConn, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT) != notSentLowat ||
+				option(t, c.TCPConn, unix.SOL_SOCKET, unix.SO_KEEPALIVE) == 0 {
+				t.Fatal("a socket option is missing")
+			}
+		}
+	}
+	if c := meter.Snapshot(); prepared != 4 || c.Accepted != 2 || c.Dialed != 2 {
+		t.Fatalf("prepared %d, counted %+v", prepared, c)
+	}
+}
+
+// TestFlowLabelStays: RFC 9329 6.1.
+func TestFlowLabelStays(t *testing.T) {
+	l, conns := listen(t, Config{})
+	near, err := (&Dialer{}).Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(netip.IPv6Loopback(), l.Ports()[0]))
+	if err != nil {
+		t.Skipf("NOT TESTED: no IPv6 here: %v", err)
+	}
+	defer near.Close()
+	far := <-conns
+	defer far.Close()
+	for _, c := range []*Conn{near, far} {
+		if option(t, c.TCPConn, unix.IPPROTO_IPV6, unix.IPV6_AUTOFLOWLABEL) != 0 {
+			t.Fatal("the system makes the flow label from the ports, which change with every connection")
+		}
+	}
+}
+
+func TestTooManyAreRefused(t *testing.T) {
+	notices := make(chan string, 10)
+	meter := new(transport.Meter)
+	l, conns := listen(t, Config{Limits: Limits{PerSource: 3}, Meter: meter,
+		Notices: transport.NewNotices(func(_ transport.Drop, _ path.Path, text string) { notices <- text })})
+	d := Dialer{}
+	for i := range 8 {
+		c, err := d.Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(loopback, l.Ports()[0]))
+		if i >= 3 && errors.Is(err, syscall.ECONNRESET) {
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if i >= 3 {
+			c.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatalf("connection %d: %v, want a reset", i, err)
+			}
+		}
+	}
+	text := <-notices
+	for deadline := time.Now().Add(10 * time.Second); meter.Dropped(transport.DropStreamSource) < 5 && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	if len(conns) != 3 || meter.Dropped(transport.DropStreamSource) != 5 {
+		t.Fatalf("%d admitted, %d counted as refused", len(conns), meter.Dropped(transport.DropStreamSource))
+	}
+	if !strings.Contains(text, "per source reached") || len(notices) != 0 {
+		t.Fatalf("first notice %q, and %d more", text, len(notices))
+	}
+	(<-conns).Ticket.Release()
+	c, err := d.Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(loopback, l.Ports()[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 3 { // two that were there, and the new one
+		select {
+		case k := <-conns:
+			defer k.Close()
+		case <-time.After(10 * time.Second):
+			t.Fatal("no place after one was given back")
+		}
+	}
+}
+
+func TestDialErrorsSayWhatToDo(t *testing.T) {
+	l, _ := listen(t, Config{})
+	port := l.Ports()[0]
+	l.Close()
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel2 := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel2()
+	boom := errors.New("boom")
+	for _, tc := range []struct {
+		name   string
+		ctx    context.Context
+		d      Dialer
+		local  string
+		remote string
+		is     error
+		says   string
+	}{
+		{"refused", t.Context(), Dialer{}, "", netip.AddrPortFrom(loopback, port).String(), syscall.ECONNREFUSED, "set listen-tcp=yes there"},
+		{"local_address", t.Context(), Dialer{}, "192.0.2.77", "127.0.0.1:4500", syscall.EADDRNOTAVAIL, "192.0.2.77"},
+		{"families", t.Context(), Dialer{}, "::1", "127.0.0.1:4500", nil, "one address is IPv4"},
+		{"cancelled", cancelled, Dialer{}, "", "127.0.0.1:4500", context.Canceled, "127.0.0.1"},
+		{"late", late, Dialer{}, "", "127.0.0.1:4500", context.DeadlineExceeded, "check firewalls"},
+		{"prepare", t.Context(), Dialer{Prepare: func(syscall.RawConn) error { return boom }}, "", "127.0.0.1:4500", boom, "127.0.0.1"},
+		{"firewall", t.Context(), Dialer{Prepare: func(syscall.RawConn) error { return syscall.EPERM }}, "", "127.0.0.1:4500", syscall.EPERM, "firewall on this host"},
+	} {
+		var local netip.Addr
+		if tc.local != "" {
+			local = netip.MustParseAddr(tc.local)
+		}
+		_, err := tc.d.Dial(tc.ctx, local, netip.MustParseAddrPort(tc.remote))
+		if err == nil || tc.is != nil && !errors.Is(err, tc.is) || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s: %v, want %q", tc.name, err, tc.says)
+		}
+		if err != nil && strings.Count(err.Error(), tc.remote) > 1 {
+			t.Errorf("%s: names the peer twice: %v", tc.name, err)
+		}
+	}
+}
+
+func TestListenErrorsSayWhatToDo(t *testing.T) {
+	l, _ := listen(t, Config{})
+	if _, err := Listen(Config{Ports: l.Ports()}); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "listen-tcp=") {
+		t.Errorf("port in use: %v", err)
+	}
+	if _, err := Listen(Config{Ports: []uint16{0}, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.77")}}); !errors.Is(err, syscall.EADDRNOTAVAIL) ||
+		!strings.Contains(err.Error(), "listen=") {
+		t.Errorf("address of somebody else: %v", err)
+	}
+}
