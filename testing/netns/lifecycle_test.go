@@ -1,0 +1,251 @@
+package netns_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ikegod/ikegod/testing/netns"
+)
+
+// TestCleanStop stops daemons with an SA in every way there is: nothing stays on the host, and the peer has been told.
+func TestCleanStop(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		stop func(*testing.T, *netns.Daemon)
+	}{
+		{"SIGTERM", func(t *testing.T, d *netns.Daemon) {
+			if err := d.Stop(); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"SIGINT", func(t *testing.T, d *netns.Daemon) {
+			d.Signal(syscall.SIGINT)
+			if err := d.Wait(10 * time.Second); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"ikectl-shutdown", func(t *testing.T, d *netns.Daemon) {
+			if out, status := d.Ikectl("shutdown"); status != 0 {
+				t.Errorf("%d: %s", status, out)
+			}
+			if err := d.Wait(time.Second); err != nil {
+				t.Error(err)
+			}
+		}},
+	} {
+		for _, mode := range []string{"enable-tcp=no", "enable-tcp=yes"} {
+			t.Run(tc.name+"/"+mode, func(t *testing.T) {
+				_, w, e := netns.Gateways(t)
+				before, err := w.State()
+				if err != nil {
+					t.Fatal(err)
+				}
+				west, east := start(t, w, config(nil, mode), secrets), start(t, e, config(nil, mode), secrets)
+				up(t, west)
+				during, err := w.State()
+				if err != nil || during == before {
+					t.Fatalf("a tunnel leaves no trace on its host? %v", err)
+				}
+				begin := time.Now()
+				tc.stop(t, west)
+				if took := time.Since(begin); took > 2*time.Second {
+					t.Errorf("the stop took %s with a peer that answers", took)
+				}
+				after, err := w.State()
+				if err != nil || after != before {
+					t.Errorf("%v; before:\n%s\nafter:\n%s", err, before, after)
+				}
+				netns.Until(t, 2*time.Second, "the peer has no IKE SA any more", func() bool { return len(sas(t, east)) == 0 })
+				if files, err := os.ReadDir(west.RunDir); err != nil || len(files) != 0 {
+					t.Errorf("left in the run directory: %v %v", files, err)
+				}
+			})
+		}
+	}
+}
+
+// TestKilled starts again after a kill: what was left is no obstacle, and is gone after a clean stop.
+func TestKilled(t *testing.T) {
+	_, w, e := netns.Gateways(t)
+	before, err := w.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	west := start(t, w, config(nil), secrets)
+	east := start(t, e, config(nil), secrets)
+	up(t, west)
+	west.Signal(syscall.SIGKILL)
+	west.Wait(5 * time.Second)
+	west = start(t, w, config(nil), secrets)
+	up(t, west)
+	carries(t, west, east)
+	if err := west.Stop(); err != nil {
+		t.Error(err)
+	}
+	if after, err := w.State(); err != nil || after != before {
+		t.Errorf("%v; before:\n%s\nafter:\n%s", err, before, after)
+	}
+}
+
+func TestSecondDaemonIsRefused(t *testing.T) {
+	_, w, _ := netns.Gateways(t)
+	first := start(t, w, config(nil), secrets)
+	second, err := w.IkegodFiles(first.Config, filepath.Join(w.Dir(), "ipsec.secrets"))
+	if err == nil || second == nil {
+		t.Fatal("two daemons run with one run directory")
+	}
+	if log := second.Log(); !strings.Contains(log, "another ikegod (pid ") || !strings.Contains(log, first.RunDir) {
+		t.Errorf("the refusal: %s", log)
+	}
+	if err := second.Wait(time.Second); err == nil {
+		t.Error("the refused daemon ends with status 0")
+	}
+	if _, err := first.Status(context.Background()); err != nil {
+		t.Errorf("the first daemon suffered: %v", err)
+	}
+}
+
+// TestPortTaken starts a daemon with its own run directory where the ports are taken: one clear line, and nothing left behind.
+func TestPortTaken(t *testing.T) {
+	_, w, _ := netns.Gateways(t)
+	first := start(t, w, config(nil), secrets)
+	before, err := w.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(w.Dir(), "other")
+	out, err := w.Output(filepath.Join(mustBin(t), "ikegod"), "start", "--config", first.Config, "--secrets", filepath.Join(w.Dir(), "ipsec.secrets"),
+		"--settings", "", "--rundir", other, "--metrics-listen", "")
+	if err == nil || !strings.Contains(out, "500") || !strings.Contains(out, "address already in use") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if after, err := w.State(); err != nil || after != before {
+		t.Errorf("%v; before:\n%s\nafter:\n%s", err, before, after)
+	}
+}
+
+func mustBin(t *testing.T) string {
+	t.Helper()
+	dir, err := netns.Bin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestStartErrors(t *testing.T) {
+	_, w, _ := netns.Gateways(t)
+	good := filepath.Join(w.Dir(), "good.conf")
+	secretsFile := filepath.Join(w.Dir(), "good.secrets")
+	broken := filepath.Join(w.Dir(), "broken.conf")
+	open := filepath.Join(w.Dir(), "open.secrets")
+	settings := filepath.Join(w.Dir(), "ikegod.yaml")
+	for name, text := range map[string]string{good: config(nil), secretsFile: secrets, broken: "conn x\nleft=1.2.3.4\n", open: secrets,
+		settings: "log-level: info\nlog-levl: debug\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"no-configuration", []string{"--config", "/nowhere/ipsec.conf", "--secrets", secretsFile}, []string{"/nowhere/ipsec.conf", "no such file"}},
+		{"broken-configuration", []string{"--config", broken, "--secrets", secretsFile}, []string{broken + ":2"}},
+		{"secrets-readable-by-others", []string{"--config", good, "--secrets", open}, []string{open, "chmod"}},
+		{"unknown-setting", []string{"--config", good, "--secrets", secretsFile, "--settings", settings}, []string{settings, "log-levl"}},
+		{"xfrm", []string{"--config", good, "--secrets", secretsFile, "--backend", "xfrm"}, []string{"not in this build yet"}},
+		{"unknown-flag", []string{"--confg", good}, []string{"--confg"}},
+		{"metrics", []string{"--config", good, "--secrets", secretsFile, "--metrics-listen", "192.0.9.9:1"}, []string{"metrics-listen=192.0.9.9:1"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			before, err := w.State()
+			if err != nil {
+				t.Fatal(err)
+			}
+			args := append([]string{"start", "--rundir", filepath.Join(w.Dir(), "run"), "--settings", ""}, tc.args...)
+			out, err := w.Output(filepath.Join(mustBin(t), "ikegod"), args...)
+			if err == nil {
+				t.Fatalf("it ended with status 0: %s", out)
+			}
+			lines := strings.Split(strings.TrimSpace(out), "\n")
+			last := lines[len(lines)-1]
+			for _, want := range tc.want {
+				if !strings.Contains(last, want) {
+					t.Errorf("the last line does not mention %q:\n%s", want, out)
+				}
+			}
+			if after, err := w.State(); err != nil || after != before {
+				t.Errorf("%v; before:\n%s\nafter:\n%s", err, before, after)
+			}
+		})
+	}
+}
+
+// TestReload changes the configuration of a daemon that runs: what did not change keeps its SAs, and a broken file changes nothing.
+func TestReload(t *testing.T) {
+	west, east := gateways(t, config(nil))
+	up(t, west)
+	before := one(t, west)
+	write := func(text string) {
+		if err := os.WriteFile(west.Config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := func() string {
+		list, err := west.Connections(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, c := range list {
+			names = append(names, c.Name)
+		}
+		return strings.Join(names, " ")
+	}
+	second := "conn other\n\tleft=" + netns.West + "\n\tright=192.1.2.99\n\tauthby=secret\n\tauto=add\n"
+	write(config(nil) + second)
+	if out, status := west.Ikectl("reload"); status != 0 || !strings.Contains(out, "added: other") {
+		t.Errorf("reload: %d %s", status, out)
+	}
+	if names() != conn+" other" {
+		t.Errorf("connections: %s", names())
+	}
+	for _, bad := range []string{"conn x\nleft=1.2.3.4\n", strings.Replace(config(nil), "leftid=", "leftidd=", 1)} {
+		write(bad)
+		if out, status := west.Ikectl("reload"); status != 1 || !strings.Contains(out, west.Config) {
+			t.Errorf("reload of a broken file: %d %s", status, out)
+		}
+		if names() != conn+" other" {
+			t.Errorf("after a broken file: %s", names())
+		}
+	}
+	write(config(nil))
+	if err := west.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	netns.Until(t, 5*time.Second, "SIGHUP takes the other connection away", func() bool { return names() == conn })
+	if after := one(t, west); after.SPIi != before.SPIi {
+		t.Error("the connection that did not change lost its IKE SA")
+	}
+	carries(t, west, east)
+	if out, status := west.Ikectl("delete", conn); status != 0 || names() != "" {
+		t.Errorf("delete: %d %s; %s", status, out, names())
+	}
+	if out, status := west.Ikectl("up", conn); status != 1 || !strings.Contains(out, conn) {
+		t.Errorf("up of a deleted connection: %d %s", status, out)
+	}
+	if out, status := west.Ikectl("add", conn); status != 0 || names() != conn {
+		t.Errorf("add: %d %s; %s", status, out, names())
+	}
+	up(t, west)
+}
