@@ -70,6 +70,10 @@ func (s *shard) emit(a *sa, ev event.Event) {
 		ev.Path = a.path
 	}
 	switch ev.Kind {
+	case event.KindFallback:
+		if a.control != nil && a.control.attempt == a {
+			return // the connection has told so before it looked for the path
+		}
 	case event.KindIKEUp:
 		s.ikeUp(a, ev)
 	case event.KindChildFailed:

@@ -51,9 +51,18 @@ func (e *UpError) Error() string {
 		if i == 0 {
 			sep = ": "
 		}
-		fmt.Fprintf(&b, "%s%s after %.1f s: %s", sep, a.Path.Peer(), a.Took.Seconds(), a.Close.Error())
+		fmt.Fprintf(&b, "%s%s (%.1f s)", sep, a.answer(), a.Took.Seconds())
 	}
 	return b.String()
+}
+
+// answer is what the rung answered, with the peer that was asked.
+func (a Attempt) answer() string {
+	why := a.Close.Error()
+	if peer := a.Path.Peer(); !a.Path.IsZero() && !strings.Contains(why, peer) {
+		return peer + ": " + why
+	}
+	return why
 }
 
 // startRound begins at the first rung of the ladder.
@@ -134,7 +143,7 @@ func (c *control) climb(o ladder.Outcome) {
 	}
 	last := c.round.attempts[len(c.round.attempts)-1]
 	c.tell(event.Event{Level: event.Info, Kind: event.KindFallback, Path: c.pathFor(step.Rung),
-		Text: fmt.Sprintf("connection %q: %s: %s; trying %s", c.conn.Name, last.Path.Peer(), last.Close.Error(), c.pathFor(step.Rung).Peer())})
+		Text: fmt.Sprintf("connection %q: %s; trying %s", c.conn.Name, last.answer(), c.pathFor(step.Rung).Peer())})
 	c.tryRung(step.Rung)
 }
 
@@ -160,7 +169,9 @@ func (c *control) tryRung(r ladder.Rung) {
 
 func (c *control) dialTCP(remote netip.AddrPort) {
 	id := c.roundID
-	c.tell(event.Event{Level: event.Info, Path: c.round.on, Text: fmt.Sprintf("connection %q: opening a TCP connection to %s", c.conn.Name, remote)})
+	if len(c.round.attempts) == 0 { // otherwise the fallback was told
+		c.tell(event.Event{Level: event.Info, Path: c.round.on, Text: fmt.Sprintf("connection %q: opening a TCP connection to %s", c.conn.Name, remote)})
+	}
 	c.dial = c.e.dial(c.home, c.oriented.LocalAddr, remote, c.conn.Retransmit.Timeout, func(p path.Path, err error) {
 		switch {
 		case id != c.roundID || c.phase != phaseNegotiating:

@@ -3,7 +3,9 @@ package simnet
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -120,6 +122,17 @@ func (h *Host) Streams() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.ends)
+}
+
+// all are the streams by generation.
+func (h *Host) all() []*end {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []*end
+	for _, g := range slices.Sorted(maps.Keys(h.ends)) {
+		out = append(out, h.ends[g])
+	}
+	return out
 }
 
 func (h *Host) end(p path.Path) *end {

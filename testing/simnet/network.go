@@ -74,6 +74,18 @@ func (n *Network) Host(name string, addr netip.Addr) *Host {
 	return h
 }
 
+// crash takes a host off the network: its streams end, what is under way to it goes nowhere.
+func (n *Network) crash(h *Host) {
+	h.mu.Lock()
+	h.handler = nil
+	h.mu.Unlock()
+	for _, e := range h.all() {
+		n.mu.Lock()
+		n.at(time.Now().Add(time.Millisecond), func() { e.peer.end(errReset) })
+		n.mu.Unlock()
+	}
+}
+
 // link is the generator of one direction. Called with mu held.
 func (n *Network) link(from, to netip.Addr, use string) *rand.Rand {
 	k := linkKey{from, to, use}

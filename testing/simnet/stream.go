@@ -137,6 +137,10 @@ func (e *end) arrive(data []byte) {
 func (e *end) pump() {
 	h := e.host
 	h.mu.Lock()
+	if h.handler == nil {
+		h.mu.Unlock()
+		return // the host has crashed
+	}
 	if e.pumping {
 		e.again = true
 		h.mu.Unlock()
@@ -188,11 +192,13 @@ func (n *Network) finish(e *end) {
 	n.note(Entry{From: e.host.name, To: e.peer.host.name, Path: e.path, Text: "FIN", Fate: "delivered", Arrives: e.last})
 }
 
-// cut ends both ends at once.
+// cut ends one end now and the other a little later.
 func (n *Network) cut(e *end, here, there error) {
-	n.Note(e.host.name, "the stream "+e.path.String()+" is cut")
+	n.mu.Lock()
+	n.note(Entry{From: e.host.name, To: e.peer.host.name, Path: e.path, Text: "cut", Fate: "cut"})
+	n.at(time.Now().Add(time.Millisecond), func() { e.peer.end(there) })
+	n.mu.Unlock()
 	e.end(here)
-	e.peer.end(there)
 }
 
 // end tells the engine once that the stream is gone. What had arrived before still comes first.

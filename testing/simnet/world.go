@@ -32,6 +32,8 @@ var (
 type World struct {
 	Net        *Network
 	West, East *Node
+
+	restarts int
 }
 
 // Node is one of the daemons.
@@ -153,10 +155,15 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// Apply loads one connection on both.
+// Apply loads one connection on both, one after the other: what happens on two hosts at one instant has no order.
 func (w *World) Apply(c *policy.Connection) error {
-	ctx := context.Background()
-	return errors.Join(w.West.Engine.Apply(ctx, Set(c)), w.East.Engine.Apply(ctx, Set(c)))
+	for _, n := range []*Node{w.West, w.East} {
+		if err := n.Engine.Apply(context.Background(), Set(c)); err != nil {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return nil
 }
 
 // Snapshots are the IKE SAs of a node, over ones left out.
@@ -246,4 +253,24 @@ func (n *Node) Leftovers() string {
 		return ""
 	}
 	return fmt.Sprintf("%s: %d SA pairs, policies %v, reserved SPIs %v, violations %v", n.Name, len(d.Pairs()), d.Policies(), d.Reserved(), d.Violations())
+}
+
+// Restart ends a node as a crash would, and starts it again with an empty memory and datapath.
+func (w *World) Restart(n *Node, c *policy.Connection) error {
+	n.stop()
+	w.Net.crash(n.Host)
+	w.restarts++
+	fresh, err := w.node(n.Name, n.Host.addr, uint64(1000+w.restarts))
+	if err != nil {
+		return err
+	}
+	*n = *fresh
+	return n.Engine.Apply(context.Background(), Set(c))
+}
+
+// CutStreams resets all streams.
+func (w *World) CutStreams() {
+	for _, e := range w.West.Host.all() {
+		w.Net.cut(e, errReset, errReset)
+	}
 }
