@@ -91,6 +91,7 @@ func (r *compiler) compileSetup() policy.Setup {
 	b := &build{compiler: r, sect: &section{setup: true}, own: map[entryKey]*entry{}}
 	for _, e := range r.setup {
 		b.own[e.id()] = e
+		b.order = append(b.order, e)
 	}
 	s := policy.Setup{
 		ListenUDP:       value[bool](b, "listen-udp", noSide),
@@ -140,18 +141,24 @@ func (b *build) connection() *policy.Connection {
 	b.proposalsOf(c)
 	b.tcp(c)
 	b.timing(c)
-	c.Encapsulation = map[string]policy.Encapsulation{"auto": policy.EncapAuto, "yes": policy.EncapYes, "no": policy.EncapNo}[value[string](b, "encapsulation", noSide)]
+	c.Encapsulation = b.encapsulation()
 	c.Narrowing = value[bool](b, "narrowing", noSide)
 	c.NATKeepAlive = value[bool](b, "nat-keepalive", noSide)
-	c.InitialContact = value[bool](b, "initial-contact", noSide)
-	fragmentation := value[string](b, "fragmentation", noSide)
-	c.Fragmentation = fragmentation != "no" && fragmentation != "never"
 	c.Failure = shunts[value[string](b, "failureshunt", noSide)]
 	c.Negotiation = shunts[value[string](b, "negotiationshunt", noSide)]
 	if b.failed {
 		return nil
 	}
 	return c
+}
+
+// encapsulation warns of no: until there is plain ESP, the datapath needs UDP or TCP around it.
+func (b *build) encapsulation() policy.Encapsulation {
+	v := value[string](b, "encapsulation", noSide)
+	if e := b.get("encapsulation", noSide); e != nil && v == "no" {
+		b.warn(e, Warning, "encapsulation=no is not supported yet: ESP travels in UDP or TCP always", "")
+	}
+	return map[string]policy.Encapsulation{"auto": policy.EncapAuto, "yes": policy.EncapYes, "no": policy.EncapNo}[v]
 }
 
 var shunts = map[string]policy.Shunt{"none": policy.ShuntNone, "pass": policy.ShuntPass, "passthrough": policy.ShuntPass, "drop": policy.ShuntDrop,

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
@@ -78,6 +77,11 @@ func (b *build) hosts(c *policy.Connection) {
 		return
 	}
 	c.Left.Host, c.Right.Host = value[policy.Host](b, hostKeyword, left), value[policy.Host](b, hostKeyword, right)
+	for _, e := range []*entry{l, r} {
+		if h := value[policy.Host](b, hostKeyword, e.side); h.Kind == policy.HostName {
+			b.warn(e, Warning, fmt.Sprintf("%s=%s: names are not looked up yet, so the connection cannot be used", e.word, printable(h.Name)), "write the address")
+		}
+	}
 	b.families(c, l, r)
 	lh, rh := c.Left.Host, c.Right.Host
 	local := func(h policy.Host) bool {
@@ -286,7 +290,7 @@ func (b *build) parseProposals(name, variant string, parse func(string) (suite.P
 	case err == nil:
 		b.proposals[key] = p
 	case e != nil:
-		b.fault(e, bad("%s", strings.TrimPrefix(err.Error(), "suite: ")))
+		b.fault(e, proposalFault(err))
 	default:
 		b.refuse(b.sect.at, fmt.Sprintf("the default of %s= is not usable: %v", name, err), "")
 	}

@@ -224,6 +224,8 @@ type report struct {
 	dropped int
 	fatal   bool // also true when a fatal one was dropped
 	noted   map[*keyword]bool
+
+	suggestions int
 }
 
 func (r *report) add(d Diagnostic) {
@@ -235,14 +237,22 @@ func (r *report) add(d Diagnostic) {
 	r.list = append(r.list, d)
 }
 
-// full reports whether further diagnostics are only counted, so that nobody computes suggestions for them.
-func (r *report) full() bool { return len(r.list) >= maxDiagnostics }
+// maxSuggestions bounds the searches for what was probably meant: each compares a word with all that it could be.
+const maxSuggestions = 100
+
+// suggest is didYouMean while there are not too many.
+func (r *report) suggest(word string, candidates func() []string) string {
+	if r.suggestions++; r.suggestions > maxSuggestions {
+		return ""
+	}
+	return didYouMean(word, candidates())
+}
 
 // sorted returns the diagnostics by file and line, and a last one if some were dropped.
 func (r *report) sorted() Diagnostics {
 	out := slices.Clone(r.list)
 	slices.SortStableFunc(out, func(a, b Diagnostic) int {
-		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
+		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col), cmp.Compare(b.Severity, a.Severity), strings.Compare(a.Text, b.Text))
 	})
 	if r.dropped > 0 {
 		out = append(out, Diagnostic{Severity: Error, Fatal: r.fatal, File: out[len(out)-1].File,

@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -59,9 +60,11 @@ func parseValue(k *keyword, s string) (any, error) {
 	case kindAuthBy:
 		return splitList(s), nil
 	case kindIKE:
-		return suite.ParseIKE(s)
+		p, err := suite.ParseIKE(s)
+		return p, proposalFault(err)
 	case kindESP:
-		return suite.ParseESP(s, sequenceNumbers["either"])
+		p, err := suite.ParseESP(s, sequenceNumbers["either"])
+		return p, proposalFault(err)
 	case kindListenTCP:
 		return parseListenTCP(s)
 	case kindAlso, kindText:
@@ -69,12 +72,20 @@ func parseValue(k *keyword, s string) (any, error) {
 	return s, nil
 }
 
-func parseBoundedDuration(k *keyword, s string) (time.Duration, error) {
-	without := time.Second
-	if k.unit != 0 {
-		without = k.unit
+// proposalFault puts an error of ike= or esp= at the word that it is about.
+func proposalFault(err error) error {
+	var p *suite.ParseError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &p):
+		return bad("%v", err)
 	}
-	d, err := parseDuration(s, without)
+	return &badValue{from: p.Column - 1, width: len(p.Word), text: quoted(p.Word) + " " + p.Reason, suggestion: p.Hint}
+}
+
+func parseBoundedDuration(k *keyword, s string) (time.Duration, error) {
+	d, err := parseDuration(s, k.without())
 	switch {
 	case err != nil:
 		return 0, err

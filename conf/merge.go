@@ -14,6 +14,7 @@ type compiler struct {
 	defaulted map[*keyword]any // parsed defaults
 	inherited map[entryKey]*entry
 	proposals map[string]suite.Proposals
+	asked     func(*keyword) // told of each keyword that is asked for; for a test
 }
 
 func newCompiler(c *Config) *compiler {
@@ -39,8 +40,10 @@ type build struct {
 	*compiler
 	sect    *section
 	own     map[entryKey]*entry
+	order   []*entry // of own, for messages that come in the same order each time
 	visited map[*section]bool
 	failed  bool
+	named   bool // leftOut has spoken
 	lenient bool // auto=ignore: what would refuse the connection is a warning
 }
 
@@ -114,7 +117,7 @@ func (b *build) take(s *section, via *entry) {
 		if target == nil {
 			if !b.reported[e] {
 				b.reported[e] = true
-				b.report.add(e.valuePos(0, 0).diagnostic(Error, s.name, "there is no conn "+quoted(e.value)+" to take in", didYouMean(e.value, b.Names())))
+				b.report.add(e.valuePos(0, 0).diagnostic(Error, s.name, "there is no conn "+quoted(e.value)+" to take in", b.report.suggest(e.value, b.Names)))
 			}
 			b.failed = true
 			if s != b.sect {
@@ -132,6 +135,7 @@ func (b *build) put(e *entry) {
 	switch {
 	case old == nil || e.key.append:
 		b.own[e.id()] = e
+		b.order = append(b.order, e)
 	case old.value == e.value:
 		if !b.reported[e] && old.sect != e.sect {
 			b.reported[e] = true
@@ -157,6 +161,9 @@ func (b *build) key(name string, s side) *keyword {
 // get returns the effective entry of a keyword, nil if it is not written.
 func (b *build) get(name string, s side) *entry {
 	k := b.key(name, s)
+	if b.asked != nil {
+		b.asked(k)
+	}
 	if e := b.own[entryKey{k, s}]; e != nil {
 		return e
 	}
@@ -165,12 +172,14 @@ func (b *build) get(name string, s side) *entry {
 
 // effective calls f for all entries that count for the connection.
 func (b *build) effective(f func(*entry)) {
-	for _, e := range b.own {
+	for _, e := range b.order {
 		f(e)
 	}
-	for id, e := range b.inherited {
-		if b.own[id] == nil {
-			f(e)
+	for _, s := range b.defaults {
+		for _, e := range s.entries {
+			if b.inherited[e.id()] == e && b.own[e.id()] == nil {
+				f(e)
+			}
 		}
 	}
 }
@@ -209,7 +218,7 @@ func (b *compiler) faultDiagnostic(e *entry, err error) Diagnostic {
 	if v, ok := err.(*badValue); ok {
 		p, suggestion = e.valuePos(v.from, v.width), v.suggestion
 	}
-	d := p.diagnostic(Error, e.sect.name, e.word+"="+": "+err.Error(), suggestion)
+	d := p.diagnostic(Error, e.sect.name, e.word+": "+err.Error(), suggestion)
 	d.Fatal = e.sect.setup
 	return d
 }
@@ -251,12 +260,16 @@ func (b *build) warn(e *entry, s Severity, text, suggestion string) {
 
 // leftOutBy names the connection that is left out because of a line in another section.
 func (b *build) leftOutBy(e *entry) {
-	if e.sect != b.sect {
+	if e.sect != b.sect && !b.sect.setup {
 		b.leftOut(fmt.Sprintf("%s= in %s (conn %s)", e.word, e.at.short(), printable(e.sect.name)))
 	}
 }
 
 func (b *build) leftOut(why string) {
+	if b.named {
+		return
+	}
+	b.named = true
 	b.report.add(b.soften(b.sect.at.diagnostic(Error, b.sect.name, "it is not loaded because of "+why, "")))
 }
 

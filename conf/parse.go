@@ -468,10 +468,7 @@ func (l *loader) keyword(p pos, word, value token) {
 	}
 	key, sd := table().lookup(word.text, s.setup)
 	if key == nil {
-		text, suggestion := "unknown keyword "+quoted(word.text), ""
-		if !l.report.full() {
-			text, suggestion = table().explainUnknown(word.text, s.setup)
-		}
+		text, suggestion := table().explainUnknown(word.text, s.setup, l.report.suggest)
 		l.syntax(here, text, suggestion)
 		return
 	}

@@ -100,6 +100,14 @@ const (
 
 func (s side) String() string { return [...]string{"", "left", "right"}[s] }
 
+// without is the unit of a time that is written without one.
+func (k *keyword) without() time.Duration {
+	if k.unit == 0 {
+		return time.Second
+	}
+	return k.unit
+}
+
 // isHarmless reports whether ignoring this value is what the value asks for.
 func (k *keyword) isHarmless(value string) bool {
 	same := func(h string) bool {
@@ -109,8 +117,8 @@ func (k *keyword) isHarmless(value string) bool {
 			return errA == nil && errB == nil && a == b
 		}
 		if k.kind == kindDuration {
-			a, errA := parseDuration(value, k.unit)
-			b, errB := parseDuration(h, k.unit)
+			a, errA := parseDuration(value, k.without())
+			b, errB := parseDuration(h, k.without())
 			return errA == nil && errB == nil && a == b
 		}
 		return strings.EqualFold(strings.TrimSpace(value), h)
@@ -193,7 +201,7 @@ func (s *schema) lookup(written string, setup bool) (*keyword, side) {
 }
 
 // explainUnknown says why a name is not a keyword and what was probably meant.
-func (s *schema) explainUnknown(written string, setup bool) (text, suggestion string) {
+func (s *schema) explainUnknown(written string, setup bool, suggest func(string, func() []string) string) (text, suggestion string) {
 	name := strings.ToLower(written)
 	if !setup {
 		if k := s.sided[name]; k != nil {
@@ -221,7 +229,7 @@ func (s *schema) explainUnknown(written string, setup bool) (text, suggestion st
 			return text, "did you mean " + other + "?"
 		}
 	}
-	return text, didYouMean(written, s.names[setup])
+	return text, suggest(written, func() []string { return s.names[setup] })
 }
 
 // foreignKeywords are words of strongSwan's ipsec.conf and of libreswan's past, with what is written here instead.

@@ -23,7 +23,7 @@ var setupKeywords = []keyword{
 	{name: "logtime", state: NoEffect, kind: kindBool, def: "yes", doc: "time stamps in the log file", why: whyLogging},
 	{name: "logappend", state: NoEffect, kind: kindBool, def: "yes", doc: "append to the log file", why: whyLogging},
 	{name: "logip", state: NotYet, kind: kindBool, def: "yes", doc: "log addresses of peers", why: "addresses of peers are logged"},
-	{name: "audit-log", state: NotYet, kind: kindBool, def: "yes", harmless: []string{"no"}, doc: "Linux audit records", why: "no audit records are written"},
+	{name: "audit-log", state: NotYet, kind: kindBool, def: "yes", always: true, harmless: []string{"no"}, doc: "Linux audit records", why: "no audit records are written"},
 	{name: "dnssec-enable", state: NotYet, kind: kindBool, def: "yes", always: true, harmless: []string{"no"}, doc: "validate DNS answers",
 		why: "names are not looked up by ikegod itself"},
 	{name: "dnssec-rootkey-file", state: NoEffect, doc: "root key", why: "DNSSEC is not validated by ikegod itself"},

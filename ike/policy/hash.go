@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
-	"reflect"
 	"slices"
 
 	"github.com/ikegod/ikegod/pkg/ident"
@@ -66,8 +65,6 @@ func (e *encoding) connection(c *Connection) {
 	e.number(uint64(c.Encapsulation))
 	e.flag(c.Narrowing)
 	e.flag(c.NATKeepAlive)
-	e.flag(c.InitialContact)
-	e.flag(c.Fragmentation)
 	e.number(uint64(c.Failure))
 	e.number(uint64(c.Negotiation))
 }
@@ -138,7 +135,7 @@ func numbers[T ~uint8 | ~uint16](e *encoding, list []T) {
 
 // Equal reports whether two setups say the same.
 func (s Setup) Equal(o Setup) bool {
-	ports := slices.Equal(s.ListenTCP, o.ListenTCP)
-	s.ListenTCP, o.ListenTCP = nil, nil
-	return ports && reflect.DeepEqual(s, o)
+	return slices.Equal(s.ListenTCP, o.ListenTCP) && s.Listen == o.Listen && s.ListenUDP == o.ListenUDP && s.KeepAlive == o.KeepAlive &&
+		s.UniqueIDs == o.UniqueIDs && s.MaxHalfOpen == o.MaxHalfOpen && s.CookieThreshold == o.CookieThreshold && s.CookieMode == o.CookieMode &&
+		s.SecretsFile == o.SecretsFile
 }

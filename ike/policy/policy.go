@@ -55,8 +55,6 @@ type Connection struct {
 	Encapsulation        Encapsulation
 	Narrowing            bool
 	NATKeepAlive         bool
-	InitialContact       bool // send INITIAL_CONTACT (RFC 7296 2.4)
-	Fragmentation        bool // RFC 7383
 	Failure, Negotiation Shunt
 }
 

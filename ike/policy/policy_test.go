@@ -40,7 +40,7 @@ func sample() *Connection {
 			Right: ts.Set{selector("192.0.2.0", "192.0.2.255")}, ReplayWindow: 128, MTU: 1400, Transport: true}},
 		TCP: TCP{TCPFallback, 4500}, Retransmit: Retransmit{time.Second, time.Minute}, Liveness: time.Second,
 		Lifetimes: Lifetimes{time.Hour, time.Hour}, Encapsulation: EncapYes, Narrowing: true, NATKeepAlive: true,
-		InitialContact: true, Fragmentation: true, Failure: ShuntDrop, Negotiation: ShuntHold,
+		Failure: ShuntDrop, Negotiation: ShuntHold,
 	}
 }
 
@@ -99,6 +99,37 @@ func TestHashIgnoresPositions(t *testing.T) {
 	c.Position, c.Left.Positions, c.Right.Positions = "b:9", nil, map[string]string{"right": "z"}
 	if c.Hash() != sample().Hash() {
 		t.Error("positions count in the hash")
+	}
+}
+
+// Every field of config setup counts in Equal.
+func TestSetupEqual(t *testing.T) {
+	base := func() Setup {
+		return Setup{ListenTCP: []uint16{4500}, Listen: addr("192.1.2.45"), KeepAlive: time.Second, MaxHalfOpen: 1, SecretsFile: "a"}
+	}
+	if !base().Equal(base()) {
+		t.Fatal("equal setups differ")
+	}
+	for i := range reflect.TypeFor[Setup]().NumField() {
+		s := base()
+		v := reflect.ValueOf(&s).Elem().Field(i)
+		switch {
+		case v.Type() == reflect.TypeFor[netip.Addr]():
+			v.Set(reflect.ValueOf(addr("9.9.9.9")))
+		case v.Kind() == reflect.Slice:
+			v.Set(reflect.Append(v, v.Index(0)))
+		case v.Kind() == reflect.String:
+			v.SetString("b")
+		case v.Kind() == reflect.Bool:
+			v.SetBool(!v.Bool())
+		case v.CanUint():
+			v.SetUint(v.Uint() + 1)
+		default:
+			v.SetInt(v.Int() + 1)
+		}
+		if s.Equal(base()) || base().Equal(s) {
+			t.Errorf("%s changed, and the setups are equal", reflect.TypeFor[Setup]().Field(i).Name)
+		}
 	}
 }
 
