@@ -17,7 +17,10 @@ var _ transport.Handler = (*Engine)(nil)
 
 // offMajor is where the version stands in the header (RFC 7296 3.1). It is read before anything else: what follows it may mean something else in
 // another version.
-const offMajor = 17
+const (
+	offMajor    = 17
+	offExchange = 18
+)
 
 // IKE implements transport.Handler: from the header alone it finds the shard. It allocates nothing for a message that is dropped here.
 func (e *Engine) IKE(d transport.Datagram) bool {
@@ -94,6 +97,6 @@ func (e *Engine) Lost(p path.Path, err error) {
 func looseHeader(b []byte) wire.Header {
 	return wire.Header{
 		InitiatorSPI: wire.SPI(binary.BigEndian.Uint64(b)), ResponderSPI: wire.SPI(binary.BigEndian.Uint64(b[8:])),
-		MajorVersion: b[offMajor] >> 4, Exchange: iana.Exchange(b[18]), Flags: wire.Flags(b[19]), MessageID: binary.BigEndian.Uint32(b[20:]),
+		MajorVersion: b[offMajor] >> 4, Exchange: iana.Exchange(b[offExchange]), Flags: wire.Flags(b[19]), MessageID: binary.BigEndian.Uint32(b[20:]),
 	}
 }

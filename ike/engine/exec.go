@@ -7,6 +7,7 @@ import (
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/machine"
+	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/wire"
 	"github.com/ikegod/ikegod/transport"
@@ -45,6 +46,9 @@ func (s *shard) exec(a *sa, ef machine.Effect) {
 // send sends a message. An error is not the end: on datagrams the machine repeats, and the loss of a stream is reported by the transport.
 func (s *shard) send(a *sa, ef machine.Send) {
 	a.path = ef.Path
+	if a.initiator && !a.established && len(ef.Data) > offExchange {
+		a.authSent = iana.Exchange(ef.Data[offExchange]) != iana.IKE_SA_INIT
+	}
 	s.e.counters.sent.Add(1)
 	if err := s.e.mux.Send(ef.Path, ef.Data); err != nil {
 		s.e.counters.sendErrors.Add(1)
@@ -111,32 +115,6 @@ func (s *shard) authenticated(a *sa, ef machine.Authenticated) {
 	}
 	a.control = c
 	c.home.box.post(func() { c.saBound() })
-}
-
-// ikeUp notes an established IKE SA. When we are its responder, older IKE SAs of the same connection and identities are what a restarted peer has
-// left behind, and uniqueids=yes takes them away.
-//
-// Only the responder of the newer IKE SA does this: when both ends initiate at once, the responder of each has it before its initiator, so that never
-// both ends see the other one as the older, and the two deletions cannot cross.
-func (s *shard) ikeUp(a *sa, ev event.Event) {
-	if a.established {
-		return
-	}
-	a.established = true
-	s.e.counters.established.Add(1)
-	s.e.counters.handshake(a.initiator, ev.Path.Kind, event.ReasonNone)
-	older := s.e.identities.add(a)
-	if a.initiator || !s.e.view.Load().setup.UniqueIDs {
-		return
-	}
-	for _, spi := range older {
-		other := s.e.shardOf(spi)
-		other.box.post(func() {
-			if old := other.sas[spi]; old != nil && old.identity == a.identity {
-				other.step(old, machine.CloseIKE{Reason: event.ReasonReplaced, Linger: deleteLinger})
-			}
-		})
-	}
 }
 
 // needPath answers a machine that got no further on its path. Before the IKE SA exists that is a matter of the connection's ladder; afterwards only the

@@ -4,7 +4,10 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
@@ -49,5 +52,56 @@ func (t *identities) remove(a *sa) {
 		delete(t.m, a.identity)
 	} else {
 		t.m[a.identity] = left
+	}
+}
+
+// crossingSettle is how long two IKE SAs that both ends have initiated at once may live side by side: until deletions that are under way have arrived.
+const crossingSettle = 15 * time.Second
+
+// ikeUp notes an established IKE SA, and with uniqueids=yes cares for older ones of the same connection and identities.
+//
+// When we are the responder of the new one, an older one is what a restarted peer has left behind: it goes. Only the responder of the newer IKE SA does
+// this. When both ends initiate at once, the responder of each has it before its initiator; so it cannot be that each end sees the one that the
+// other keeps as the older, and deletes it.
+//
+// When we are the initiator of the new one, the older is the peer's: both ends may now have both, each in its own order. After a while the one with the
+// larger SPIi goes, by the hand of its initiator. Both ends see the same two numbers.
+func (s *shard) ikeUp(a *sa, ev event.Event) {
+	if a.established {
+		return
+	}
+	a.established = true
+	s.e.counters.established.Add(1)
+	s.e.counters.handshake(a.initiator, ev.Path.Kind, event.ReasonNone)
+	older := s.e.identities.add(a)
+	if len(older) == 0 || !s.e.view.Load().setup.UniqueIDs {
+		return
+	}
+	identity := a.identity
+	for _, spi := range older {
+		other := s.e.shardOf(spi)
+		if !a.initiator {
+			other.box.post(func() { other.replace(spi, identity) })
+			continue
+		}
+		time.AfterFunc(crossingSettle, func() {
+			other.box.post(func() {
+				if old := other.sas[spi]; old != nil && old.identity == identity && old.established && !old.initiator {
+					theirs := old.m.Snapshot().SPIi
+					s.box.post(func() {
+						if a.spi > theirs {
+							s.replace(a.spi, identity)
+						}
+					})
+				}
+			})
+		})
+	}
+}
+
+// replace ends an IKE SA in favour of another with the same identities.
+func (s *shard) replace(spi wire.SPI, identity uint64) {
+	if old := s.sas[spi]; old != nil && old.identity == identity && !old.over {
+		s.step(old, machine.CloseIKE{Reason: event.ReasonReplaced, Linger: deleteLinger})
 	}
 }

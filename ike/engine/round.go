@@ -312,10 +312,10 @@ func (c *control) saGone(a *sa, why event.Close) {
 	mine := a == c.attempt
 	if mine {
 		c.attempt = nil
-		if c.round.open {
-			c.record(why)
+		if c.round.open && c.phase == phaseNegotiating {
 			c.round.wait = c.ladder.Failed(ladder.Refused).Wait
 		}
+		c.record(why)
 	}
 	switch {
 	case !c.wanted && c.sas == 0 && c.phase != phaseNegotiating, !c.wanted && len(c.downs) > 0:
@@ -349,8 +349,12 @@ func (c *control) childUp(a *sa, p path.Path, instance bool) {
 		c.upSince = time.Now()
 	}
 	c.children++
-	if a == c.attempt {
+	switch {
+	case a == c.attempt:
 		c.attempt = nil
+	case c.attempt != nil && !c.attempt.authSent:
+		// The peer was faster. Ours has not gone so far that the peer could have established it: nobody misses it.
+		c.home.step(c.attempt, machine.CloseIKE{Reason: event.ReasonReplaced})
 	}
 	c.home.alarms.unset(c)
 	c.set(phaseUp)
@@ -373,7 +377,11 @@ func (c *control) childGone(ch child, left int) {
 	if c.children > 0 || c.phase != phaseUp {
 		return
 	}
-	if !c.wanted || c.gone || c.e.closing.Load() {
+	switch {
+	case c.attempt != nil && !c.gone:
+		c.set(phaseNegotiating) // another is on its way already, as when both ends came up at once
+		return
+	case !c.wanted || c.gone || c.e.closing.Load():
 		c.set(phaseDown)
 		c.base(nil)
 		return

@@ -50,6 +50,7 @@ type sa struct {
 
 	initiator   bool
 	halfOpen    bool // counted as half-open: a responder before IKE_AUTH
+	authSent    bool // initiator: the responder may have established it already
 	established bool
 	over        bool // Ended or closed: it counts for nothing any more
 	closed      bool // forgotten: late completions only clean up
