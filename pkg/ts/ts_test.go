@@ -25,7 +25,7 @@ func sel(t *testing.T, s string) ts.Selector {
 func set(t *testing.T, s string) ts.Set {
 	t.Helper()
 	var out ts.Set
-	for _, w := range strings.Fields(s) {
+	for w := range strings.FieldsSeq(s) {
 		out = append(out, sel(t, w))
 	}
 	return out

@@ -57,7 +57,7 @@ func (c *cursor) bytes(n int, what string) []byte {
 		return nil
 	}
 	if n > c.left() {
-		c.fail(c.off, "%s needs %d octets, %d are left", what, n, c.left())
+		c.fail(c.off, "%s needs %s, left are %d", what, octets(n), c.left())
 		return nil
 	}
 	if n == 0 {
@@ -99,6 +99,14 @@ func (c *cursor) sub(n int, what string) *cursor {
 // end fails when something is left over.
 func (c *cursor) end(what string) {
 	if c.err == nil && c.left() != 0 {
-		c.fail(c.off, "%d octets left over after %s", c.left(), what)
+		c.fail(c.off, "%s left over after %s", octets(c.left()), what)
 	}
+}
+
+// octets counts in words.
+func octets(n int) string {
+	if n == 1 {
+		return "1 octet"
+	}
+	return fmt.Sprintf("%d octets", n)
 }

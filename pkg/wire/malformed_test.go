@@ -66,14 +66,14 @@ var malformed = []struct {
 	off     int
 	reason  string
 }{
-	{"nothing-where-a-payload-is-announced", iana.PayloadSA, ``, iana.PayloadSA, 0, "needs 1 octets, 0 are left"},
+	{"nothing-where-a-payload-is-announced", iana.PayloadSA, ``, iana.PayloadSA, 0, "needs 1 octet, left are 0"},
 	{"generic-header-cut", iana.PayloadVendorID, `00 00 00`, iana.PayloadVendorID, 2, "Payload Length needs 2"},
 	{"length-below-header", iana.PayloadVendorID, `00 00 00 03`, iana.PayloadVendorID, 2, "shorter than the generic header"},
 	{"length-zero", iana.PayloadVendorID, `2b 00 00 00`, iana.PayloadVendorID, 2, "shorter than the generic header"},
-	{"length-beyond-end", iana.PayloadVendorID, `00 00 00 06 01`, iana.PayloadVendorID, 4, "needs 2 octets, 1 are left"},
-	{"left-over", iana.PayloadVendorID, `00 00 00 04 01`, iana.PayloadVendorID, 4, "1 octets left over"},
-	{"left-over-without-payload", iana.PayloadNone, `01`, iana.PayloadNone, 0, "1 octets left over"},
-	{"second-payload-missing", iana.PayloadVendorID, `2b 00 00 04`, iana.PayloadVendorID, 4, "needs 1 octets"},
+	{"length-beyond-end", iana.PayloadVendorID, `00 00 00 06 01`, iana.PayloadVendorID, 4, "needs 2 octets, left are 1"},
+	{"left-over", iana.PayloadVendorID, `00 00 00 04 01`, iana.PayloadVendorID, 4, "1 octet left over"},
+	{"left-over-without-payload", iana.PayloadNone, `01`, iana.PayloadNone, 0, "1 octet left over"},
+	{"second-payload-missing", iana.PayloadVendorID, `2b 00 00 04`, iana.PayloadVendorID, 4, "needs 1 octet"},
 	{"sk-inside", iana.PayloadSK, `00 00 00 05 01`, iana.PayloadSK, 0, "inside another"},
 	{"skf-inside", iana.PayloadVendorID, `35 00 00 04 00 00 00 09 00 01 00 01 01`, iana.PayloadSKF, 4, "inside another"},
 
@@ -82,7 +82,7 @@ var malformed = []struct {
 	{"sa-more-announced", iana.PayloadSA, `00 00 00 14 02 00 00 10 01 01 00 01 00 00 00 08 01 00 00 01`, iana.PayloadSA, 20, "a proposal needs 1"},
 	{"sa-more-than-announced", iana.PayloadSA, `00 00 00 15 00 00 00 10 01 01 00 01 00 00 00 08 01 00 00 01 00`, iana.PayloadSA, 20, "left over after the last proposal"},
 	{"proposal-short", iana.PayloadSA, `00 00 00 0c 00 00 00 07 01 01 00 01`, iana.PayloadSA, 6, "shorter than a proposal"},
-	{"proposal-long", iana.PayloadSA, `00 00 00 0c 00 00 00 09 01 01 00 01`, iana.PayloadSA, 8, "needs 5 octets, 4 are left"},
+	{"proposal-long", iana.PayloadSA, `00 00 00 0c 00 00 00 09 01 01 00 01`, iana.PayloadSA, 8, "needs 5 octets, left are 4"},
 	{"proposal-spi", iana.PayloadSA, `00 00 00 0e 00 00 00 0a 01 01 08 01 01 02`, iana.PayloadSA, 12, "the SPI of a proposal needs 8"},
 	{"proposal-no-transforms", iana.PayloadSA, `00 00 00 0c 00 00 00 08 01 01 00 00`, iana.PayloadSA, 12, "without transforms"},
 	{"proposal-claims-255-transforms", iana.PayloadSA, `00 00 00 14 00 00 00 10 01 01 00 ff 03 00 00 08 01 00 00 01`, iana.PayloadSA, 12, "255 transforms do not fit"},
@@ -102,7 +102,7 @@ var malformed = []struct {
 	{"nonce-15", iana.PayloadNonce, `00 00 00 13 ` + strings.Repeat("00", 15), iana.PayloadNonce, 4, "a nonce of 15 octets"},
 	{"nonce-257", iana.PayloadNonce, `00 00 01 05 ` + strings.Repeat("00", 257), iana.PayloadNonce, 4, "a nonce of 257 octets"},
 	{"notify-short", iana.PayloadNotify, `00 00 00 07 00 00 40`, iana.PayloadNotify, 6, "Notify Message Type needs 2"},
-	{"notify-spi", iana.PayloadNotify, `00 00 00 0a 03 04 40 09 01 02`, iana.PayloadNotify, 8, "the SPI of a notify needs 4 octets, 2 are left"},
+	{"notify-spi", iana.PayloadNotify, `00 00 00 0a 03 04 40 09 01 02`, iana.PayloadNotify, 8, "the SPI of a notify needs 4 octets, left are 2"},
 	{"delete-short", iana.PayloadDelete, `00 00 00 06 03 04`, iana.PayloadDelete, 6, "Num of SPIs needs 2"},
 	{"delete-fewer", iana.PayloadDelete, `00 00 00 0c 03 04 00 02 00 00 00 01`, iana.PayloadDelete, 6, "2 SPIs of 4 octets do not make 4"},
 	{"delete-more", iana.PayloadDelete, `00 00 00 09 03 04 00 00 01`, iana.PayloadDelete, 6, "0 SPIs of 4 octets do not make 1"},

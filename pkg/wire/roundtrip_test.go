@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/ikegod/ikegod/pkg/iana"
@@ -19,7 +20,7 @@ func everything() []wire.Message {
 	h := wire.Header{InitiatorSPI: 1, ResponderSPI: 2, MajorVersion: 2, Exchange: iana.IKE_AUTH, Flags: wire.FlagInitiator, MessageID: 1}
 	return []wire.Message{
 		{Header: h, Payloads: all},
-		{Header: h, Payloads: append(all[:len(all):len(all)], wire.Item{Payload: wire.SK{Next: iana.PayloadIDi, Data: span(40)}})},
+		{Header: h, Payloads: append(slices.Clip(all), wire.Item{Payload: wire.SK{Next: iana.PayloadIDi, Data: span(40)}})},
 		{Header: h, Payloads: []wire.Item{{Payload: wire.SK{Data: span(40)}}}},
 		{Header: h, Payloads: []wire.Item{{Payload: wire.SKF{Next: iana.PayloadIDi, Number: 1, Total: 9, Data: span(40)}}}},
 	}

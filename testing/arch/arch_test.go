@@ -22,8 +22,7 @@ func golang(t *testing.T, args ...string) []byte {
 	cmd.Dir = "../.."
 	out, err := cmd.Output()
 	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			t.Logf("%s", exit.Stderr)
 		}
 		t.Fatalf("go %s: %v", strings.Join(args, " "), err)

@@ -51,7 +51,7 @@ func drawnPatterns(s string) []string {
 		var word string
 		if open := strings.IndexByte(s, '{'); open >= 0 && open < strings.IndexByte(s+",", ',') {
 			end := strings.IndexByte(s, '}')
-			for _, w := range strings.Split(s[open+1:end], ",") {
+			for w := range strings.SplitSeq(s[open+1:end], ",") {
 				out = append(out, strings.TrimSpace(s[:open])+strings.TrimSpace(w))
 			}
 			_, s, _ = strings.Cut(s[end:], ",")
