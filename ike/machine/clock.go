@@ -120,7 +120,7 @@ func (m *Machine) onEstablished() {
 
 // onAlive is called when something authentic and fresh came from the peer.
 func (m *Machine) onAlive(at moment) {
-	if (m.state == established || m.state == deleting) && m.conn != nil && m.conn.Liveness > 0 {
+	if m.state == established && m.conn.Liveness > 0 {
 		m.clock.liveness = max(m.clock.liveness, at.add(m.conn.Liveness))
 	}
 }

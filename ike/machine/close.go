@@ -101,12 +101,13 @@ func (m *Machine) onCloseIKE(in CloseIKE) {
 // closeWith sends a Delete for the IKE SA and waits for its answer at most linger (RFC 7296 1.4.1). The children go at once.
 func (m *Machine) closeWith(c event.Close, linger time.Duration) {
 	m.removeChildren()
-	m.state, m.closing = deleting, &c
-	m.tasks = []task{{kind: taskDeleteIKE}}
 	if m.pathLost {
-		m.finish(c)
+		m.finish(c) // there is nobody to tell
 		return
 	}
+	m.state, m.closing = deleting, &c
+	m.tasks = []task{{kind: taskDeleteIKE}}
+	m.tellDeleting(c, "to delete it")
 	m.nextTask()
 	if linger <= 0 {
 		m.finish(c)
@@ -120,6 +121,7 @@ func (m *Machine) abort(c event.Close, n iana.Notify, data []byte) {
 	m.removeChildren()
 	m.state, m.closing = deleting, &c
 	m.tasks = []task{{kind: taskNotify, notify: n, data: data}}
+	m.tellDeleting(c, "with "+n.String())
 	m.nextTask()
 	m.onLinger(abortFor)
 }

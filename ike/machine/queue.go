@@ -2,7 +2,9 @@ package machine
 
 import (
 	"encoding/binary"
+	"math"
 
+	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
@@ -35,6 +37,10 @@ func (m *Machine) nextTask() {
 		m.tasks = m.tasks[1:]
 		if len(m.tasks) == 0 {
 			m.tasks = nil
+		}
+		if m.out.next == math.MaxUint32 {
+			m.finish(event.Close{Reason: event.ReasonProtocol, Detail: "Message IDs are used up (RFC 7296 2.2)"})
+			return
 		}
 		if items, ok := m.taskPayloads(t); ok {
 			h := m.header(iana.INFORMATIONAL, m.out.next, false)

@@ -88,8 +88,13 @@ func (m *Machine) headerFault(h wire.Header) event.Drop {
 // mustWait holds back what cannot be worked on yet. It reports whether the message was dealt with.
 func (m *Machine) mustWait(h wire.Header, in Datagram) bool {
 	switch {
-	case h.Response() && m.out.busy, !h.Response() && m.in.busy && digestOf(in.Data) == m.in.work:
+	case !h.Response() && m.in.busy && digestOf(in.Data) == m.in.work:
+		if in.Path.Kind.Stream() {
+			m.in.path = in.Path // its originator is back on a new stream (RFC 9329 6.2)
+		}
 		m.drop(in.Path, event.DropDuplicate) // its first copy is in work
+	case h.Response() && m.out.busy:
+		m.drop(in.Path, event.DropDuplicate)
 	case m.state == halfOpen && m.hs.keJob != 0 && h.Exchange == iana.IKE_AUTH, m.state == authSent && m.out.busy, !h.Response() && m.in.busy:
 		m.hold(in)
 	default:
@@ -197,15 +202,17 @@ func (m *Machine) refuseProtected(msg *message, n iana.Notify, data []byte, text
 	case !msg.h.Response():
 		fatal := n == iana.INVALID_SYNTAX || m.state != established && m.state != deleting
 		reply := m.seal(m.header(msg.h.Exchange, msg.h.MessageID, true), []wire.Item{{Payload: wire.Notify{Notify: n, Data: data}}})
-		m.put(reply, fatal && m.state != deleting)
+		m.put(reply, fatal)
 		if fatal {
-			m.finish(c)
+			m.finishReplied(c)
 		} else {
 			m.emit(event.Event{Level: event.Warn, Text: c.Detail})
 		}
 	case m.state == authSent:
 		m.answered()
 		m.abort(c, n, data)
+	case m.state == deleting:
+		m.closeNow()
 	default:
 		c.Detail = fmt.Sprintf("%v response from %s is malformed: %s; the IKE SA is deleted", msg.h.Exchange, msg.path.Peer(), text)
 		m.answered()

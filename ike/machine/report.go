@@ -51,10 +51,22 @@ func (m *Machine) emitEnd(c event.Close) {
 		level = event.Error
 	}
 	text := c.Detail
-	if text == "" {
+	switch {
+	case m.state == deleting:
+		level, text = event.Info, fmt.Sprintf("IKE SA is gone (%v)", c.Reason) // why was told when it began
+	case text == "":
 		text = fmt.Sprintf("deleting IKE SA (%v): %v", m.state, c.Reason)
 	}
 	m.emit(event.Event{Level: level, Kind: event.KindIKEClosed, Text: text, Close: &c})
+}
+
+// tellDeleting reports that an exchange begins which ends the IKE SA.
+func (m *Machine) tellDeleting(c event.Close, what string) {
+	level, text := event.Info, fmt.Sprintf("deleting IKE SA (%v)", c.Reason)
+	if c.Detail != "" {
+		level, text = event.Warn, c.Detail
+	}
+	m.emit(event.Event{Level: level, Text: fmt.Sprintf("%s; sending INFORMATIONAL request %s to %s", text, what, m.path.Peer())})
 }
 
 // where names the line of a keyword of a connection, or of the connection itself.

@@ -95,6 +95,9 @@ func (m *Machine) put(reply []byte, last bool) {
 	m.in.next++
 	m.onReplied()
 	m.do(Send{Path: m.in.path, Data: reply, Last: last})
+	if m.in.next == 0 {
+		m.finish(event.Close{Reason: event.ReasonProtocol, Detail: "the peer's Message IDs are used up (RFC 7296 2.2)"})
+	}
 }
 
 // request sends a new request and makes it the outstanding one.

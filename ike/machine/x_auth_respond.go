@@ -90,7 +90,11 @@ func (m *Machine) answerAuth() {
 		{Payload: wire.Auth{Method: m.conn.Local.Auth, Data: m.hs.auth}},
 	}
 	items = append(items, m.firstChildPayloads()...)
-	m.put(m.seal(m.header(iana.IKE_AUTH, m.in.next, true), items), false)
+	reply := m.seal(m.header(iana.IKE_AUTH, m.in.next, true), items)
+	if reply == nil {
+		return
+	}
+	m.put(reply, false)
 	m.establish("responder")
 	m.tellFirstChild()
 	m.hs = nil

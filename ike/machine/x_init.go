@@ -164,7 +164,7 @@ func (m *Machine) onInitResponse(msg *message) {
 	choice, err := m.conn.IKE.Accept(sa, iana.ProtoIKE, true)
 	if err != nil {
 		m.initHint(msg, event.Close{Reason: event.ReasonNoProposal, Remote: true,
-			Detail: fmt.Sprintf("%s chose a proposal that was not offered (ike= of %s): %v", m.path.Peer(), m.where("ike"), err)})
+			Detail: fmt.Sprintf("IKE_SA_INIT response from %s: %v (ike= of %s)", m.path.Peer(), err, m.where("ike"))})
 		return
 	}
 	if fault := m.initResponseFault(msg, choice, ke); fault != "" {
@@ -222,6 +222,7 @@ func (m *Machine) initiatorSecret(in JobDone) {
 		return
 	}
 	m.keys = m.suite.DeriveIKE(in.Data, m.hs.ni, m.hs.nr, m.spii, m.spir)
+	m.hs.last = nil // whatever was hinted at before, the responder does want to talk
 	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("processed IKE_SA_INIT response from %s %s, initiating IKE_AUTH", m.path.Peer(), m.suiteText())})
 	m.prepareAuth()
 }

@@ -76,6 +76,8 @@ type Host struct {
 	Ended      *event.Close
 	Closed     *event.Close
 
+	forged  uint64
+	secret  []byte // the shared secret of the last key exchange
 	world   *World
 	random  *rand.ChaCha8
 	nextSPI uint64
@@ -229,14 +231,23 @@ func (h *Host) work(j machine.Job) ([]byte, error) {
 	switch {
 	case h.FailJob != nil:
 		return nil, h.FailJob
-	case j.Finish != nil:
-		return j.Finish.Exchange.Finish(j.Finish.Reply)
-	case j.Pending != nil:
-		return j.Pending.Secret()
+	case j.Finish != nil, j.Pending != nil:
+		return h.keyExchange(j)
 	case j.Sign != nil, j.Verify != nil:
 		return h.Secrets.Do(j)
 	}
 	return nil, errors.New("empty job")
+}
+
+// keyExchange computes a shared secret and remembers it for Forge.
+func (h *Host) keyExchange(j machine.Job) (secret []byte, err error) {
+	if j.Finish != nil {
+		secret, err = j.Finish.Exchange.Finish(j.Finish.Reply)
+	} else {
+		secret, err = j.Pending.Secret()
+	}
+	h.secret = bytes.Clone(secret)
+	return secret, err
 }
 
 // Deliver takes the oldest packet that h has sent to its peer.
@@ -259,7 +270,7 @@ func (h *Host) Inject(p Packet) {
 		}
 	}
 	peer := h.Peer()
-	arrived := path.Path{Local: p.Path.Remote, Remote: p.Path.Local, Kind: p.Path.Kind, Generation: p.Path.Generation}
+	arrived := reversed(p.Path)
 	hd, err := wire.ParseHeader(p.Data)
 	initial := err == nil && hd.Exchange == iana.IKE_SA_INIT && !hd.Response() && hd.ResponderSPI == 0
 	if initial && len(peer.Candidates) > 0 && peer.fresh(hd) {
@@ -270,6 +281,12 @@ func (h *Host) Inject(p Packet) {
 		return
 	}
 	peer.Step(machine.Datagram{Path: arrived, Data: bytes.Clone(p.Data)})
+}
+
+// reversed is a path as its other end sees it. Both ends of a stream have the same generation here.
+func reversed(p path.Path) path.Path {
+	p.Local, p.Remote = p.Remote, p.Local
+	return p
 }
 
 // fresh reports whether an IKE_SA_INIT request is for a new machine: there is none, or it is over, or it is another initiator's.
