@@ -200,10 +200,8 @@ func (m *Mux) run(e *entry) {
 	switch {
 	case e.told:
 		m.handler.Lost(p, err)
-	case !errors.Is(err, transport.ErrClosed):
-		if m.notices.Due(transport.DropStreamPrefix) {
-			m.notices.Tell(transport.DropStreamPrefix, p, "closed a TCP connection from %s: %v", p.Peer(), err)
-		}
+	case !errors.Is(err, transport.ErrClosed) && m.notices.Due(transport.DropStreamPrefix):
+		m.notices.Tell(transport.DropStreamPrefix, p, "a TCP connection from %s to port %d ended before any IKE message: %v", p.Peer(), p.Local.Port(), err)
 	}
 }
 

@@ -95,6 +95,8 @@ func (r *recorder) until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(10 * time.Second)
 	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond) // counters change without a call
+	defer tick.Stop()
 	for {
 		r.mu.Lock()
 		ok := cond()
@@ -104,6 +106,7 @@ func (r *recorder) until(t *testing.T, what string, cond func() bool) {
 		}
 		select {
 		case <-r.changed:
+		case <-tick.C:
 		case <-deadline.C:
 			t.Fatalf("not within 10 s: %s", what)
 		}

@@ -222,7 +222,8 @@ func (m *sender) send(b []byte, segment int) error {
 		m.oobLen += unix.CmsgSpace(2)
 	}
 	err := m.once(b)
-	if pending(err) { // IP_RECVERR: it may be the error of an earlier datagram, to another peer
+	// IP_RECVERR: it may be the error of an earlier datagram, to another peer. For a batch, "too large" is an answer of its own.
+	if pending(err) && (segment == 0 || err != unix.EMSGSIZE) {
 		m.t.readErrors(m.s)
 		err = m.once(b)
 	}

@@ -201,9 +201,9 @@ func (t *Transport) source(remote netip.AddrPort) (netip.Addr, error) {
 
 // socket finds the socket that a path sends from, or nil.
 func (t *Transport) socket(p path.Path) *socket {
-	local := p.Local.Addr()
+	local, is4 := p.Local.Addr(), p.Remote.Addr().Is4()
 	for _, s := range t.sockets {
-		if s.port == p.Local.Port() && s.is4 == local.Is4() && (s.wildcard || s.local == local) {
+		if s.port == p.Local.Port() && s.is4 == local.Is4() && s.is4 == is4 && (s.wildcard || s.local == local) {
 			return s
 		}
 	}
