@@ -97,7 +97,7 @@ func (m *Mux) Start(h transport.Handler, esp transport.ESPHandler) {
 		m.udp.Start(h, esp)
 	}
 	m.tcp.Serve(func(c *tcp.Conn) {
-		if _, err := m.add(c, false); err != nil {
+		if err := m.add(c, false); err != nil {
 			c.Ticket.Release()
 			c.Close()
 		}
@@ -156,7 +156,7 @@ func (m *Mux) Dial(ctx context.Context, local netip.Addr, remote netip.AddrPort)
 	if err != nil {
 		return path.Path{}, err
 	}
-	if _, err = m.add(c, true); err != nil {
+	if err = m.add(c, true); err != nil {
 		c.Close()
 		return path.Path{}, err
 	}
@@ -164,12 +164,12 @@ func (m *Mux) Dial(ctx context.Context, local netip.Addr, remote netip.AddrPort)
 }
 
 // add makes a stream of a connection and runs it.
-func (m *Mux) add(c *tcp.Conn, originator bool) (*entry, error) {
+func (m *Mux) add(c *tcp.Conn, originator bool) error {
 	e := &entry{ticket: c.Ticket, told: originator}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil, fmt.Errorf("%w: the transport is shut down", transport.ErrNoPath)
+		return fmt.Errorf("%w: the transport is shut down", transport.ErrNoPath)
 	}
 	e.conn = stream.New(c.TCPConn, stream.Config{
 		Path: c.Path, Originator: originator, Limits: m.opts.StreamLimits, Memory: m.memory, Queue: m.opts.Queue,
@@ -183,7 +183,7 @@ func (m *Mux) add(c *tcp.Conn, originator bool) (*entry, error) {
 	m.meter.Streams.Add(1)
 	m.meter.Unowned.Add(1)
 	m.wg.Go(func() { m.run(e) })
-	return e, nil
+	return nil
 }
 
 func (m *Mux) run(e *entry) {

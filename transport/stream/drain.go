@@ -84,6 +84,7 @@ func (w *writer) pick() ([]byte, source) {
 // wrote accounts for n octets that are on the wire.
 func (w *writer) wrote(from source, n int) {
 	switch from {
+	case nothing:
 	case fromRest:
 		w.rest = w.rest[n:]
 	case fromIKE:

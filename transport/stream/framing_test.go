@@ -155,7 +155,7 @@ func TestWrongPrefixEndsAtOnce(t *testing.T) {
 	if err := <-done; !errors.Is(err, errPrefix) {
 		t.Fatalf("ended with %v, want %v", err, errPrefix)
 	}
-	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Fatalf("the connection was not closed: %v", err)
 	}
 	if accepted || cfg.Meter.Dropped(transport.DropStreamPrefix) != 1 {

@@ -83,20 +83,6 @@ func (s *sink) all() []got {
 	return append([]got(nil), s.got...)
 }
 
-// until waits for cond on real time.
-func (s *sink) until(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
-	defer deadline.Stop()
-	for !cond() {
-		select {
-		case <-s.changed:
-		case <-deadline.C:
-			t.Fatalf("not within 10 s: %s", what)
-		}
-	}
-}
-
 func (s *sink) config() Config {
 	return Config{Path: testPath, IKE: s.IKE, ESP: s}
 }

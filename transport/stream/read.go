@@ -368,10 +368,11 @@ func (r *reader) readReady(fd uintptr) bool {
 	}
 	for {
 		r.n, r.err = syscall.Read(int(fd), r.block.data[r.have:])
-		switch r.err {
-		case syscall.EINTR:
+		switch {
+		case r.err == nil:
+		case errors.Is(r.err, syscall.EINTR):
 			continue
-		case syscall.EAGAIN:
+		case errors.Is(r.err, syscall.EAGAIN):
 			if r.have <= carryLimit {
 				r.carry = append(r.carry[:0], r.block.data[:r.have]...)
 				r.putBlock()

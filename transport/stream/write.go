@@ -72,7 +72,7 @@ func (a *attempt) init() {
 	a.send = func(fd uintptr) {
 		for {
 			a.n, a.err = unix.SendmsgN(int(fd), a.out, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-			if a.err != unix.EINTR {
+			if !errors.Is(a.err, unix.EINTR) {
 				return
 			}
 		}
@@ -87,7 +87,7 @@ func (w *writer) init(s *Conn, raw syscall.RawConn) {
 	w.drained.init()
 	w.whenReady = func(fd uintptr) bool {
 		w.drained.send(fd)
-		return w.drained.err != unix.EAGAIN
+		return !errors.Is(w.drained.err, unix.EAGAIN)
 	}
 	if s.cfg.Originator {
 		w.mu.Lock()
@@ -105,7 +105,7 @@ func (w *writer) try(b []byte) (n int, err error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case w.direct.err == unix.EAGAIN:
+	case errors.Is(w.direct.err, unix.EAGAIN):
 		return 0, nil
 	case w.direct.err != nil:
 		return 0, w.direct.err

@@ -78,8 +78,7 @@ func network(a netip.Addr) string {
 
 // rootCause is the system's own error inside the net package's wrapping, which names addresses a second time.
 func rootCause(err error) error {
-	var e syscall.Errno
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[syscall.Errno](err); ok {
 		return e
 	}
 	return err

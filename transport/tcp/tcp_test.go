@@ -169,8 +169,10 @@ func TestFlowLabelStays(t *testing.T) {
 func TestTooManyAreRefused(t *testing.T) {
 	notices := make(chan string, 10)
 	meter := new(transport.Meter)
-	l, conns := listen(t, Config{Limits: Limits{PerSource: 3}, Meter: meter,
-		Notices: transport.NewNotices(func(_ transport.Drop, _ path.Path, text string) { notices <- text })})
+	l, conns := listen(t, Config{
+		Limits: Limits{PerSource: 3}, Meter: meter,
+		Notices: transport.NewNotices(func(_ transport.Drop, _ path.Path, text string) { notices <- text }),
+	})
 	d := Dialer{}
 	for i := range 8 {
 		c, err := d.Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(loopback, l.Ports()[0]))

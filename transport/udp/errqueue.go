@@ -58,14 +58,14 @@ func (t *Transport) icmpError(s *socket, oob []byte, to unix.Sockaddr) {
 	p := path.Path{Local: netip.AddrPortFrom(local, s.port), Remote: remote, Kind: path.UDP}
 	t.meter.Drop(transport.DropUnreachable, 1)
 	if t.notices.Due(transport.DropUnreachable) {
-		t.notices.Tell(transport.DropUnreachable, p, "%s: %s", p.Peer(), icmpText(cause, remote))
+		t.notices.Tell(transport.DropUnreachable, p, "%s: %s", p.Peer(), icmpText(cause))
 	}
 	if t.unreachable != nil {
 		t.unreachable.Unreachable(p, cause)
 	}
 }
 
-func icmpText(cause syscall.Errno, remote netip.AddrPort) string {
+func icmpText(cause syscall.Errno) string {
 	switch cause {
 	case syscall.ECONNREFUSED:
 		return "ICMP says that nothing listens on this port; is an IKE daemon running there?"

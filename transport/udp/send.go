@@ -105,7 +105,7 @@ func (t *Transport) SendESP(p path.Path, buf []byte, segmentSize int) error {
 
 // failed sorts the error of a send.
 func (t *Transport) failed(err error) (transport.Drop, error) {
-	switch err {
+	switch errno(err) {
 	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
 		return transport.DropSendBuffer, transport.ErrQueueFull
 	case unix.EMSGSIZE:
@@ -191,9 +191,10 @@ func (m *sender) sendSegments(b []byte, segment int) (int, error) {
 		return 0, m.send(b, 0)
 	}
 	err := m.send(b, segment)
-	switch err {
-	case nil:
+	if err == nil {
 		return 0, nil
+	}
+	switch errno(err) {
 	case unix.EIO: // the interface cannot compute checksums: it will not learn it
 		m.s.gso.Store(false)
 	case unix.EINVAL, unix.EMSGSIZE: // segments larger than this path's MTU: single datagrams may be fragmented
@@ -223,7 +224,7 @@ func (m *sender) send(b []byte, segment int) error {
 	}
 	err := m.once(b)
 	// IP_RECVERR: it may be the error of an earlier datagram, to another peer. For a batch, "too large" is an answer of its own.
-	if pending(err) && (segment == 0 || err != unix.EMSGSIZE) {
+	if pending(err) && (segment == 0 || !errors.Is(err, unix.EMSGSIZE)) {
 		m.t.readErrors(m.s)
 		err = m.once(b)
 	}
@@ -244,7 +245,7 @@ func (m *sender) once(b []byte) error {
 
 // pending reports whether a send's error can be one that ICMP has left on the socket.
 func pending(err error) bool {
-	switch err {
+	switch errno(err) {
 	case syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EMSGSIZE, syscall.EPROTO, syscall.EACCES, syscall.ENOPROTOOPT:
 		return true
 	}

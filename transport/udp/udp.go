@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -140,7 +141,7 @@ func (t *Transport) Ports() []Port {
 	for _, s := range t.sockets {
 		p := Port{s.port, s.marker}
 		switch {
-		case contains(plain, p) || contains(marked, p):
+		case slices.Contains(plain, p) || slices.Contains(marked, p):
 		case p.Marker:
 			marked = append(marked, p)
 		default:
@@ -148,15 +149,6 @@ func (t *Transport) Ports() []Port {
 		}
 	}
 	return append(plain, marked...)
-}
-
-func contains(ports []Port, p Port) bool {
-	for _, q := range ports {
-		if p == q {
-			return true
-		}
-	}
-	return false
 }
 
 // Path makes the path to a peer from a local port of ours. An invalid local is replaced by the address that the system would send from.
@@ -220,9 +212,14 @@ func control(prepare func(syscall.RawConn) error) func(string, string, syscall.R
 
 // rootCause is the system's own error inside the net package's wrapping, which names addresses a second time.
 func rootCause(err error) error {
-	var e syscall.Errno
-	if errors.As(err, &e) {
+	if e := errno(err); e != 0 {
 		return e
 	}
 	return err
+}
+
+// errno is the system's error number inside err, or 0.
+func errno(err error) syscall.Errno {
+	e, _ := errors.AsType[syscall.Errno](err)
+	return e
 }
