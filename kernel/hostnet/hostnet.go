@@ -1,0 +1,180 @@
+// Package hostnet leads protected traffic to the TUN and keeps it from going around it: routes in a table of our own, the rule that looks that
+// table up, an nft table against clear packets with a protected source, and the TUN's own settings.
+//
+// All of it belongs to the network namespace in which New was called, so that daemons in several namespaces of one machine do not meet.
+package hostnet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ikegod/ikegod/kernel"
+)
+
+// Defaults of Settings. The mark spells "IKE".
+const (
+	DefaultMark       = 0x494b45
+	DefaultTable      = 4500
+	DefaultPreference = 4500
+	DefaultNFTable    = "ikegod"
+	DefaultTUNMTU     = 1500
+)
+
+// Settings of a Net. Zero values stand for the defaults above.
+type Settings struct {
+	// Mark is SO_MARK of our sockets: what carries it is never led to the TUN.
+	Mark uint32
+	// Table is the routing table that holds one route for each protected prefix; Table+1 those of policies for single protocols or ports.
+	Table int
+	// Preference of the first of our rules; it and the three numbers after it are ours alone.
+	Preference int
+	// NFTable is the name of our nft table (family inet).
+	NFTable string
+	// TUNMTU is the MTU of the TUN itself; each route has its own, smaller one.
+	TUNMTU int
+}
+
+func (s *Settings) fill() {
+	if s.Mark == 0 {
+		s.Mark = DefaultMark
+	}
+	if s.Table == 0 {
+		s.Table = DefaultTable
+	}
+	if s.Preference == 0 {
+		s.Preference = DefaultPreference
+	}
+	if s.NFTable == "" {
+		s.NFTable = DefaultNFTable
+	}
+	if s.TUNMTU == 0 {
+		s.TUNMTU = DefaultTUNMTU
+	}
+}
+
+// Net is what was changed in one network namespace. Safe for concurrent use.
+type Net struct {
+	set    Settings
+	handle *netlink.Handle
+	tun    string
+	index  int
+	ours   bool // nobody else uses our tables
+	notes  []string
+
+	mu       sync.Mutex // guards all below
+	policies map[kernel.PolicyID]*routed
+	prefixes map[tableKey][]*routed // in the order in which they came
+	rules    map[ruleKey]int        // rules for single protocols and ports, with the number of policies that want them
+	added    map[netip.Addr]int     // source addresses that we put on the TUN, likewise
+	guard    *guard
+}
+
+// Prepare returns a function that sets SO_MARK on a socket before it connects or listens; cmd/ikegod hands it to the transport. mark zero
+// stands for DefaultMark.
+func Prepare(mark uint32) func(syscall.RawConn) error {
+	if mark == 0 {
+		mark = DefaultMark
+	}
+	return func(c syscall.RawConn) error {
+		var failed error
+		if err := c.Control(func(fd uintptr) {
+			failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(mark))
+		}); err != nil {
+			return err
+		}
+		if failed != nil {
+			return fmt.Errorf("SO_MARK %#x: %w; CAP_NET_ADMIN is needed", mark, failed)
+		}
+		return nil
+	}
+}
+
+// New prepares the namespace of the calling thread for the TUN of that name: what an earlier daemon with the same settings left behind is
+// removed, the TUN is set up, and the rule and the nft table put in place. Where nft is missing, Notes says what that means.
+func New(tun string, set Settings) (*Net, error) {
+	set.fill()
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	n := &Net{
+		set: set, handle: h, tun: tun,
+		policies: map[kernel.PolicyID]*routed{}, prefixes: map[tableKey][]*routed{}, rules: map[ruleKey]int{}, added: map[netip.Addr]int{},
+	}
+	if err := n.setUp(); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Net) setUp() error {
+	link, err := n.handle.LinkByName(n.tun)
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", n.tun, err)
+	}
+	n.index = link.Attrs().Index
+	if err := n.sweep(); err != nil {
+		return err
+	}
+	n.ours = true
+	n.sysctls()
+	if err := n.handle.LinkSetMTU(link, n.set.TUNMTU); err != nil {
+		return fmt.Errorf("interface %s: MTU %d: %w", n.tun, n.set.TUNMTU, err)
+	}
+	if err := n.handle.LinkSetUp(link); err != nil {
+		return fmt.Errorf("interface %s: up: %w", n.tun, err)
+	}
+	if err := n.addRules(); err != nil {
+		return err
+	}
+	if n.guard, err = newGuard(n.set, n.tun); err != nil {
+		n.notes = append(n.notes, fmt.Sprintf("nft is not usable (%v): clear packets from the network that claim a protected source are not dropped", err))
+	}
+	return nil
+}
+
+// Notes says what this machine lacks, one sentence each.
+func (n *Net) Notes() []string { return n.notes }
+
+// PathMTU is the MTU towards remote as the kernel knows it: that of the route, lowered by what path MTU discovery found. Zero: no route.
+func (n *Net) PathMTU(local, remote netip.Addr) int {
+	o := &netlink.RouteGetOptions{Mark: n.set.Mark}
+	if local.IsValid() {
+		o.SrcAddr = local.AsSlice()
+	}
+	routes, err := n.handle.RouteGetWithOptions(remote.AsSlice(), o)
+	if err != nil || len(routes) == 0 {
+		return 0
+	}
+	if routes[0].MTU > 0 {
+		return routes[0].MTU
+	}
+	link, err := n.handle.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return 0
+	}
+	return link.Attrs().MTU
+}
+
+// Close takes everything away. What belongs to the TUN itself goes with it.
+func (n *Net) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var errs []error
+	if n.guard != nil {
+		errs = append(errs, n.guard.close())
+		n.guard = nil
+	}
+	if n.ours {
+		errs = append(errs, n.clear())
+		n.ours = false
+	}
+	n.handle.Close()
+	return errors.Join(errs...)
+}

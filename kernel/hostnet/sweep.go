@@ -1,0 +1,156 @@
+package hostnet
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+var families = []int{unix.AF_INET, unix.AF_INET6}
+
+// sweep removes what a daemon that ended without Close left behind. Routes through another interface in our tables mean that somebody else uses
+// them: then nothing is touched.
+func (n *Net) sweep() error {
+	for _, family := range families {
+		for _, table := range []int{n.set.Table, n.set.Table + 1} {
+			routes, err := n.handle.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+			if err != nil && family == unix.AF_INET6 {
+				continue // no IPv6 here
+			}
+			if err != nil {
+				return fmt.Errorf("routing table %d: %w", table, err)
+			}
+			for _, r := range routes {
+				if r.LinkIndex != 0 && r.LinkIndex != n.index && r.Type == unix.RTN_UNICAST {
+					return fmt.Errorf("routing table %d holds a route to %s through interface %d: somebody else uses the table; choose another number",
+						table, r.Dst, r.LinkIndex)
+				}
+			}
+		}
+	}
+	return n.clear()
+}
+
+// clear removes all rules at our preferences and all routes in our tables.
+func (n *Net) clear() error {
+	var errs []error
+	for _, family := range families {
+		rules, err := n.handle.RuleList(family)
+		if err != nil {
+			if family == unix.AF_INET {
+				errs = append(errs, fmt.Errorf("rules: %w", err))
+			}
+			continue
+		}
+		for _, r := range rules {
+			if r.Priority < n.set.Preference || r.Priority > n.set.Preference+prefLast {
+				continue
+			}
+			if err := n.handle.RuleDel(n.newRule(family, r.Priority-n.set.Preference)); err != nil && !errors.Is(err, unix.ENOENT) {
+				errs = append(errs, fmt.Errorf("remove rule %d: %w", r.Priority, err))
+			}
+		}
+		for _, table := range []int{n.set.Table, n.set.Table + 1} {
+			routes, err := n.handle.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+			if err != nil {
+				continue // the table does not exist
+			}
+			for _, r := range routes {
+				if err := n.handle.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+					errs = append(errs, fmt.Errorf("remove route %s from table %d: %w", r.Dst, table, err))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Our rules, counted from Settings.Preference. What carries our mark skips them, and goes on with all the other rules of the machine: it must not
+// find our tables even if no other has a route for it.
+const (
+	prefMark     = iota // fwmark MARK goto prefLast
+	prefSpecific        // one for each protocol and port that a policy names: lookup Table+1
+	prefAll             // lookup Table
+	prefLast            // nop
+)
+
+func (n *Net) newRule(family, pref int) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family, r.Priority = family, n.set.Preference+pref
+	return r
+}
+
+func (n *Net) addRules() error {
+	for _, family := range families {
+		mark, all, last := n.newRule(family, prefMark), n.newRule(family, prefAll), n.newRule(family, prefLast)
+		mark.Mark, mark.Goto = n.set.Mark, n.set.Preference+prefLast
+		all.Table = n.set.Table
+		last.Type = nl.FR_ACT_NOP
+		for _, r := range []*netlink.Rule{last, mark, all} {
+			err := n.handle.RuleAdd(r)
+			if err != nil && family == unix.AF_INET6 {
+				n.notes = append(n.notes, fmt.Sprintf("no IPv6 rules (%v): IPv6 traffic is not protected", err))
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("rule %d: %w", r.Priority, err)
+			}
+		}
+	}
+	return nil
+}
+
+// sysctls sets what the TUN needs. Reverse path filtering would drop what comes out of a tunnel by a route that it does not expect: the kernel takes
+// the larger of the values for all interfaces and for this one, and 2 (loose) is larger than 1 (strict).
+func (n *Net) sysctls() {
+	filter := "0"
+	if read("ipv4/conf/all/rp_filter") != "0" {
+		filter = "2"
+	}
+	if err := write("ipv4/conf/"+n.tun+"/rp_filter", filter); err != nil {
+		n.notes = append(n.notes, fmt.Sprintf("rp_filter of %s cannot be set (%v): packets from tunnels may be dropped", n.tun, err))
+	}
+	// No address of its own, no router solicitations into tunnels. Without IPv6 there is nothing to set.
+	_ = write("ipv6/conf/"+n.tun+"/addr_gen_mode", "1")
+	_ = write("ipv6/conf/"+n.tun+"/accept_ra", "0")
+	for _, name := range strict() {
+		n.notes = append(n.notes, fmt.Sprintf("rp_filter is 1 (strict) on %s: sealed packets from a peer whose own address is protected are dropped there; set it to 2", name))
+	}
+}
+
+// strict names the interfaces with strict reverse path filtering.
+func strict() []string {
+	if read("ipv4/conf/all/rp_filter") == "1" {
+		return []string{"all interfaces"}
+	}
+	files, err := filepath.Glob(sysctlRoot + "ipv4/conf/*/rp_filter")
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, f := range files {
+		name := filepath.Base(filepath.Dir(f))
+		if name != "all" && name != "default" && name != "lo" && read("ipv4/conf/"+name+"/rp_filter") == "1" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+const sysctlRoot = "/proc/sys/net/"
+
+func read(name string) string {
+	b, err := os.ReadFile(sysctlRoot + name)
+	if err != nil {
+		return "0"
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func write(name, value string) error { return os.WriteFile(sysctlRoot+name, []byte(value), 0) }
