@@ -193,15 +193,24 @@ func (m *Mux) run(e *entry) {
 	delete(m.streams, p.Generation)
 	m.mu.Unlock()
 	m.meter.Streams.Add(-1)
-	if e.conn.Own() { // nobody owned it
+	stranger := e.conn.Own() // nobody owned it
+	if stranger {
 		m.meter.Unowned.Add(-1)
 	}
 	e.ticket.Release()
-	switch {
-	case e.told:
+	if stranger && e.ticket != nil {
+		m.tell(p, err)
+	}
+	if e.told {
 		m.handler.Lost(p, err)
-	case !errors.Is(err, transport.ErrClosed) && m.notices.Due(transport.DropStreamPrefix):
-		m.notices.Tell(transport.DropStreamPrefix, p, "a TCP connection from %s to port %d ended before any IKE message: %v", p.Peer(), p.Local.Port(), err)
+	}
+}
+
+// tell says why a stranger's stream was cut: no IKE SA will report it.
+func (m *Mux) tell(p path.Path, err error) {
+	f, ok := errors.AsType[*stream.Fault](err)
+	if ok && m.notices.Due(f.Why) {
+		m.notices.Tell(f.Why, p, "closed a TCP connection from %s to port %d before an IKE SA was authenticated on it: %v", p.Peer(), p.Local.Port(), f)
 	}
 }
 

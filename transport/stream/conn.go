@@ -190,10 +190,22 @@ func (s *Conn) readBy(t time.Time) {
 	}
 }
 
-// slowError is the reason of a stream that was cut for being slow.
-type slowError struct{ text string }
+// Fault is the reason of a stream that this side ended because of what the peer did or failed to do.
+type Fault struct {
+	Why transport.Drop
+	err error
+}
 
-func (e slowError) Error() string { return e.text }
+func (f *Fault) Error() string { return f.err.Error() }
+
+// Unwrap returns what exactly was wrong.
+func (f *Fault) Unwrap() error { return f.err }
+
+// fault counts and makes a Fault.
+func (s *Conn) fault(why transport.Drop, err error) error {
+	s.cfg.Meter.Drop(why, 1)
+	return &Fault{why, err}
+}
 
 // explain turns the end of a read into an operator's words.
 func (s *Conn) explain(err error) error {
@@ -201,8 +213,7 @@ func (s *Conn) explain(err error) error {
 	case s.closing.Load(), err == nil, errors.Is(err, net.ErrClosed):
 		return transport.ErrClosed
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		s.cfg.Meter.Drop(transport.DropStreamSlow, 1)
-		return slowError{s.r.late(s.cfg.Limits)}
+		return s.fault(transport.DropStreamSlow, s.r.late(s.cfg.Limits))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe):
 		return errors.New("the peer closed the TCP connection")
 	case errors.Is(err, syscall.ECONNRESET):

@@ -63,14 +63,14 @@ func (r *reader) init(s *Conn, raw syscall.RawConn) {
 }
 
 // late says what a stream was too slow for.
-func (r *reader) late(l Limits) string {
+func (r *reader) late(l Limits) error {
 	switch r.stage {
 	case "prefix":
-		return fmt.Sprintf("no \"IKETCP\" prefix within %v of the connection", l.FirstMessage)
+		return fmt.Errorf("no \"IKETCP\" prefix within %v of the connection", l.FirstMessage)
 	case "first":
-		return fmt.Sprintf("no whole IKE message within %v of the connection", l.FirstMessage)
+		return fmt.Errorf("no whole IKE message within %v of the connection", l.FirstMessage)
 	}
-	return fmt.Sprintf("no IKE message for %v, or no IKE SA authenticated on it within %v", l.Silence, l.Unowned)
+	return fmt.Errorf("no IKE message for %v, or no IKE SA authenticated on it within %v", l.Silence, l.Unowned)
 }
 
 func (r *reader) run() error {
@@ -113,8 +113,7 @@ func (r *reader) prefix() error {
 		k, err := r.s.conn.Read(b[n:])
 		for i := n; i < n+k; i++ {
 			if b[i] != Prefix[i] {
-				r.s.cfg.Meter.Drop(transport.DropStreamPrefix, 1)
-				return errPrefix
+				return r.s.fault(transport.DropStreamPrefix, errPrefix)
 			}
 		}
 		if n += k; err != nil && n < len(b) {
@@ -133,8 +132,7 @@ func (r *reader) exact() error {
 	}
 	n := int(binary.BigEndian.Uint16(length[:]))
 	if n < lengthLen {
-		r.s.cfg.Meter.Drop(transport.DropStreamCorrupt, 1)
-		return errBadLength
+		return r.s.fault(transport.DropStreamCorrupt, errBadLength)
 	}
 	if err := r.body(n - lengthLen); err != nil {
 		return err
@@ -153,8 +151,7 @@ func (r *reader) body(n int) error {
 	for have := 0; have < n; {
 		if want := min(n, max(exactStart, 2*have)); cap(r.msg) < want {
 			if r.limited() && !r.s.cfg.Memory.take(want-r.taken) {
-				r.s.cfg.Meter.Drop(transport.DropStreamMemory, 1)
-				return errors.New("too many connections without an IKE SA send large messages at once: this one is closed")
+				return r.s.fault(transport.DropStreamMemory, errors.New("too many connections without an IKE SA send large messages at once: this one is closed"))
 			} else if r.limited() {
 				r.taken = want
 			}
@@ -274,8 +271,7 @@ func (r *reader) noSense(why error) error {
 	s := r.s
 	r.bad++
 	if !s.owned.Load() || r.bad >= badInARow {
-		s.cfg.Meter.Drop(transport.DropStreamCorrupt, 1)
-		return fmt.Errorf("the stream is corrupt, or the peer sends garbage: %w", why)
+		return s.fault(transport.DropStreamCorrupt, fmt.Errorf("the stream is corrupt, or the peer sends garbage: %w", why))
 	}
 	if d := transport.DropStreamCorrupt; s.cfg.Notices.Due(d) {
 		s.cfg.Notices.Tell(d, s.cfg.Path, "dropped a message from %s: %v", s.cfg.Path.Peer(), why)
@@ -311,8 +307,7 @@ func (r *reader) frames(b []byte) (used int, err error) {
 		msg, n, err := next(b[used:])
 		if err != nil {
 			flush()
-			r.s.cfg.Meter.Drop(transport.DropStreamCorrupt, 1)
-			return used, err
+			return used, r.s.fault(transport.DropStreamCorrupt, err)
 		}
 		if n == 0 {
 			break

@@ -144,8 +144,7 @@ func (w *writer) sendIKE(parts [][]byte) error {
 	}
 	if frame != nil {
 		if w.ikeBytes+len(frame) > w.s.cfg.Queue.IKEBytes {
-			w.s.cfg.Meter.Drop(transport.DropStreamIKEQueue, 1)
-			return w.broken(fmt.Errorf("the peer does not read: %d octets of IKE messages wait for it", w.ikeBytes))
+			return w.broken(w.s.fault(transport.DropStreamIKEQueue, fmt.Errorf("the peer does not read: %d octets of IKE messages wait for it", w.ikeBytes)))
 		}
 		w.ike = append(w.ike, frame)
 		w.ikeBytes += len(frame)
