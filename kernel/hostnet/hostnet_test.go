@@ -409,3 +409,27 @@ func TestMerge(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+func TestAddrs(t *testing.T) {
+	namespace(t)
+	s, err := NewAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for a, want := range map[string]bool{"192.1.2.45": true, "192.0.1.254": true, "127.0.0.1": true, "::1": true, "192.1.2.23": false, "8.8.8.8": false, "192.1.2.255": false} {
+		if got := s.IsLocal(netip.MustParseAddr(a)); got != want {
+			t.Errorf("IsLocal(%s) = %v", a, got)
+		}
+	}
+	if a, err := s.DefaultSource(netip.MustParseAddr("8.8.8.8")); err != nil || a != netip.MustParseAddr("192.1.2.45") {
+		t.Errorf("source towards 8.8.8.8: %v, %v", a, err)
+	}
+	if a, err := s.DefaultSource(netip.MustParseAddr("192.0.1.7")); err != nil || a != netip.MustParseAddr("192.0.1.254") {
+		t.Errorf("source towards 192.0.1.7: %v, %v", a, err)
+	}
+	sh(t, "ip route del default")
+	if a, err := s.DefaultSource(netip.MustParseAddr("8.8.8.8")); err == nil {
+		t.Errorf("no route, but source %v", a)
+	}
+}
