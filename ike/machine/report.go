@@ -2,7 +2,6 @@ package machine
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/path"
-	"github.com/ikegod/ikegod/pkg/ts"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
 
@@ -69,17 +67,15 @@ func (m *Machine) tellDeleting(c event.Close, what string) {
 	m.emit(event.Event{Level: level, Text: fmt.Sprintf("%s; sending INFORMATIONAL request %s to %s", text, what, m.path.Peer())})
 }
 
-// where names the line of a keyword of a connection, or of the connection itself.
+// where names the line that sets a keyword of a connection.
 func where(c *policy.Oriented, keyword string) string {
-	for _, e := range []*policy.End{c.Local, c.Remote} {
-		if p := e.Positions[keyword]; p != "" {
-			return p
-		}
+	if p := c.Positions[keyword]; p != "" {
+		return keyword + "= of " + p
 	}
-	return c.Position
+	return fmt.Sprintf("default %s= of the connection at %s", keyword, c.Position)
 }
 
-// whereEnd names the line of a keyword of one end, such as leftid=.
+// whereEnd names the line that sets the first of these keywords for one end, such as leftid=, or for the connection.
 func whereEnd(c *policy.Oriented, local bool, keywords ...string) string {
 	end, side := c.Remote, "right"
 	if local {
@@ -89,16 +85,18 @@ func whereEnd(c *policy.Oriented, local bool, keywords ...string) string {
 		side = "left"
 	}
 	for _, k := range keywords {
-		for _, name := range []string{side + k, k} {
-			if p := end.Positions[name]; p != "" {
-				return name + "= of " + p
-			}
+		if p := end.Positions[side+k]; p != "" {
+			return side + k + "= of " + p
+		}
+		if p := c.Positions[k]; p != "" {
+			return k + "= of " + p
 		}
 	}
-	return side + keywords[0] + "= of " + c.Position
+	return fmt.Sprintf("no %s%s= in the connection at %s", side, keywords[0], c.Position)
 }
 
 func (m *Machine) where(keyword string) string { return where(m.conn, keyword) }
+
 func (m *Machine) whereEnd(local bool, keywords ...string) string {
 	return whereEnd(m.conn, local, keywords...)
 }
@@ -153,11 +151,6 @@ func names(items []wire.Item) string {
 		}
 	}
 	return b.String()
-}
-
-// hostSet is the selector of one host.
-func hostSet(a netip.Addr) ts.Set {
-	return ts.Set{ts.FromPrefix(netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()))}
 }
 
 // tellChildUp reports an installed child, and deletes it at once if it is not wanted any more.

@@ -75,7 +75,7 @@ func (m *Machine) repeated(h wire.Header, in Datagram) {
 	}
 	m.drop(in.Path, event.DropDuplicate)
 	if m.in.reply != nil && !(h.Exchange == iana.IKE_SA_INIT && m.in.busy) {
-		m.do(Send{Path: in.Path, Data: m.in.reply, Last: m.state == ended})
+		m.do(Send{Path: in.Path, Data: m.in.reply, Last: in.Path.Kind.Stream() && m.state == ended})
 	}
 }
 
@@ -94,7 +94,7 @@ func (m *Machine) put(reply []byte, last bool) {
 	m.in.busy, m.in.last, m.in.reply = false, m.in.work, reply
 	m.in.next++
 	m.onReplied()
-	m.do(Send{Path: m.in.path, Data: reply, Last: last})
+	m.do(Send{Path: m.in.path, Data: reply, Last: last && m.in.path.Kind.Stream()})
 	if m.in.next == 0 {
 		m.finish(event.Close{Reason: event.ReasonProtocol, Detail: "the peer's Message IDs are used up (RFC 7296 2.2)"})
 	}

@@ -14,16 +14,12 @@ import (
 	"github.com/ikegod/ikegod/pkg/wire"
 )
 
-// selectors is what a child of a connection protects, seen from this host; a side without subnets is the host itself.
+// selectors is what a child of a connection protects, seen from this host. A template's peer is whoever came.
 func (m *Machine) selectors(c *policy.Oriented, i int) (local, remote ts.Set) {
-	local, remote = c.LocalTS(i), c.RemoteTS(i)
-	if len(local) == 0 {
-		local = hostSet(m.path.Local.Addr())
+	if !c.RemoteAddr.IsValid() {
+		c = c.Instance(m.path.Remote.Addr())
 	}
-	if len(remote) == 0 {
-		remote = hostSet(m.path.Remote.Addr())
-	}
-	return local, remote
+	return c.LocalTS(i), c.RemoteTS(i)
 }
 
 // firstChildChoose is the responder's side of the Child SA in IKE_AUTH: choose, then reserve and install before the reply, so that a refused installation
@@ -73,7 +69,7 @@ func (m *Machine) chooseChild() (*childOffer, *childRefusal) {
 			switch {
 			case err != nil && noESP == nil:
 				noESP = &childRefusal{event.ReasonNoProposal, iana.NO_PROPOSAL_CHOSEN,
-					fmt.Sprintf("no ESP proposal of the peer is allowed by %q (esp= of %s): %v", conn.Children[i].Name, where(conn, "esp"), err)}
+					fmt.Sprintf("no ESP proposal of the peer is allowed by %q (%s): %v", conn.Children[i].Name, where(conn, "esp"), err)}
 			case err == nil && spiOf(choice.SPI) == 0:
 				noESP = &childRefusal{event.ReasonProtocol, iana.NO_PROPOSAL_CHOSEN, "the peer's ESP proposal has the SPI zero"}
 			case err == nil:
@@ -191,7 +187,7 @@ func (m *Machine) firstChildAnswer() {
 	l, r := ts.FromWire(tsi), ts.FromWire(tsr)
 	switch {
 	case err != nil:
-		m.rejectChild(c, event.ReasonNoProposal, fmt.Sprintf("esp= of %s: %v", where(c.conn, "esp"), err))
+		m.rejectChild(c, event.ReasonNoProposal, fmt.Sprintf("%s: %v", where(c.conn, "esp"), err))
 	case spiOf(choice.SPI) == 0:
 		m.rejectChild(c, event.ReasonProtocol, "the peer's SPI is zero")
 	case !okTSi || !okTSr || len(l) == 0 || len(r) == 0:

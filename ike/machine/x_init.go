@@ -164,7 +164,7 @@ func (m *Machine) onInitResponse(msg *message) {
 	choice, err := m.conn.IKE.Accept(sa, iana.ProtoIKE, true)
 	if err != nil {
 		m.initHint(msg, event.Close{Reason: event.ReasonNoProposal, Remote: true,
-			Detail: fmt.Sprintf("IKE_SA_INIT response from %s: %v (ike= of %s)", m.path.Peer(), err, m.where("ike"))})
+			Detail: fmt.Sprintf("IKE_SA_INIT response from %s: %v (%s)", m.path.Peer(), err, m.where("ike"))})
 		return
 	}
 	if fault := m.initResponseFault(msg, choice, ke); fault != "" {

@@ -70,7 +70,7 @@ func (m *Machine) chooseIKE(offer wire.SA, sent iana.KE) (suite.Choice, error) {
 		if err == nil {
 			return choice, nil
 		}
-		why = append(why, fmt.Sprintf("%q (ike= of %s): %v", c.Name, where(c, "ike"), err))
+		why = append(why, fmt.Sprintf("%q (%s): %v", c.Name, where(c, "ike"), err))
 	}
 	if len(why) == 0 {
 		return suite.Choice{}, fmt.Errorf("no connection for %s", m.path.Peer())

@@ -177,8 +177,8 @@ func TestNoIKEProposal(t *testing.T) {
 	w.West.Initiate(w.West.UDP())
 	w.Settle()
 	closedFor(t, w.East, event.ReasonNoProposal, iana.NO_PROPOSAL_CHOSEN)
-	said(t, w.East, "192.1.2.45", "west-east", "offered AES_GCM_16_128", "allowed AES_GCM_16_256", "ipsec.conf:4", "sent NO_PROPOSAL_CHOSEN")
-	said(t, w.West, "192.1.2.23", "NO_PROPOSAL_CHOSEN", "ike=", "ipsec.conf:4")
+	said(t, w.East, "192.1.2.45", "west-east", "offered AES_GCM_16_128", "allowed AES_GCM_16_256", "ipsec.conf:12", "sent NO_PROPOSAL_CHOSEN")
+	said(t, w.West, "192.1.2.23", "NO_PROPOSAL_CHOSEN", "ike=", "ipsec.conf:12")
 	w.Run(time.Minute)
 	if len(w.West.NeedPaths) != 1 {
 		t.Fatalf("NeedPath: %v", w.West.NeedPaths)
@@ -279,7 +279,7 @@ func TestResponseNotOffered(t *testing.T) {
 	before := w.West.Drops
 	unchanged(t, w.West, func() { w.East.Deliver() })
 	dropped(t, w.West, before, event.DropIgnoredError)
-	said(t, w.West, "192.1.2.23", "not offered", "ipsec.conf:4")
+	said(t, w.West, "192.1.2.23", "not offered", "ipsec.conf:12")
 }
 
 func TestNATDetection(t *testing.T) {

@@ -26,7 +26,7 @@ func Connection() *policy.Connection {
 	left, right := ts.Set{mustSelector("192.0.1.0/24")}, ts.Set{mustSelector("192.0.2.0/24")}
 	return &policy.Connection{
 		Name:     "west-east",
-		Position: "ipsec.conf:4",
+		Position: "ipsec.conf:4", Positions: map[string]string{"authby": "ipsec.conf:11", "ike": "ipsec.conf:12"},
 		Left: policy.End{Host: policy.Host{Addr: WestAddr}, ID: ident.Pattern{ID: ID("@west")}, Auth: iana.AuthSharedKey, Subnets: left,
 			Positions: map[string]string{"leftid": "ipsec.conf:6", "leftsubnet": "ipsec.conf:7"}},
 		Right: policy.End{Host: policy.Host{Addr: EastAddr}, ID: ident.Pattern{ID: ID("@east")}, Auth: iana.AuthSharedKey, Subnets: right,

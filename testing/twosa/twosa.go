@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -54,6 +55,7 @@ type Host struct {
 	Secrets    *auth.Store
 	M          *machine.Machine
 	HalfOpen   time.Duration
+	Entropy    io.Reader // nil: from the seed
 
 	// Hold, if set, keeps an effect that asks for completion (Job, ReserveSPI, Install) in Held until Complete.
 	Hold func(machine.Effect) bool
@@ -125,9 +127,13 @@ func (h *Host) SPI() wire.SPI {
 	return wire.SPI(h.nextSPI)
 }
 
-// Config is what the owner gives a machine.
+// config is what the owner gives a machine.
 func (h *Host) config() machine.Config {
-	return machine.Config{SPI: h.SPI(), Rand: h.random, HalfOpen: h.HalfOpen}
+	c := machine.Config{SPI: h.SPI(), Rand: h.random, HalfOpen: h.HalfOpen}
+	if h.Entropy != nil {
+		c.Rand = h.Entropy
+	}
+	return c
 }
 
 // Initiate makes h's machine and starts it on p.
