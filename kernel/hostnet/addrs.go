@@ -31,8 +31,12 @@ func (s *Addrs) IsLocal(a netip.Addr) bool {
 	return err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL
 }
 
-// DefaultSource is the address that the system uses towards remote. The error says that there is no route.
+// DefaultSource is the address that the system uses towards remote; for an invalid remote (a peer that is not known yet) that of the IPv4 default
+// route. The error says that there is no route.
 func (s *Addrs) DefaultSource(remote netip.Addr) (netip.Addr, error) {
+	if !remote.IsValid() {
+		return s.defaultRouteSource()
+	}
 	routes, err := s.handle.RouteGetWithOptions(remote.Unmap().AsSlice(), &netlink.RouteGetOptions{Mark: s.Mark})
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("no route to %s: %w", remote, err)
@@ -43,6 +47,55 @@ func (s *Addrs) DefaultSource(remote netip.Addr) (netip.Addr, error) {
 		}
 	}
 	return netip.Addr{}, fmt.Errorf("the route to %s has no source address", remote)
+}
+
+func (s *Addrs) defaultRouteSource() (netip.Addr, error) {
+	routes, err := s.handle.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("listing routes: %w", err)
+	}
+	var best *netlink.Route
+	for i := range routes {
+		if r := &routes[i]; isDefault(r) && (best == nil || r.Priority < best.Priority) {
+			best = r
+		}
+	}
+	if best == nil {
+		return netip.Addr{}, fmt.Errorf("%%defaultroute: table main has no default route")
+	}
+	if a, ok := netip.AddrFromSlice(best.Src); ok {
+		return a.Unmap(), nil
+	}
+	if gw, ok := netip.AddrFromSlice(best.Gw); ok {
+		return s.DefaultSource(gw.Unmap())
+	}
+	return s.DefaultSource(netip.AddrFrom4([4]byte{192, 0, 0, 8})) // a dummy address, so that the default route is asked (RFC 7600)
+}
+
+func isDefault(r *netlink.Route) bool {
+	if r.Type != unix.RTN_UNICAST || r.Dst == nil {
+		return r.Type == unix.RTN_UNICAST
+	}
+	ones, _ := r.Dst.Mask.Size()
+	return ones == 0
+}
+
+// AddrInside returns an address of this host inside a prefix, the smallest if there are several; never one of 127.0.0.0/8 or a link-local one.
+func (s *Addrs) AddrInside(p netip.Prefix) (best netip.Addr, found bool) {
+	list, err := s.handle.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	for _, one := range list {
+		a, ok := netip.AddrFromSlice(one.IP)
+		if a = a.Unmap(); !ok || !p.Contains(a) || a.IsLoopback() || a.IsLinkLocalUnicast() {
+			continue
+		}
+		if !found || a.Less(best) {
+			best, found = a, true
+		}
+	}
+	return best, found
 }
 
 // Close closes the socket.

@@ -428,7 +428,19 @@ func TestAddrs(t *testing.T) {
 	if a, err := s.DefaultSource(netip.MustParseAddr("192.0.1.7")); err != nil || a != netip.MustParseAddr("192.0.1.254") {
 		t.Errorf("source towards 192.0.1.7: %v, %v", a, err)
 	}
+	if a, err := s.DefaultSource(netip.Addr{}); err != nil || a != netip.MustParseAddr("192.1.2.45") {
+		t.Errorf("source of the default route: %v, %v", a, err)
+	}
+	if a, ok := s.AddrInside(netip.MustParsePrefix("192.0.1.0/24")); !ok || a != netip.MustParseAddr("192.0.1.254") {
+		t.Errorf("address inside 192.0.1.0/24: %v, %v", a, ok)
+	}
+	if a, ok := s.AddrInside(netip.MustParsePrefix("127.0.0.0/8")); ok {
+		t.Errorf("address inside 127.0.0.0/8: %v", a)
+	}
 	sh(t, "ip route del default")
+	if a, err := s.DefaultSource(netip.Addr{}); err == nil {
+		t.Errorf("no default route, but source %v", a)
+	}
 	if a, err := s.DefaultSource(netip.MustParseAddr("8.8.8.8")); err == nil {
 		t.Errorf("no route, but source %v", a)
 	}

@@ -94,8 +94,9 @@ func (h *Host) IkegodFiles(conf, secrets string, args ...string) (*Daemon, error
 	}()
 	h.lab.OnClose(d.end)
 	answered := Poll(15*time.Second, func() bool {
-		_, err := d.Status(context.Background())
-		return err == nil || d.Ended()
+		// Its own answer: another daemon may run with the same run directory.
+		st, err := d.Status(context.Background())
+		return err == nil && st.PID == d.PID() || d.Ended()
 	})
 	if d.Ended() || !answered {
 		return d, fmt.Errorf("ikegod on %s did not start: %s", h.Name, d.Log())

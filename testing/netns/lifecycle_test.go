@@ -145,7 +145,7 @@ func TestStartErrors(t *testing.T) {
 	broken := filepath.Join(w.Dir(), "broken.conf")
 	open := filepath.Join(w.Dir(), "open.secrets")
 	settings := filepath.Join(w.Dir(), "ikegod.yaml")
-	for name, text := range map[string]string{good: config(nil), secretsFile: secrets, broken: "conn x\nleft=1.2.3.4\n", open: secrets,
+	for name, text := range map[string]string{good: config(nil), secretsFile: secrets, broken: "config setup\nlisten-tcp=yes\n", open: secrets,
 		settings: "log-level: info\nlog-levl: debug\n"} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -191,6 +191,28 @@ func TestStartErrors(t *testing.T) {
 	}
 }
 
+// TestStartWithErrors leaves connections with errors out, says so, and serves the others.
+func TestStartWithErrors(t *testing.T) {
+	_, w, e := netns.Gateways(t)
+	west := start(t, w, config(nil)+"conn broken\n\tleft=%any\n\tlefft=1\n\tauto=add\n", secrets)
+	start(t, e, config(nil), secrets)
+	for _, want := range []string{west.Config + ":", "lefft", "left out because of errors: broken"} {
+		if !strings.Contains(west.Log(), want) {
+			t.Errorf("the log does not mention %q:\n%s", want, west.Log())
+		}
+	}
+	up(t, west)
+	if out, status := west.Ikectl("status"); status != 0 || !strings.Contains(out, "ikectl check") {
+		t.Errorf("status does not mention the findings: %d\n%s", status, out)
+	}
+	if out, status := west.Ikectl("check", west.Config); status != 1 || !strings.Contains(out, "lefft") || !strings.Contains(out, "^") {
+		t.Errorf("check: %d\n%s", status, out)
+	}
+	if out, status := west.Ikectl("reload"); status != 0 {
+		t.Errorf("a reload with the same errors as before is fine: %d\n%s", status, out)
+	}
+}
+
 // TestReload changes the configuration of a daemon that runs: what did not change keeps its SAs, and a broken file changes nothing.
 func TestReload(t *testing.T) {
 	west, east := gateways(t, config(nil))
@@ -220,7 +242,7 @@ func TestReload(t *testing.T) {
 	if names() != conn+" other" {
 		t.Errorf("connections: %s", names())
 	}
-	for _, bad := range []string{"conn x\nleft=1.2.3.4\n", strings.Replace(config(nil), "leftid=", "leftidd=", 1)} {
+	for _, bad := range []string{"config setup\nlisten-tcp=yes\n", "conn x\nleft=1.2.3.4\n", config(nil) + second + "conn x\n\tleft=1.2.3.4\n\tlefft=1\n", strings.Replace(config(nil), "leftid=", "leftidd=", 1)} {
 		write(bad)
 		if out, status := west.Ikectl("reload"); status != 1 || !strings.Contains(out, west.Config) {
 			t.Errorf("reload of a broken file: %d %s", status, out)

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ikegod/ikegod/ike/engine"
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/kernel/hostnet"
+	"github.com/ikegod/ikegod/kernel/userspace"
+	"github.com/ikegod/ikegod/pkg/ctl"
+	"github.com/ikegod/ikegod/transport/mux"
+)
+
+const (
+	// shutdownTime is how long a clean stop may take; peers that do not answer our Delete are not waited for longer.
+	shutdownTime = 5 * time.Second
+	// lastAnswers is how long requests on the control socket may take to end then.
+	lastAnswers = 200 * time.Millisecond
+	// waitingEvents is how many events may wait for the log.
+	waitingEvents = 8192
+)
+
+// daemon is the parts, joined. Constant once it serves.
+type daemon struct {
+	settings Settings
+	started  time.Time
+	z        *zap.Logger
+	stop     context.CancelFunc
+
+	addrs    *hostnet.Addrs
+	mux      *mux.Mux
+	datapath *userspace.Datapath
+	engine   *engine.Engine
+	config   *configuration
+}
+
+// serve is ikegod from its settings to its end.
+func serve(ctx context.Context, s Settings, warnings []string) (err error) {
+	if err := harden(); err != nil {
+		return err
+	}
+	z, err := newLogger(s.LogLevel, s.LogFormat)
+	if err != nil {
+		return err
+	}
+	defer z.Sync()
+	for _, w := range warnings {
+		z.Warn(w, zap.String(keyPart, "settings"))
+	}
+	run, err := takeRunDir(s.RunDir)
+	if err != nil {
+		return err
+	}
+	defer run.release()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	d := &daemon{settings: s, started: time.Now(), z: z, stop: stop}
+	return d.run(ctx)
+}
+
+// run makes the parts from the bottom up, serves, and takes them down from the top. What fails on the way up takes what is there down again.
+func (d *daemon) run(ctx context.Context) error {
+	var undo undoList
+	defer undo.all()
+	d.config = &configuration{file: d.settings.Config, z: d.z}
+	if d.settings.given["secrets"] {
+		d.config.secrets = d.settings.Secrets
+	}
+	first, err := d.config.read()
+	d.config.log(first)
+	if err != nil {
+		return err
+	}
+	pump := engine.NewPump(waitingEvents, (&eventLog{z: d.z}).write)
+	undo.add(pump.Close)
+	if err := d.parts(first, pump, &undo); err != nil {
+		return err
+	}
+	serving := d.background(&undo)
+	stopMetrics, err := d.serveMetrics()
+	if err != nil {
+		return err
+	}
+	undo.add(stopMetrics)
+	// At the end the engine is shut down first, so that whoever waits on the control socket hears of it before that closes.
+	serveControl, err := d.listenControl(&undo)
+	if err != nil {
+		return err
+	}
+	undo.add(d.shutdown)
+	if err := d.config.start(ctx, d.engine, first); err != nil {
+		return err
+	}
+	go serveControl()
+	d.ready()
+	return d.wait(ctx, serving)
+}
+
+// parts makes host, sockets, datapath and engine, and joins them.
+func (d *daemon) parts(first loaded, pump *engine.Pump, undo *undoList) (err error) {
+	s := d.settings
+	if d.addrs, err = hostnet.NewAddrs(); err != nil {
+		return err
+	}
+	d.addrs.Mark = s.Mark
+	undo.add(d.addrs.Close)
+	setup := first.set.Setup
+	options := mux.Options{ListenUDP: setup.ListenUDP, ListenTCP: setup.ListenTCP, Prepare: hostnet.Prepare(s.Mark), Notice: logNotice(d.z)}
+	if setup.Listen.IsValid() {
+		options.Addrs = []netip.Addr{setup.Listen}
+	}
+	if d.mux, err = mux.New(options); err != nil {
+		return fmt.Errorf("%w; does another IKE daemon run here?", err)
+	}
+	undo.add(func() { d.mux.Close() })
+	// The datapath is there before the engine that its events go to; until then nobody has asked it for anything.
+	var sink atomic.Pointer[engine.Engine]
+	newHost := func(tun string) (userspace.Host, error) {
+		return hostnet.New(tun, hostnet.Settings{Mark: s.Mark, Table: s.Table, Preference: s.Preference})
+	}
+	d.datapath, err = userspace.New(userspace.Config{NewHost: newHost}, d.mux, func(ev kernel.Event) {
+		if e := sink.Load(); e != nil {
+			e.KernelEvent(ev)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	undo.add(func() {
+		if err := d.datapath.Close(); err != nil {
+			d.z.Error("taking the datapath down: " + err.Error())
+		}
+	})
+	d.engine, err = engine.New(engine.Options{Mux: d.mux, Datapath: d.datapath, Secrets: first.store, Local: d.addrs, Events: pump.Push})
+	if err != nil {
+		return err
+	}
+	sink.Store(d.engine)
+	d.mux.Start(d.engine, d.datapath)
+	return nil
+}
+
+// background runs the engine until it is undone. The channel gives its error, should it end by itself.
+func (d *daemon) background(undo *undoList) <-chan error {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended, failed := make(chan struct{}), make(chan error, 1)
+	go func() {
+		defer close(ended)
+		if err := d.engine.Run(ctx); err != nil && ctx.Err() == nil {
+			failed <- err
+		}
+	}()
+	undo.add(func() {
+		cancel()
+		<-ended
+	})
+	return failed
+}
+
+// listenControl opens the control socket; serve answers on it.
+func (d *daemon) listenControl(undo *undoList) (serve func(), err error) {
+	l, err := ctl.Listen(d.settings.RunDir)
+	if err != nil {
+		return nil, err
+	}
+	srv := ctl.NewServer(service{d}, standardLog(d.z, "control"))
+	undo.add(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
+		defer cancel()
+		srv.Shutdown(ctx)
+		l.Close()
+	})
+	return func() {
+		if err := srv.Serve(l); err != nil {
+			d.z.Error("control socket: " + err.Error())
+			d.stop()
+		}
+	}, nil
+}
+
+// ready says that ikegod serves.
+func (d *daemon) ready() {
+	var sockets []string
+	for _, s := range d.listening() {
+		sockets = append(sockets, s.Carrier+" "+s.Address)
+	}
+	f := d.datapath.Features()
+	d.z.Info(fmt.Sprintf("ikegod %s is ready: %d connections, %s datapath, listening on %s, run directory %s", buildVersion(), len(d.engine.Connections()),
+		f.Name, strings.Join(sockets, ", "), d.settings.RunDir))
+	for _, n := range f.Notes {
+		d.z.Warn(n, zap.String(keyPart, "datapath"))
+	}
+	notify("READY=1")
+}
+
+// wait serves until it is told to stop. SIGHUP reloads.
+func (d *daemon) wait(ctx context.Context, failed <-chan error) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			notify("STOPPING=1")
+			d.z.Info(fmt.Sprintf("stopping after %s", time.Since(d.started).Round(time.Second)))
+			return nil
+		case err := <-failed:
+			return fmt.Errorf("the engine ended: %w", err)
+		case <-hup:
+			notify("RELOADING=1")
+			d.config.reload(ctx) // logs what it did
+			notify("READY=1")
+		}
+	}
+}
+
+// shutdown tells the peers and takes all SAs and policies down.
+func (d *daemon) shutdown() {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+	defer cancel()
+	if err := d.engine.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		d.z.Error("shutdown: " + err.Error())
+	}
+}
+
+// listening lists the sockets.
+func (d *daemon) listening() []ctl.Socket {
+	var out []ctl.Socket
+	for _, p := range d.mux.UDPPorts() {
+		out = append(out, ctl.Socket{Carrier: "UDP", Address: fmt.Sprintf("%s:%d", d.listenAddress(), p.Number)})
+	}
+	for _, p := range d.mux.TCPPorts() {
+		out = append(out, ctl.Socket{Carrier: "TCP", Address: fmt.Sprintf("%s:%d", d.listenAddress(), p)})
+	}
+	return out
+}
+
+func (d *daemon) listenAddress() string {
+	d.config.mu.Lock()
+	defer d.config.mu.Unlock()
+	if d.config.set != nil && d.config.set.Setup.Listen.IsValid() {
+		return d.config.set.Setup.Listen.String()
+	}
+	return "*"
+}
+
+// undoList takes down in the opposite order.
+type undoList []func()
+
+func (u *undoList) add(f func()) { *u = append(*u, f) }
+
+func (u *undoList) all() {
+	for i := len(*u) - 1; i >= 0; i-- {
+		(*u)[i]()
+	}
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/ikegod/ikegod/ike/engine"
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/machine"
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/ctl"
+)
+
+// service answers the control socket.
+type service struct {
+	d *daemon
+}
+
+var _ ctl.Service = service{}
+
+// Status implements ctl.Service.
+func (s service) Status(context.Context) (ctl.Status, error) {
+	f, now := s.d.datapath.Features(), s.d.engine.Stats()
+	st := ctl.Status{
+		Version: buildVersion(), PID: os.Getpid(), Started: s.d.started, RunDir: s.d.settings.RunDir, Config: s.d.settings.Config, Backend: f.Name,
+		Notes: f.Notes, Listening: s.d.listening(), Loaded: now.Connections,
+		IKESAs: int(now.IKESAs), HalfOpen: int(now.HalfOpen), ChildSAs: int(now.Children), Diagnostics: ctlDiagnostics(s.d.config.diagnostics()),
+	}
+	return st, nil
+}
+
+// SAs implements ctl.Service.
+func (s service) SAs(ctx context.Context, yield func(ctl.IKESA) bool) error {
+	s.d.engine.Status(func(sa machine.Snapshot, u []kernel.Usage) bool { return ctx.Err() == nil && yield(ctlSA(sa, u)) })
+	return ctx.Err()
+}
+
+// Connections implements ctl.Service.
+func (s service) Connections(context.Context) ([]ctl.Connection, error) {
+	list := []ctl.Connection{}
+	for _, c := range s.d.engine.Connections() {
+		list = append(list, ctlConnection(c))
+	}
+	return list, nil
+}
+
+// Up implements ctl.Service.
+func (s service) Up(ctx context.Context, name string, progress func(ctl.Event)) error {
+	return answer(ctx, s.d.engine.Up(ctx, name, func(e event.Event) { progress(ctlEvent(e)) }))
+}
+
+// Down implements ctl.Service.
+func (s service) Down(ctx context.Context, name string, progress func(ctl.Event)) error {
+	return answer(ctx, s.d.engine.Down(ctx, name, func(e event.Event) { progress(ctlEvent(e)) }))
+}
+
+// Delete implements ctl.Service.
+func (s service) Delete(ctx context.Context, name string) error {
+	return answer(ctx, s.d.engine.Delete(ctx, name))
+}
+
+// Add implements ctl.Service.
+func (s service) Add(ctx context.Context, name string) (ctl.LoadReport, error) {
+	r, err := s.d.config.add(ctx, name)
+	return r, answer(ctx, err)
+}
+
+// Reload implements ctl.Service.
+func (s service) Reload(ctx context.Context) (ctl.LoadReport, error) {
+	r, err := s.d.config.reload(ctx)
+	return r, answer(ctx, err)
+}
+
+// RereadSecrets implements ctl.Service.
+func (s service) RereadSecrets(ctx context.Context) (ctl.LoadReport, error) {
+	r, err := s.d.config.rereadSecrets()
+	return r, answer(ctx, err)
+}
+
+// Shutdown implements ctl.Service.
+func (s service) Shutdown(context.Context) error {
+	s.d.stop()
+	return nil
+}
+
+// answer gives an error of the engine the code that ikectl's exit status follows from.
+func answer(ctx context.Context, err error) error {
+	var up *engine.UpError
+	var own *ctl.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &own):
+		return own
+	case errors.Is(err, engine.ErrNoConnection):
+		return &ctl.Error{Code: ctl.CodeNotFound, Message: err.Error()}
+	case errors.As(err, &up):
+		e := &ctl.Error{Code: ctl.CodeFailed, Message: upMessage(up)}
+		for _, a := range up.Attempts {
+			e.Attempts = append(e.Attempts, ctlAttempt(a))
+		}
+		return e
+	case errors.Is(err, context.DeadlineExceeded):
+		return &ctl.Error{Code: ctl.CodeTimeout, Message: err.Error()}
+	case ctx.Err() != nil:
+		return &ctl.Error{Code: ctl.CodeFailed, Message: "the client left"}
+	}
+	return &ctl.Error{Code: ctl.CodeFailed, Message: err.Error()}
+}
+
+// notFound is the answer for a name that is in no loaded configuration.
+func notFound(name, file string) *ctl.Error {
+	return &ctl.Error{Code: ctl.CodeNotFound, Message: fmt.Sprintf("no connection %q in %s", name, file)}
+}
+
+// since is how long the daemon has run, for the log's last line.
+func since(t time.Time) time.Duration { return time.Since(t).Round(time.Second) }

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"github.com/ikegod/ikegod/kernel/hostnet"
+)
+
+// Settings are about this process and this host. What IKE does comes from ipsec.conf.
+type Settings struct {
+	Config        string `mapstructure:"config"`
+	Secrets       string `mapstructure:"secrets"`
+	RunDir        string `mapstructure:"rundir"`
+	Backend       string `mapstructure:"backend"`
+	LogLevel      string `mapstructure:"log-level"`
+	LogFormat     string `mapstructure:"log-format"`
+	MetricsListen string `mapstructure:"metrics-listen"`
+	Mark          uint32 `mapstructure:"mark"`
+	Table         int    `mapstructure:"table"`
+	Preference    int    `mapstructure:"preference"`
+
+	// given holds the keys that somebody set; the others have their defaults.
+	given map[string]bool
+}
+
+const (
+	envPrefix       = "IKEGOD_"
+	defaultSettings = "/etc/ikegod/ikegod.yaml"
+)
+
+// flagSet is where settings come from.
+type flagSet struct{ *pflag.FlagSet }
+
+func settingsFlags(f *pflag.FlagSet) flagSet {
+	f.String("settings", defaultSettings, "settings file; empty: none")
+	f.String("config", "/etc/ipsec.conf", "configuration of connections")
+	f.String("secrets", "/etc/ipsec.secrets", "pre-shared keys")
+	f.String("rundir", "/run/ikegod", "run directory: control socket and lock; one per daemon")
+	f.String("backend", "auto", "what carries ESP: auto, xfrm or userspace")
+	f.String("log-level", "info", "debug, info, warn or error")
+	f.String("log-format", "console", "console or json")
+	f.String("metrics-listen", "127.0.0.1:9500", "address for Prometheus; empty: none")
+	f.Uint32("mark", hostnet.DefaultMark, "SO_MARK of the daemon's own sockets (userspace datapath)")
+	f.Int("table", hostnet.DefaultTable, "routing table for protected prefixes (userspace datapath)")
+	f.Int("preference", hostnet.DefaultPreference, "preference of the routing rule that looks the table up; the one before it is used too (userspace datapath)")
+	return flagSet{f}
+}
+
+// load brings flags, variables, file and defaults together, in this order, and refuses what it does not know.
+func (f flagSet) load(environ []string) (s Settings, warnings []string, err error) {
+	v := viper.New()
+	if err := v.BindPFlags(f.FlagSet); err != nil {
+		return s, nil, err
+	}
+	s.given = map[string]bool{}
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(name, envPrefix) {
+			continue
+		}
+		key := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, envPrefix)), "_", "-")
+		flag := f.Lookup(key)
+		if flag == nil {
+			warnings = append(warnings, fmt.Sprintf("the variable %s is not one of ikegod's; they are %s", name, f.variables()))
+			continue
+		}
+		// Kept apart from viper's own reading of the environment, which sees only names that it is asked for.
+		if !flag.Changed {
+			if err := flag.Value.Set(value); err != nil {
+				return s, nil, fmt.Errorf("variable %s=%q: %w", name, value, err)
+			}
+			flag.Changed = true
+		}
+	}
+	if err := f.readFile(v); err != nil {
+		return s, nil, err
+	}
+	f.VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed || v.InConfig(flag.Name) {
+			s.given[flag.Name] = true
+		}
+	})
+	all := v.AllSettings()
+	for _, other := range []string{"settings", "help"} {
+		delete(all, other)
+	}
+	if err := decodeExactly(all, &s); err != nil {
+		return s, nil, err
+	}
+	return s, warnings, s.check()
+}
+
+// readFile reads the settings file. The default one need not be there.
+func (f flagSet) readFile(v *viper.Viper) error {
+	name := v.GetString("settings")
+	if name == "" {
+		return nil
+	}
+	v.SetConfigFile(name)
+	v.SetConfigType("yaml")
+	err := v.ReadInConfig()
+	if errors.Is(err, fs.ErrNotExist) && !f.Changed("settings") {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("settings file %s: %w", name, err)
+	}
+	// viper hides keys it was not asked for: compare with what the file holds.
+	file := viper.New()
+	file.SetConfigFile(name)
+	file.SetConfigType("yaml")
+	if err := file.ReadInConfig(); err != nil {
+		return fmt.Errorf("settings file %s: %w", name, err)
+	}
+	if err := decodeExactly(file.AllSettings(), &Settings{}); err != nil {
+		return fmt.Errorf("settings file %s: %w; the keys are %s", name, err, strings.Join(f.keys(), ", "))
+	}
+	return nil
+}
+
+// decodeExactly is viper's UnmarshalExact for a map: unknown keys are errors.
+func decodeExactly(values map[string]any, s *Settings) error {
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{ErrorUnused: true, WeaklyTypedInput: true, Result: s})
+	if err != nil {
+		return err
+	}
+	err = d.Decode(values)
+	if err == nil {
+		return nil
+	}
+	var unknown []string
+	for key := range values {
+		if !slices.Contains(settingKeys, key) {
+			unknown = append(unknown, fmt.Sprintf("%q", key))
+		}
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		return fmt.Errorf("unknown key %s", strings.Join(unknown, ", "))
+	}
+	return err
+}
+
+var settingKeys = []string{"config", "secrets", "rundir", "backend", "log-level", "log-format", "metrics-listen", "mark", "table", "preference"}
+
+func (f flagSet) keys() []string { return settingKeys }
+
+func (f flagSet) variables() string {
+	var names []string
+	for _, k := range append([]string{"settings"}, settingKeys...) {
+		names = append(names, envPrefix+strings.ToUpper(strings.ReplaceAll(k, "-", "_")))
+	}
+	return strings.Join(names, ", ")
+}
+
+func (s Settings) check() error {
+	for _, one := range []struct {
+		key, value string
+		allowed    []string
+	}{
+		{"backend", s.Backend, []string{"auto", "xfrm", "userspace"}},
+		{"log-level", s.LogLevel, []string{"debug", "info", "warn", "error"}},
+		{"log-format", s.LogFormat, []string{"console", "json"}},
+	} {
+		if !slices.Contains(one.allowed, one.value) {
+			return fmt.Errorf("%s=%q is not one of %s", one.key, one.value, strings.Join(one.allowed, ", "))
+		}
+	}
+	switch {
+	case s.Backend == "xfrm":
+		return errors.New("backend=xfrm: the kernel's IPsec is not in this build yet; use backend=userspace (or auto), which needs no kernel option but TUN")
+	case s.Config == "" || s.Secrets == "" || s.RunDir == "":
+		return errors.New("config, secrets and rundir may not be empty")
+	case s.Mark == 0:
+		return errors.New("mark=0 marks nothing: IKE's own packets would be routed into the tunnel; choose another number")
+	case s.Table < 1 || s.Table >= 252 && s.Table <= 255:
+		return fmt.Errorf("table=%d: it and the table after it must be ikegod's own (253 is default, 254 main, 255 local)", s.Table)
+	case s.Preference < 2 || s.Preference > 32765:
+		return fmt.Errorf("preference=%d is outside 2 to 32765, the rules that come before table main", s.Preference)
+	}
+	if info, err := os.Stat(s.Config); err == nil && info.IsDir() {
+		return fmt.Errorf("config=%s is a directory", s.Config)
+	}
+	return nil
+}
