@@ -47,8 +47,10 @@ func session(w *World, step func(n int, from *Host, p Packet)) int {
 }
 
 // sessionWorld has liveness on one end, so that session has something to say.
-func sessionWorld() *World {
-	return Pair(11, func(c *policy.Connection) { c.Liveness = 10 * time.Second }, nil)
+func sessionWorld() *World { return sessionWorldOf(11) }
+
+func sessionWorldOf(seed uint64) *World {
+	return Pair(seed, func(c *policy.Connection) { c.Liveness = 10 * time.Second }, nil)
 }
 
 // messages is what session sends, with the sender's name.
@@ -66,7 +68,7 @@ func (w *World) host(name string) *Host {
 	return w.East
 }
 
-// ended checks that a session came to its regular end.
+// regular checks that a session came to its regular end.
 func regular(t *testing.T, w *World) {
 	t.Helper()
 	closedFor(t, w.West, event.ReasonOperator, 0)
