@@ -77,8 +77,7 @@ func (r *compiler) checkRest() {
 	for _, list := range [][]*section{r.defaults, r.conns} {
 		for _, s := range list {
 			for _, e := range s.entries {
-				if _, err := e.parse(); err != nil && !r.reported[e] && (e.key.state == Implemented) {
-					r.reported[e] = true
+				if _, err := e.parse(); err != nil && e.key.state == Implemented && r.first(e, err.Error()) {
 					r.report.add(r.faultDiagnostic(e, err))
 				}
 			}
@@ -233,7 +232,7 @@ func (b *build) tcp(c *policy.Connection) {
 		b.refuseEntry(e, "tcp-remoteport=500 is not allowed: port 500 is never one of TCP encapsulation (RFC 9329 2)", "write 4500, or the port that the peer listens on")
 	}
 	e, old := b.get("enable-tcp", noSide), b.get("tcponly", noSide)
-	c.TCP.Mode = tcpModes[value[string](b, "enable-tcp", noSide)]
+	c.TCP.Mode = map[string]policy.TCPMode{"no": policy.TCPNo, "yes": policy.TCPYes, "fallback": policy.TCPFallback}[value[string](b, "enable-tcp", noSide)]
 	if old != nil {
 		only := value[bool](b, "tcponly", noSide)
 		if e == nil && only {
@@ -241,10 +240,7 @@ func (b *build) tcp(c *policy.Connection) {
 		}
 		b.warn(old, Warning, old.word+"= is the older form of enable-tcp=", "write enable-tcp="+c.TCP.Mode.String())
 	}
-	if e := b.get("tcp-remoteport", noSide); e != nil && c.TCP.Mode == policy.TCPNo {
+	if e := b.get("tcp-remoteport", noSide); e != nil && c.TCP.Mode == policy.TCPNo && !b.failed {
 		b.warn(e, Warning, "tcp-remoteport= is without effect: enable-tcp is no", "write enable-tcp=fallback or enable-tcp=yes")
 	}
 }
-
-var tcpModes = map[string]policy.TCPMode{"no": policy.TCPNo, "off": policy.TCPNo, "false": policy.TCPNo, "n": policy.TCPNo, "0": policy.TCPNo,
-	"yes": policy.TCPYes, "on": policy.TCPYes, "true": policy.TCPYes, "y": policy.TCPYes, "1": policy.TCPYes, "fallback": policy.TCPFallback}

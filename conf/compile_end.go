@@ -39,6 +39,9 @@ func (b *build) authentication(c *policy.Connection) {
 
 func (b *build) authBy() {
 	e := b.get("authby", noSide)
+	if e == nil && b.broken {
+		return
+	}
 	if e == nil {
 		b.refuse(b.sect.at, "authby= is not written, and its default, signatures, is not supported yet", "write authby=secret, here and at the peer")
 		return
@@ -69,7 +72,7 @@ func (b *build) hosts(c *policy.Connection) {
 		e    *entry
 		word string
 	}{{l, "left"}, {r, "right"}} {
-		if m.e == nil {
+		if m.e == nil && !b.broken {
 			b.refuse(b.sect.at, m.word+"= is missing", "")
 		}
 	}
@@ -88,7 +91,7 @@ func (b *build) hosts(c *policy.Connection) {
 		return h.Kind == policy.HostAddress || h.Kind == policy.HostDefaultRoute
 	}
 	switch {
-	case b.failed:
+	case lh == policy.Host{} || rh == policy.Host{}: // could not be read
 	case lh.Kind == policy.HostAddress && lh == rh:
 		b.refuseEntry(r, fmt.Sprintf("left= and right= are the same address, %s", lh.Addr), "")
 	case lh.Kind == policy.HostDefaultRoute && rh.Kind == policy.HostDefaultRoute:
@@ -189,8 +192,7 @@ func (b *build) subnets(s side, pp protoPort, pe *entry) ts.Set {
 	}
 	var set ts.Set
 	for _, n := range value[[]subnet](b, "subnet", s) {
-		if n.zeroed && !b.reported[e] {
-			b.reported[e] = true
+		if n.zeroed && b.first(e, n.at.text) {
 			b.report.add(e.valuePos(n.at.from, len(n.at.text)).diagnostic(Warning, e.sect.name, fmt.Sprintf("%s has octets set behind its mask and is taken as %s", n.at.text, n.prefix), "write "+n.prefix.String()))
 		}
 		if n.hasPorts && pe != nil {
@@ -240,7 +242,7 @@ func (b *build) selectorFamilies(c *policy.Connection) {
 		return out
 	}
 	l, r := of(c.Left), of(c.Right)
-	if len(l) == 0 || len(r) == 0 || b.failed {
+	if len(l) == 0 || len(r) == 0 {
 		return
 	}
 	common := slices.ContainsFunc(l, func(f policy.Family) bool { return slices.Contains(r, f) })

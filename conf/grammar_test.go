@@ -85,7 +85,8 @@ func TestGrammar(t *testing.T) {
 		{"NUL", "conn a\n au\x00to=add\n esn=no\n", []string{"a:"}, []string{"error 2:4 the file is not text"}},
 		{"equals sign alone", "conn a\n =x\n", []string{"a:"}, []string{"error 2:2 no keyword before the equals sign"}},
 		{"line of junk", "\"foo\nconn a\n auto=add\n", []string{"a: auto=[add]"}, []string{"error 1:1 a line begins with"}},
-		{"a section of strongSwan's", "ca foo\n cacert=x\nconn a\n auto=add\n", []string{"a: auto=[add]"}, []string{"error 1:1 sections of strongSwan's", "error 2:2 unknown keyword"}},
+		{"a section of strongSwan's", "ca foo\n cacert=x\nconn a\n auto=add\n", []string{"a: auto=[add]"}, []string{"error 1:1 sections of strongSwan's"}},
+		{"setup without config", "setup\n listen-udp=no\n foo=1\n", []string{"setup: listen-udp=no"}, []string{"error 1:1 write config setup", "error 3:2 unknown keyword"}},
 		{"empty file", "", nil, nil},
 	}
 	for _, tt := range tests {

@@ -32,6 +32,9 @@ func parseValue(k *keyword, s string) (any, error) {
 	case kindBool:
 		return parseBool(s)
 	case kindEnum:
+		if on, err := parseBool(s); k.yesNo && err == nil {
+			return map[bool]string{true: "yes", false: "no"}[on], nil
+		}
 		return parseEnum(s, k.words)
 	case kindDuration:
 		return parseBoundedDuration(k, s)
@@ -228,6 +231,9 @@ func parseID(s string) (ident.Pattern, error) {
 	}
 	id, err := ident.Parse(s)
 	if err != nil {
+		if reason := errors.Unwrap(err); reason != nil {
+			err = fmt.Errorf("%s: %w", quoted(s), reason)
+		}
 		return ident.Pattern{}, bad("%v", err)
 	}
 	return ident.Pattern{ID: id}, nil

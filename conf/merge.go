@@ -10,15 +10,29 @@ import (
 type compiler struct {
 	*Config
 	report    report
-	reported  map[*entry]bool  // their remark is out
+	reported  map[remark]bool
 	defaulted map[*keyword]any // parsed defaults
 	inherited map[entryKey]*entry
 	proposals map[string]suite.Proposals
 	asked     func(*keyword) // told of each keyword that is asked for; for a test
 }
 
+// remark is what was said about an entry. It is said once, however many connections the entry is part of.
+type remark struct {
+	e    *entry
+	text string
+}
+
+// first reports whether this is said for the first time.
+func (r *compiler) first(e *entry, text string) bool {
+	k := remark{e, text}
+	said := r.reported[k]
+	r.reported[k] = true
+	return !said
+}
+
 func newCompiler(c *Config) *compiler {
-	r := &compiler{Config: c, reported: map[*entry]bool{}, defaulted: map[*keyword]any{}, inherited: map[entryKey]*entry{},
+	r := &compiler{Config: c, reported: map[remark]bool{}, defaulted: map[*keyword]any{}, inherited: map[entryKey]*entry{},
 		proposals: map[string]suite.Proposals{}}
 	r.report = report{list: append(Diagnostics(nil), c.report.list...), dropped: c.report.dropped, fatal: c.report.fatal}
 	for _, s := range c.defaults {
@@ -43,6 +57,7 @@ type build struct {
 	order   []*entry // of own, for messages that come in the same order each time
 	visited map[*section]bool
 	failed  bool
+	broken  bool // a section has an error of grammar: what seems to be missing may stand in a line that could not be read
 	named   bool // leftOut has spoken
 	lenient bool // auto=ignore: what would refuse the connection is a warning
 }
@@ -103,7 +118,7 @@ func (b *build) take(s *section, via *entry) {
 		return
 	}
 	if s.broken {
-		b.failed = true
+		b.failed, b.broken = true, true
 		if s != b.sect {
 			b.leftOut(fmt.Sprintf("conn %s, which it takes in with also=, has errors", printable(s.name)))
 		}
@@ -115,11 +130,10 @@ func (b *build) take(s *section, via *entry) {
 		}
 		target := b.byName[e.value]
 		if target == nil {
-			if !b.reported[e] {
-				b.reported[e] = true
+			if b.first(e, "also") {
 				b.report.add(e.valuePos(0, 0).diagnostic(Error, s.name, "there is no conn "+quoted(e.value)+" to take in", b.report.suggest(e.value, b.Names)))
 			}
-			b.failed = true
+			b.failed, b.broken = true, true
 			if s != b.sect {
 				b.leftOut(fmt.Sprintf("conn %s, which it takes in with also=, has errors", printable(s.name)))
 			}
@@ -137,8 +151,7 @@ func (b *build) put(e *entry) {
 		b.own[e.id()] = e
 		b.order = append(b.order, e)
 	case old.value == e.value:
-		if !b.reported[e] && old.sect != e.sect {
-			b.reported[e] = true
+		if old.sect != e.sect && b.first(e, "twice") {
 			b.report.add(e.at.diagnostic(Note, e.sect.name, fmt.Sprintf("conn %s has %s=%s twice, also in %s", printable(b.sect.name), e.label(), printable(e.value), old.at.short()), ""))
 		}
 	default:
@@ -175,6 +188,9 @@ func (b *build) effective(f func(*entry)) {
 	for _, e := range b.order {
 		f(e)
 	}
+	if b.sect.setup {
+		return
+	}
 	for _, s := range b.defaults {
 		for _, e := range s.entries {
 			if b.inherited[e.id()] == e && b.own[e.id()] == nil {
@@ -206,8 +222,7 @@ func value[T any](b *build, name string, s side) T {
 // fault reports a value that cannot be read: always an error.
 func (b *build) fault(e *entry, err error) {
 	b.failed = true
-	if !b.reported[e] {
-		b.reported[e] = true
+	if b.first(e, err.Error()) {
 		b.report.add(b.faultDiagnostic(e, err))
 	}
 	b.leftOutBy(e)
@@ -226,8 +241,7 @@ func (b *compiler) faultDiagnostic(e *entry, err error) Diagnostic {
 // refuseEntry reports, at a keyword's value, why the connection cannot be loaded.
 func (b *build) refuseEntry(e *entry, text, suggestion string) {
 	b.failed = true
-	if !b.reported[e] {
-		b.reported[e] = true
+	if b.first(e, text) {
 		b.report.add(b.soften(e.valuePos(0, 0).diagnostic(Error, e.sect.name, text, suggestion)))
 	}
 	b.leftOutBy(e)
@@ -252,8 +266,7 @@ func (b *build) soften(d Diagnostic) Diagnostic {
 
 // warn remarks once on a keyword.
 func (b *build) warn(e *entry, s Severity, text, suggestion string) {
-	if !b.reported[e] {
-		b.reported[e] = true
+	if b.first(e, text) {
 		b.report.add(e.at.diagnostic(s, e.sect.name, text, suggestion))
 	}
 }

@@ -63,6 +63,7 @@ type section struct {
 	at      pos // of the name
 	entries []*entry
 	broken  bool // has an error of its own that leaves its connections out
+	foreign bool // is none of ours: its lines are skipped
 	used    bool // another section takes it in with also=
 	seen    map[entryKey]*entry
 }
@@ -231,7 +232,7 @@ func (l *loader) sectionLine(p pos, at int) {
 		if name, ok := l.argument(p, "conn", "a name", rest, here); ok {
 			l.beginConn(p, name)
 		} else {
-			l.skipSection()
+			l.skipSection(false)
 		}
 	case "include":
 		if pattern, ok := l.argument(p, "include", "a file name or pattern", rest, here); ok {
@@ -242,26 +243,27 @@ func (l *loader) sectionLine(p pos, at int) {
 	}
 }
 
-// skipSection makes the lines that follow belong to a section that is thrown away, after an error in its first line.
-func (l *loader) skipSection() { l.section = &section{name: "(no name)", broken: true} }
+// skipSection makes the lines that follow belong to a section that is thrown away, after an error in its first line. They are checked unless it
+// is foreign.
+func (l *loader) skipSection(foreign bool) { l.section = &section{broken: true, foreign: foreign} }
 
 func (l *loader) unknownSection(p pos, word token, here pos, rest int) {
 	l.section = nil
+	meant := nearest(word.text, sectionWords)
 	suggestion := didYouMean(word.text, sectionWords)
-	if word.text == "ca" {
-		suggestion = "sections of strongSwan's for CAs have no counterpart; remove it"
+	switch word.text {
+	case "ca":
+		meant, suggestion = "", "sections of strongSwan's for CAs have no counterpart; remove it"
+	case "setup":
+		meant, suggestion = "config", "write config setup"
 	}
 	if word.text == "" {
 		l.syntax(here, "a line begins with "+quoted(p.source[word.from:word.from+1]), "")
 	} else {
 		l.syntax(here, quoted(word.text)+" is not one of version, config setup, conn, include", suggestion)
 	}
-	l.skipSection()
-	if nearest(word.text, sectionWords) == "conn" && rest < len(p.source) {
-		if name, ok := lexValue(p.source, rest); ok {
-			l.section.name = name.text
-		}
-	}
+	l.skipSection(meant != "conn" && meant != "config")
+	l.section.setup = meant == "config"
 }
 
 func (l *loader) versionLine(p, here pos, rest int) {
@@ -311,7 +313,7 @@ func (l *loader) beginConn(p pos, name token) {
 	if name.text == "" {
 		l.section = nil
 		l.syntax(s.at, "a conn needs a name", "")
-		l.skipSection()
+		l.skipSection(false)
 		return
 	}
 	if strings.ContainsFunc(name.text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
@@ -371,6 +373,9 @@ func (l *loader) includeFile(p pos, name string) {
 // keywordLine parses an indented line whose first word stands at at.
 func (l *loader) keywordLine(p pos, at int) {
 	line := p.source
+	if l.section != nil && l.section.foreign {
+		return
+	}
 	for at < len(line) && (line[at] == '"' || isBlank(line[at])) { // as libreswan's scanner drops what it does not know
 		if line[at] == '"' {
 			l.warn(p.place(at, at+1), "a quote before a keyword is ignored", "remove it")

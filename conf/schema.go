@@ -71,6 +71,7 @@ type keyword struct {
 	state    State
 	kind     kind
 	words    []string // of kindEnum
+	yesNo    bool     // of kindEnum: every spelling of yes and no is one of the words
 	unit     time.Duration
 	min, max uint64 // of kindNumber and kindSize; of kindDuration in nanoseconds, max zero: any
 	def      string // the default; a value equal to it never draws a remark unless always is set

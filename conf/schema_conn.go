@@ -108,7 +108,7 @@ var connKeywords = []keyword{
 		doc: "what happens to the traffic after a failure"},
 	{name: "negotiationshunt", state: Implemented, kind: kindEnum, words: []string{"pass", "passthrough", "drop", "hold"}, def: "drop",
 		doc: "what happens to the traffic while negotiating"},
-	{name: "enable-tcp", state: Implemented, kind: kindEnum, words: []string{"no", "yes", "fallback", "off", "on", "false", "true", "n", "y", "0", "1"}, def: "no",
+	{name: "enable-tcp", state: Implemented, kind: kindEnum, words: []string{"no", "yes", "fallback"}, yesNo: true, def: "no",
 		doc: "initiate over UDP; over TCP (RFC 9329); over UDP and, without an answer in retransmit-timeout, over TCP"},
 	{name: "tcponly", state: Implemented, kind: kindBool, def: "no", doc: "older form of enable-tcp=, with a warning"},
 	{name: "tcp-remoteport", state: Implemented, kind: kindNumber, min: 1, max: 65535, def: "4500", doc: "TCP port of the peer; not 500"},

@@ -3,7 +3,7 @@ package conf
 import "strings"
 
 // nearest finds the candidate that was probably meant by word: the one with the fewest typing mistakes, if they are few for its length.
-// The first of several equal ones wins. Empty: none is near.
+// Failing that, the first that begins with word. The first of several equal ones wins. Empty: none is near.
 func nearest(word string, candidates []string) string {
 	word = strings.ToLower(word)
 	if len(word) > 64 {
@@ -13,6 +13,13 @@ func nearest(word string, candidates []string) string {
 	for _, c := range candidates {
 		if d := mistakes(word, strings.ToLower(c), least); d < least {
 			best, least = c, d
+		}
+	}
+	if best == "" && len(word) >= 4 {
+		for _, c := range candidates {
+			if strings.HasPrefix(strings.ToLower(c), word) {
+				return c
+			}
 		}
 	}
 	return best

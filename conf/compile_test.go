@@ -1,0 +1,353 @@
+package conf
+
+import (
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/ident"
+	"github.com/ikegod/ikegod/pkg/ts"
+)
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func selector(from, to string, protocol uint8, start, end uint16) ts.Selector {
+	return ts.Selector{Start: addr(from), End: addr(to), Protocol: protocol, StartPort: start, EndPort: end}
+}
+
+// The values of keywords end up in the policy.
+func TestCompiledValues(t *testing.T) {
+	sn := func(c *policy.Connection) []iana.SN { return c.Children[0].ESP[0].SN }
+	tests := []struct {
+		more      string
+		got       func(*policy.Connection) any
+		want      any
+		warnings  int
+		overrides string // the keyword of good that more replaces
+	}{
+		{"retransmit-interval=250", func(c *policy.Connection) any { return c.Retransmit.Interval }, 250 * time.Millisecond, 0, ""},
+		{"retransmit-interval=2s", func(c *policy.Connection) any { return c.Retransmit.Interval }, 2 * time.Second, 0, ""},
+		{"retransmit-timeout=10", func(c *policy.Connection) any { return c.Retransmit.Timeout }, 10 * time.Second, 0, ""},
+		{"retransmit-interval=40s", func(c *policy.Connection) any { return c.Retransmit.Interval }, 40 * time.Second, 1, ""},
+		{"ikelifetime=1.5h", func(c *policy.Connection) any { return c.Lifetimes.IKE }, 90 * time.Minute, 0, ""},
+		{"ikelifetime=2d", func(c *policy.Connection) any { return c.Lifetimes.IKE }, 24 * time.Hour, 1, ""},
+		{"salifetime=1H", func(c *policy.Connection) any { return c.Lifetimes.Child }, time.Hour, 0, ""},
+		{`lifetime="30 minutes"`, func(c *policy.Connection) any { return c.Lifetimes.Child }, 30 * time.Minute, 0, ""},
+		{"dpddelay=30", func(c *policy.Connection) any { return c.Liveness }, 30 * time.Second, 0, ""},
+		{"dpddelay=10ms", func(c *policy.Connection) any { return c.Liveness }, time.Second, 1, ""},
+		{"enable-tcp=fallback", func(c *policy.Connection) any { return c.TCP.Mode }, policy.TCPFallback, 0, ""},
+		{"enable-tcp=Yes", func(c *policy.Connection) any { return c.TCP.Mode }, policy.TCPYes, 0, ""},
+		{"enable-tcp=off", func(c *policy.Connection) any { return c.TCP.Mode }, policy.TCPNo, 0, ""},
+		{"enable-tcp=yes\n\ttcp-remoteport=443", func(c *policy.Connection) any { return c.TCP }, policy.TCP{Mode: policy.TCPYes, RemotePort: 443}, 0, ""},
+		{"tcp-remoteport=443", func(c *policy.Connection) any { return c.TCP }, policy.TCP{Mode: policy.TCPNo, RemotePort: 443}, 1, ""},
+		{"tcponly=yes", func(c *policy.Connection) any { return c.TCP.Mode }, policy.TCPYes, 1, ""},
+		{"tcponly=no", func(c *policy.Connection) any { return c.TCP.Mode }, policy.TCPNo, 1, ""},
+		{"tcponly=yes\n\tenable-tcp=fallback", func(c *policy.Connection) any { return c.TCP.Mode }, policy.TCPFallback, 1, ""},
+		{"encapsulation=yes", func(c *policy.Connection) any { return c.Encapsulation }, policy.EncapYes, 0, ""},
+		{"encapsulation=no", func(c *policy.Connection) any { return c.Encapsulation }, policy.EncapNo, 1, ""},
+		{"narrowing=yes", func(c *policy.Connection) any { return c.Narrowing }, true, 0, ""},
+		{"nat-keepalive=no", func(c *policy.Connection) any { return c.NATKeepAlive }, false, 0, ""},
+		{"failureshunt=drop", func(c *policy.Connection) any { return c.Failure }, policy.ShuntDrop, 0, ""},
+		{"failureshunt=reject", func(c *policy.Connection) any { return c.Failure }, policy.ShuntReject, 0, ""},
+		{"failureshunt=pass", func(c *policy.Connection) any { return c.Failure }, policy.ShuntPass, 0, ""},
+		{"negotiationshunt=hold", func(c *policy.Connection) any { return c.Negotiation }, policy.ShuntHold, 0, ""},
+		{"negotiationshunt=passthrough", func(c *policy.Connection) any { return c.Negotiation }, policy.ShuntPass, 0, ""},
+		{"pfs=no", func(c *policy.Connection) any { return c.Children[0].PFS }, false, 0, ""},
+		{"mtu=1400", func(c *policy.Connection) any { return c.Children[0].MTU }, 1400, 0, ""},
+		{"replay-window=33", func(c *policy.Connection) any { return c.Children[0].ReplayWindow }, uint32(40), 0, ""},
+		{"replay-window=0", func(c *policy.Connection) any { return c.Children[0].ReplayWindow }, uint32(0), 1, ""},
+		{"replay-window=0", func(c *policy.Connection) any { return sn(c) }, []iana.SN{iana.SN_32}, 1, ""},
+		{"esn=yes", func(c *policy.Connection) any { return sn(c) }, []iana.SN{iana.SN_ESN}, 0, ""},
+		{"esn=no", func(c *policy.Connection) any { return sn(c) }, []iana.SN{iana.SN_32}, 0, ""},
+		{"esn=either", func(c *policy.Connection) any { return sn(c) }, []iana.SN{iana.SN_ESN, iana.SN_32}, 0, ""},
+		{"esn=yes\n\treplay-window=0", func(c *policy.Connection) any { return sn(c) }, []iana.SN{iana.SN_32}, 2, ""},
+		{"ike=aes128-sha2_256;dh19", func(c *policy.Connection) any { return c.IKE[0].KE }, []iana.KE{iana.KE_ECP256}, 0, ""},
+		{"phase2alg=aes_gcm128", func(c *policy.Connection) any { return c.Children[0].ESP[0].Encr[0].KeyBits }, uint16(128), 0, ""},
+		{"ikev2=insist", func(c *policy.Connection) any { return c.Name }, "a", 1, ""},
+		{"auto=start", func(c *policy.Connection) any { return c.Auto }, policy.AutoStart, 0, "auto"},
+		{"auto=route", func(c *policy.Connection) any { return c.Auto }, policy.AutoOnDemand, 0, "auto"},
+		{"auto=keep", func(c *policy.Connection) any { return c.Auto }, policy.AutoKeep, 0, "auto"},
+		{"leftauth=psk\n\trightauth=secret", func(c *policy.Connection) any { return c.Left.Auth }, iana.AuthSharedKey, 0, "authby"},
+		{"leftsourceip=10.0.0.1", func(c *policy.Connection) any { return c.Left.SourceIP }, addr("10.0.0.1"), 0, ""},
+		{"leftsourceip=10.0.0.1,10.0.0.2", func(c *policy.Connection) any { return c.Left.SourceIP }, addr("10.0.0.1"), 1, ""},
+		{"leftsubnet=10.1.0.0/16\n\tleftsourceip=10.2.0.1", func(c *policy.Connection) any { return c.Left.SourceIP }, addr("10.2.0.1"), 1, ""},
+		{"leftid=@west", func(c *policy.Connection) any { return c.Left.ID }, ident.Pattern{ID: ident.ID{Type: iana.ID_FQDN, Data: "west"}}, 0, ""},
+		{"rightid=%any", func(c *policy.Connection) any { return c.Right.ID }, ident.Pattern{}, 1, ""},
+		{"right=%any\n\trightid=%any", func(c *policy.Connection) any { return c.Right.ID }, ident.Pattern{Any: true}, 0, "right"},
+		{"right=%any", func(c *policy.Connection) any { return c.Right.Host }, policy.Host{Kind: policy.HostAny}, 0, "right"},
+		{"right=%any4", func(c *policy.Connection) any { return c.Right.Host }, policy.Host{Kind: policy.HostAny, Family: policy.FamilyV4}, 0, "right"},
+		{"right=0.0.0.0", func(c *policy.Connection) any { return c.Right.Host }, policy.Host{Kind: policy.HostAny, Family: policy.FamilyV4}, 0, "right"},
+		{"right=%any\n\thostaddrfamily=ipv4", func(c *policy.Connection) any { return c.Right.Host.Family }, policy.FamilyV4, 0, "right"},
+		{"right=east.example.com.", func(c *policy.Connection) any { return c.Right.Host }, policy.Host{Kind: policy.HostName, Name: "east.example.com"}, 1, "right"},
+		{"left=%defaultroute", func(c *policy.Connection) any { return c.Left.Host }, policy.Host{Kind: policy.HostDefaultRoute}, 0, "left"},
+		{"left=::ffff:192.1.2.45", func(c *policy.Connection) any { return c.Left.Host.Addr }, addr("192.1.2.45"), 0, "left"},
+	}
+	for _, tt := range tests {
+		base := good
+		if tt.overrides != "" {
+			base = strings.Replace(base, "\t"+tt.overrides+"=", "\tx-", 1)
+		}
+		set, ds := compileText("conn a" + base + "\t" + tt.more + "\n")
+		if set == nil || len(set.Connections) != 1 {
+			t.Errorf("%q is not loaded: %v", tt.more, ds)
+			continue
+		}
+		if got := tt.got(set.Connections[0]); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%q gives %v, expected %v", tt.more, got, tt.want)
+		}
+		if n := len(ds.AtLeast(Warning)); n != tt.warnings {
+			t.Errorf("%q has %d warnings, expected %d: %v", tt.more, n, tt.warnings, ds)
+		}
+	}
+}
+
+func TestCompiledSelectors(t *testing.T) {
+	tests := []struct {
+		more     string
+		want     ts.Set
+		warnings int
+	}{
+		{"leftsubnet=192.0.1.0/24", ts.Set{selector("192.0.1.0", "192.0.1.255", 0, 0, 65535)}, 0},
+		{"leftsubnet=192.0.1.5/24", ts.Set{selector("192.0.1.0", "192.0.1.255", 0, 0, 65535)}, 1},
+		{"leftsubnet=10/8", ts.Set{selector("10.0.0.0", "10.255.255.255", 0, 0, 65535)}, 0},
+		{"leftsubnet=0/0", ts.Set{selector("0.0.0.0", "255.255.255.255", 0, 0, 65535)}, 0},
+		{"leftsubnet=10.0.0.0/255.255.0.0", ts.Set{selector("10.0.0.0", "10.0.255.255", 0, 0, 65535)}, 0},
+		{"leftsubnet=10.0.0.7", ts.Set{selector("10.0.0.7", "10.0.0.7", 0, 0, 65535)}, 0},
+		{"leftsubnet=10.0.0.7-10.0.0.9", ts.Set{selector("10.0.0.7", "10.0.0.9", 0, 0, 65535)}, 0},
+		{"leftsubnet=10.0.0.0/8,192.168.0.0/16", ts.Set{selector("10.0.0.0", "10.255.255.255", 0, 0, 65535), selector("192.168.0.0", "192.168.255.255", 0, 0, 65535)}, 0},
+		{`leftsubnet="10.0.0.0/8, 192.168.0.0/16,"`, ts.Set{selector("10.0.0.0", "10.255.255.255", 0, 0, 65535), selector("192.168.0.0", "192.168.255.255", 0, 0, 65535)}, 0},
+		{"leftsubnet=10.0.0.0/8,10.0.0.0/8", ts.Set{selector("10.0.0.0", "10.255.255.255", 0, 0, 65535)}, 0},
+		{"leftsubnet=10.0.0.0/8/tcp/443", ts.Set{selector("10.0.0.0", "10.255.255.255", 6, 443, 443)}, 0},
+		{"leftsubnet=10.0.0.0/8/udp", ts.Set{selector("10.0.0.0", "10.255.255.255", 17, 0, 65535)}, 0},
+		{"leftsubnet=10.0.0.0/8\n\tleftprotoport=udp/1701", ts.Set{selector("10.0.0.0", "10.255.255.255", 17, 1701, 1701)}, 0},
+		{"leftsubnet=10.0.0.0/8\n\tleftprotoport=17/%any", ts.Set{selector("10.0.0.0", "10.255.255.255", 17, 0, 65535)}, 0},
+		{"leftsubnet=10.0.0.0/8\n\tleftprotoport=tcp/1000-2000", ts.Set{selector("10.0.0.0", "10.255.255.255", 6, 1000, 2000)}, 0},
+		{"leftsubnet=10.0.0.0/8\n\tleftprotoport=udp/%opaque", ts.Set{selector("10.0.0.0", "10.255.255.255", 17, 65535, 0)}, 0},
+		{"leftsubnet=2001:db8::/33\n\trightsubnet=2001:db9::/32", ts.Set{selector("2001:db8::", "2001:db8:7fff:ffff:ffff:ffff:ffff:ffff", 0, 0, 65535)}, 0},
+		{"", nil, 0},
+	}
+	for _, tt := range tests {
+		c, ds := one(t, "\t"+tt.more+"\n")
+		if c == nil || len(ds.AtLeast(Warning)) != tt.warnings {
+			t.Errorf("%q: %v", tt.more, ds)
+			continue
+		}
+		if !slices.Equal(c.Children[0].Left, tt.want) || !slices.Equal(c.Left.Subnets, tt.want) {
+			t.Errorf("%q gives %+v", tt.more, c.Children[0].Left)
+		}
+	}
+	c := mustOne(t, "\tleftprotoport=udp/1701\n")
+	if c.Left.Protocol != 17 || c.Left.StartPort != 1701 || c.Left.EndPort != 1701 || c.Right.EndPort != 65535 {
+		t.Errorf("protoport without subnet: %+v", c.Left)
+	}
+}
+
+func TestCompiledSetup(t *testing.T) {
+	set, ds := compileText(`config setup
+	listen-udp=no
+	listen-tcp=4500,443
+	listen=192.1.2.45
+	keep-alive=1m
+	uniqueids=no
+	ddos-mode=busy
+	ddos-ike-threshold=10
+	max-halfopen-ike=20
+	secretsfile=/etc/other.secrets
+`)
+	if len(ds) > 0 {
+		t.Fatal(ds)
+	}
+	want := policy.Setup{ListenTCP: []uint16{4500, 443}, Listen: addr("192.1.2.45"), KeepAlive: time.Minute, MaxHalfOpen: 20, CookieThreshold: 10,
+		CookieMode: policy.CookieAlways, SecretsFile: "/etc/other.secrets"}
+	if !set.Setup.Equal(want) {
+		t.Errorf("%+v", set.Setup)
+	}
+}
+
+// Mistakes that concern more than one keyword.
+func TestSemanticErrors(t *testing.T) {
+	for _, tt := range []struct{ more, want string }{
+		{"x-left\n", ""},
+		{"leftid=@a\n\tleftauth=secret", "leftauth= without rightauth="},
+		{"rightauth=secret", "rightauth= without leftauth="},
+		{"leftauth=secret\n\trightauth=rsasig", "rightauth=rsasig is not supported yet"},
+		{"authby=secret,rsa-sha2", "rsa-sha2 is not supported yet"},
+		{"authby=sekret", `"sekret" is not a method of authentication; did you mean secret?`},
+		{"right=192.1.2.45", "left= and right= are the same address"},
+		{"right=2001:db8::1", "left=192.1.2.45 is IPv4, and right=2001:db8::1 is IPv6"},
+		{"hostaddrfamily=ipv6", "left=192.1.2.45 is IPv4, and hostaddrfamily= says IPv6"},
+		{"left=%any\n\tright=%any", "neither left=%any nor right=%any can be this host"},
+		{"left=%any\n\tright=e.example.com", "can be this host"},
+		{"left=%defaultroute\n\tright=%defaultroute", "both %defaultroute"},
+		{"leftsubnet=10.0.0.0/8\n\trightsubnet=2001:db8::/32", "no traffic can match"},
+		{"rightsubnet=2001:db8::/32", "no traffic can match"},
+		{"leftsubnet=10.0.0.0/8\n\trightsubnet=10.0.0.0/8", "are the same"},
+		{"leftsubnet=10.0.0.0/8/tcp\n\tleftprotoport=tcp", "write it in one place"},
+		{"ike=aes256-sha2_512;dh19,aes256-rot13", `"rot13"`},
+	} {
+		base := good
+		for line := range strings.Lines(tt.more) {
+			word, _, _ := strings.Cut(strings.TrimSpace(line), "=")
+			base = strings.Replace(base, "\t"+word+"=", "\tx-", 1)
+		}
+		set, ds := compileText("conn a" + base + "\t" + tt.more + "\nconn b" + good)
+		if tt.want == "" {
+			if len(set.Connections) != 2 {
+				t.Errorf("%q: %v", tt.more, ds)
+			}
+			continue
+		}
+		if set == nil || len(set.Connections) != 1 || set.Connections[0].Name != "b" {
+			t.Errorf("%q is loaded: %v", tt.more, ds)
+		}
+		if len(find(ds.AtLeast(Error), tt.want)) != 1 {
+			t.Errorf("%q: expected %q among\n%v", tt.more, tt.want, ds)
+		}
+	}
+	for _, missing := range []string{"left", "right"} {
+		_, ds := compileText("conn a" + strings.Replace(good, "\t"+missing+"=", "\tx-", 1))
+		if len(find(ds.AtLeast(Error), missing+"= is missing")) != 1 {
+			t.Errorf("without %s=: %v", missing, ds)
+		}
+	}
+}
+
+// An error inside a list points at the element.
+func TestColumnsInsideValues(t *testing.T) {
+	for _, tt := range []struct {
+		line       string
+		col, width int
+	}{
+		{"\tleftsubnet=10.0.0.0/8,10.0.0.0/99", 24, 11},
+		{"\tleftsubnet=\"10.0.0.0/8, ten/8\"", 26, 5},
+		{"\tleftsubnet={ten/8}", 14, 5},
+		{"\tauthby=secret,sekret", 16, 6},
+		{"\tike=aes256-rot13", 13, 5},
+		{"\tprotoport=x", 2, 9},
+		{"\tleftprotoport=foo/80", 16, 3},
+		{"\tleftprotoport=tcp/x", 20, 1},
+		{"\tesn = maybe", 8, 5},
+	} {
+		base := good
+		if strings.Contains(tt.line, "authby") {
+			base = strings.Replace(base, "\tauthby=", "\tx-", 1)
+		}
+		_, ds := compileText("conn a" + base + tt.line + "\n")
+		if bad := ds.AtLeast(Error); len(bad) != 1 || bad[0].Col != tt.col || bad[0].Width != tt.width || bad[0].Source != tt.line {
+			t.Errorf("%q: %+v", tt.line, bad)
+		}
+	}
+}
+
+func TestAlsoAndDefault(t *testing.T) {
+	ends := "\tleft=192.1.2.45\n\tright=192.1.2.23\n"
+	tests := []struct {
+		name, text string
+		loaded     string // names
+		lifetime   time.Duration
+		diag       string
+	}{
+		{"taken in", "conn a\n\talso=b\n\tauto=add\nconn b\n\tikelifetime=2h\n\tauthby=secret\n" + ends, "a", 2 * time.Hour, ""},
+		{"depth first, chains", "conn a\n\talso=b\n\tauto=add\nconn b\n\talso=c\n\tauthby=secret\nconn c\n\tikelifetime=2h\n" + ends, "a", 2 * time.Hour, ""},
+		{"a loop is skipped", "conn a\n\talso=b\n\tauto=add\n\tikelifetime=2h\n\tauthby=secret\nconn b\n\talso=a\n" + ends, "a b", 2 * time.Hour, ""},
+		{"itself", "conn a\n\talso=a\n\tauto=add\n\tikelifetime=2h\n\tauthby=secret\n" + ends, "a", 2 * time.Hour, ""},
+		{"a diamond is taken once", "conn a\n\talso=b\n\talso=c\n\tauto=add\nconn b\n\talso=d\nconn c\n\talso=d\nconn d\n\tikelifetime=2h\n\tauthby=secret\n" + ends, "a", 2 * time.Hour, ""},
+		{"default is overridden", "conn %default\n\tikelifetime=1h\n\tauthby=secret\n\tauto=add\nconn a\n\tikelifetime=2h\n" + ends, "a", 2 * time.Hour, ""},
+		{"default is overridden by also", "conn %default\n\tikelifetime=1h\n\tauthby=secret\nconn a\n\tauto=add\n\talso=b\nconn b\n\tikelifetime=2h\n" + ends, "a", 2 * time.Hour, ""},
+		{"later default wins, before and behind the conn", "conn %default\n\tikelifetime=1h\n\tauthby=secret\n\tauto=add\nconn a\n" + ends + "conn %default\n\tikelifetime=2h\n", "a", 2 * time.Hour, ""},
+		{"the same value twice", "conn a\n\talso=b\n\tauto=add\n\tikelifetime=2h\n\tauthby=secret\nconn b\n\tikelifetime=2h\n" + ends, "a", 2 * time.Hour, "conn a has ikelifetime=2h twice"},
+		{"different values", "conn a\n\talso=b\n\tauto=add\n\tikelifetime=2h\n\tauthby=secret\nconn b\n\tikelifetime=3h\n" + ends, "", 0, "ikelifetime=2h differs from ikelifetime=3h in ipsec.conf:7 (conn b)"},
+		{"different values of two others", "conn a\n\talso=b\n\talso=c\n\tauto=add\n\tauthby=secret\nconn b\n\tikelifetime=3h\nconn c\n\tikelifetime=2h\n" + ends, "", 0, "ikelifetime=2h differs from ikelifetime=3h"},
+		{"missing", "conn a\n\talso=bb\n\tauto=add\n\tauthby=secret\n" + ends + "conn bbb\n", "", 0, `there is no conn "bb" to take in; did you mean bbb?`},
+		{"missing in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\talso=c\n", "", 0, "conn a: it is not loaded because of conn b, which it takes in"},
+		{"error in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\tfoo=1\n", "", 0, "conn a: it is not loaded because of conn b"},
+		{"bad value in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\tesn=maybe\n", "", 0, "conn a: it is not loaded because of esn= in ipsec.conf:8 (conn b)"},
+		{"refused in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\tmark=5\n", "", 0, "conn a: it is not loaded because of mark= in ipsec.conf:8 (conn b)"},
+		{"refused in a default that is overridden", "conn %default\n\tmark=5\n\tauto=add\n\tauthby=secret\nconn a\n\tmark=0\n\tikelifetime=2h\n" + ends, "a", 2 * time.Hour, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			set, ds := compileText(tt.text)
+			if set == nil {
+				t.Fatal(ds)
+			}
+			var names []string
+			for _, c := range set.Connections {
+				names = append(names, c.Name)
+				if c.Lifetimes.IKE != tt.lifetime {
+					t.Errorf("ikelifetime of %s is %v", c.Name, c.Lifetimes.IKE)
+				}
+			}
+			if strings.Join(names, " ") != tt.loaded {
+				t.Errorf("loaded %q: %v", names, ds)
+			}
+			if tt.diag == "" && len(ds.AtLeast(Warning)) > 0 || tt.diag != "" && len(find(ds, tt.diag)) != 1 {
+				t.Errorf("expected %q among\n%v", tt.diag, ds)
+			}
+		})
+	}
+}
+
+// auto=ignore connections are not in the set, can be asked for by name, and their shortcomings are warnings.
+func TestIgnoredConnections(t *testing.T) {
+	text := "conn a\n\tleft=192.1.2.45\n\tright=192.1.2.23\n\tauthby=secret\n" + "conn b\n\tauto=ignore\n\tleft=192.1.2.45\n\tright=192.1.2.23\n\tauthby=rsasig\n" +
+		"conn part\n\tleftid=@x\nconn c" + good + "\tesn=maybe\n"
+	c, _ := load("ipsec.conf", Options{}, mapFiles{"ipsec.conf": text})
+	set, ds := c.Compile()
+	if len(set.Connections) != 0 {
+		t.Errorf("loaded %v", set.Connections)
+	}
+	if got := c.Names(); !slices.Equal(got, []string{"a", "b", "part", "c"}) {
+		t.Errorf("names %q", got)
+	}
+	if len(find(ds, "note: conn a: it is not loaded at start: auto= is not written")) != 1 {
+		t.Errorf("no note about auto=: %v", ds)
+	}
+	if len(find(ds, "warning: conn b: authby=rsasig")) != 1 || len(find(ds, "conn part")) != 0 {
+		t.Errorf("%v", ds)
+	}
+	if p, ds := c.Connection("a"); p == nil || len(ds.AtLeast(Warning)) > 0 {
+		t.Errorf("connection a: %v", ds)
+	}
+	if p, ds := c.Connection("b"); p != nil || len(find(ds, "error: conn b: authby=rsasig")) != 1 || len(find(ds, "conn c")) != 0 {
+		t.Errorf("connection b: %v", ds)
+	}
+	if p, ds := c.Connection("C"); p != nil || !ds.HasErrors() || len(find(ds, "did you mean c?")) != 1 {
+		t.Errorf("connection C: %v", ds)
+	}
+}
+
+func TestPositions(t *testing.T) {
+	c := mustOne(t, "\tleftid=@west\n\tike=aes256-sha2_512;dh19\n")
+	if c.Position != "ipsec.conf:1" || c.Left.Positions["leftid"] != "ipsec.conf:6" || c.Right.Positions["right"] != "ipsec.conf:3" || c.Positions["ike"] != "ipsec.conf:7" {
+		t.Errorf("%q %v %v %v", c.Position, c.Positions, c.Left.Positions, c.Right.Positions)
+	}
+}
+
+func TestDiff(t *testing.T) {
+	set := func(text string) *policy.Set {
+		t.Helper()
+		s, ds := compileText(text)
+		if s == nil || ds.HasErrors() {
+			t.Fatal(ds)
+		}
+		return s
+	}
+	old := set("conn a" + good + "conn b" + good + "conn c" + good)
+	same := set("# moved\n\nconn %default\n\tauthby=secret\nconn a" + good + "conn b" + good + "conn c" + good)
+	if ch := Diff(old, same); !ch.Empty() {
+		t.Errorf("moved connections differ: %+v", ch)
+	}
+	changed := set("config setup\n\tlisten-tcp=yes\nconn d" + good + "conn b" + good + "\tesn=no\nconn a" + good)
+	if ch := Diff(old, changed); !reflect.DeepEqual(ch, Changes{Added: []string{"d"}, Removed: []string{"c"}, Changed: []string{"b"}, Setup: true}) {
+		t.Errorf("%+v", ch)
+	}
+	if ch := Diff(nil, old); !slices.Equal(ch.Added, []string{"a", "b", "c"}) || ch.Setup {
+		t.Errorf("%+v", ch)
+	}
+}
