@@ -75,8 +75,10 @@ func (m *Machine) install(c *child, ni, nr []byte) {
 		in, out = out, in
 	}
 	c.state = childInstalling
-	m.do(Install{Child: c.id, Conn: c.conn, Index: c.index, SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite, In: in, Out: out,
-		Local: c.local, Remote: c.remote, Path: m.path})
+	m.do(Install{
+		Child: c.id, Conn: c.conn, Index: c.index, SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite, In: in, Out: out,
+		Local: c.local, Remote: c.remote, Path: m.path,
+	})
 }
 
 // onInstallDone goes on with an installed child, or without one.

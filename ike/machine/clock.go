@@ -42,8 +42,10 @@ type clock struct {
 // Deadline is when Step wants a Tick; zero means never.
 func (m *Machine) Deadline() time.Time {
 	var first moment
-	for _, t := range [...]moment{m.clock.retransmit, m.clock.exchange, m.clock.halfOpen, m.clock.liveness, m.clock.abandoned, m.clock.linger,
-		m.clock.forget} {
+	for _, t := range [...]moment{
+		m.clock.retransmit, m.clock.exchange, m.clock.halfOpen, m.clock.liveness, m.clock.abandoned, m.clock.linger,
+		m.clock.forget,
+	} {
 		if t != 0 && (first == 0 || t < first) {
 			first = t
 		}

@@ -66,8 +66,10 @@ const (
 	closed            // Close is out
 )
 
-var stateNames = [...]string{"idle", "IKE_SA_INIT sent", "computing keys", "IKE_AUTH sent", "half-open", "waiting for a path", "established", "deleting",
-	"ended", "closed"}
+var stateNames = [...]string{
+	"idle", "IKE_SA_INIT sent", "computing keys", "IKE_AUTH sent", "half-open", "waiting for a path", "established", "deleting",
+	"ended", "closed",
+}
 
 func (s state) String() string { return stateNames[s] }
 

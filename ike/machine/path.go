@@ -85,13 +85,16 @@ func (m *Machine) onPathLost(in PathLost) {
 		if m.initiator {
 			m.do(NeedPath{Conn: m.conn, Last: m.path, Why: &c})
 		}
+	case idle, waiting, closed: // nothing is on the path
 	}
 }
 
 // onAbandoned ends an IKE SA whose stream never came back.
 func (m *Machine) onAbandoned() {
-	m.finish(event.Close{Reason: event.ReasonPathFailed, Remote: true,
-		Detail: fmt.Sprintf("the stream from %s ended and the peer did not open another", m.path.Peer())})
+	m.finish(event.Close{
+		Reason: event.ReasonPathFailed, Remote: true,
+		Detail: fmt.Sprintf("the stream from %s ended and the peer did not open another", m.path.Peer()),
+	})
 }
 
 // onAuthentic is called with every fresh message that authenticated: it shows that the peer lives, and by which path (RFC 9329 6.1, RFC 7296 2.23). Our

@@ -52,7 +52,7 @@ func (m *Machine) nextTask() {
 // taskPayloads makes the payloads of a task's request; ok is false when there is nothing left to do.
 func (m *Machine) taskPayloads(t task) (items []wire.Item, ok bool) {
 	switch t.kind {
-	case taskLiveness:
+	case taskNone, taskLiveness:
 		return nil, true
 	case taskDeleteChild:
 		c := m.child(t.child)

@@ -196,8 +196,10 @@ func (m *Machine) refuseProtected(msg *message, n iana.Notify, data []byte, text
 	if msg.h.Response() {
 		kind = "response"
 	}
-	c := event.Close{Reason: event.ReasonSyntax, Notify: n,
-		Detail: fmt.Sprintf("%v %s from %s is malformed: %s; %v was sent", msg.h.Exchange, kind, msg.path.Peer(), text, n)}
+	c := event.Close{
+		Reason: event.ReasonSyntax, Notify: n,
+		Detail: fmt.Sprintf("%v %s from %s is malformed: %s; %v was sent", msg.h.Exchange, kind, msg.path.Peer(), text, n),
+	}
 	switch {
 	case !msg.h.Response():
 		fatal := n == iana.INVALID_SYNTAX || m.state != established && m.state != deleting

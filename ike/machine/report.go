@@ -47,6 +47,7 @@ func (m *Machine) emitEnd(c event.Close) {
 		level = event.Info
 	case event.ReasonInternal:
 		level = event.Error
+	default:
 	}
 	text := c.Detail
 	switch {
@@ -273,8 +274,10 @@ func (m *Machine) refusedReason(n wire.Notify) event.Close {
 
 // authRejected is an IKE_AUTH that was answered with an error.
 func (m *Machine) authRejected(n wire.Notify) event.Close {
-	c := event.Close{Reason: event.ReasonPeerError, Notify: n.Notify, Remote: true,
-		Detail: fmt.Sprintf("IKE SA authentication request rejected by peer %s: %v", m.path.Peer(), n.Notify)}
+	c := event.Close{
+		Reason: event.ReasonPeerError, Notify: n.Notify, Remote: true,
+		Detail: fmt.Sprintf("IKE SA authentication request rejected by peer %s: %v", m.path.Peer(), n.Notify),
+	}
 	if n.Notify == iana.AUTHENTICATION_FAILED {
 		c.Reason = event.ReasonAuthRejected
 		c.Detail += fmt.Sprintf("; we are %v (%s) and asked for %v (%s) with authby=%s: the pre-shared keys differ, or the peer has no connection for these "+

@@ -45,8 +45,10 @@ func (m *Machine) prepareAuth() {
 // onSigned takes our AUTH data.
 func (m *Machine) onSigned(in JobDone) {
 	if in.Err != nil {
-		c := event.Close{Reason: event.ReasonAuthFailed, Notify: iana.AUTHENTICATION_FAILED,
-			Detail: fmt.Sprintf("cannot authenticate ourselves to %s as %v: %v", m.path.Peer(), m.localID, in.Err)}
+		c := event.Close{
+			Reason: event.ReasonAuthFailed, Notify: iana.AUTHENTICATION_FAILED,
+			Detail: fmt.Sprintf("cannot authenticate ourselves to %s as %v: %v", m.path.Peer(), m.localID, in.Err),
+		}
 		if m.initiator {
 			m.finish(c) // nothing of IKE_AUTH was sent
 		} else {

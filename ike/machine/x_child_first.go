@@ -68,8 +68,10 @@ func (m *Machine) chooseChild() (*childOffer, *childRefusal) {
 			choice, err := conn.Children[i].ESP.Choose(sa, iana.ProtoESP, false, iana.KE_NONE)
 			switch {
 			case err != nil && noESP == nil:
-				noESP = &childRefusal{event.ReasonNoProposal, iana.NO_PROPOSAL_CHOSEN,
-					fmt.Sprintf("no ESP proposal of the peer is allowed by %q (%s): %v", conn.Children[i].Name, where(conn, "esp"), err)}
+				noESP = &childRefusal{
+					event.ReasonNoProposal, iana.NO_PROPOSAL_CHOSEN,
+					fmt.Sprintf("no ESP proposal of the peer is allowed by %q (%s): %v", conn.Children[i].Name, where(conn, "esp"), err),
+				}
 			case err == nil && spiOf(choice.SPI) == 0:
 				noESP = &childRefusal{event.ReasonProtocol, iana.NO_PROPOSAL_CHOSEN, "the peer's ESP proposal has the SPI zero"}
 			case err == nil:
@@ -84,8 +86,10 @@ func (m *Machine) chooseChild() (*childOffer, *childRefusal) {
 	if !m.conn.Narrowing {
 		narrow = "; narrowing=yes would allow a part"
 	}
-	return nil, &childRefusal{event.ReasonTSUnacceptable, iana.TS_UNACCEPTABLE,
-		fmt.Sprintf("the peer wants [%v===%v], but %s%s", ours, theirs, strings.Join(noTS, "; "), narrow)}
+	return nil, &childRefusal{
+		event.ReasonTSUnacceptable, iana.TS_UNACCEPTABLE,
+		fmt.Sprintf("the peer wants [%v===%v], but %s%s", ours, theirs, strings.Join(noTS, "; "), narrow),
+	}
 }
 
 // sharing lists the connections whose children this IKE SA may carry: the chosen one, and candidates with the same identities, authentication and ike=.
@@ -133,9 +137,11 @@ func (m *Machine) onChildInstalled(c *child, err error) {
 	case m.hs != nil && c == m.hs.child:
 		m.answerAuth()
 	case err != nil:
-		m.emit(event.Event{Level: event.Error, Kind: event.KindChildFailed, Conn: c.conn.Name, Child: c.name(),
+		m.emit(event.Event{
+			Level: event.Error, Kind: event.KindChildFailed, Conn: c.conn.Name, Child: c.name(),
 			Text:  fmt.Sprintf("Child SA %q could not be installed: %v; deleting it at the peer, the IKE SA stays", c.name(), err),
-			Close: &event.Close{Reason: event.ReasonInstallFailed, Detail: err.Error()}})
+			Close: &event.Close{Reason: event.ReasonInstallFailed, Detail: err.Error()},
+		})
 		m.deleteChild(c)
 	default:
 		m.tellChildUp(c)
@@ -160,8 +166,10 @@ func (m *Machine) firstChildPayloads() []wire.Item {
 // tellFirstChild reports the responder's first child after the reply.
 func (m *Machine) tellFirstChild() {
 	if r := m.hs.refusal; r != nil {
-		m.emit(event.Event{Level: event.Warn, Kind: event.KindChildFailed, Text: fmt.Sprintf("refused Child SA: %s; sent %v, the IKE SA stays", r.text, r.notify),
-			Close: &event.Close{Reason: r.reason, Notify: r.notify, Detail: r.text}})
+		m.emit(event.Event{
+			Level: event.Warn, Kind: event.KindChildFailed, Text: fmt.Sprintf("refused Child SA: %s; sent %v, the IKE SA stays", r.text, r.notify),
+			Close: &event.Close{Reason: r.reason, Notify: r.notify, Detail: r.text},
+		})
 		return
 	}
 	m.tellChildUp(m.hs.child)

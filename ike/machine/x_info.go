@@ -107,5 +107,6 @@ func (m *Machine) onInfoResponse(msg *message) {
 		}
 	case taskDeleteIKE, taskNotify:
 		m.closeNow()
+	case taskNone, taskLiveness:
 	}
 }

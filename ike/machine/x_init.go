@@ -107,8 +107,10 @@ func (m *Machine) onCookie(msg *message, n wire.Notify) {
 		return
 	}
 	if m.hs.retries >= maxRetries {
-		m.initHint(msg, event.Close{Reason: event.ReasonProtocol, Notify: iana.COOKIE, Remote: true,
-			Detail: fmt.Sprintf("%s asked for another cookie %d times and never took one", m.path.Peer(), maxRetries)})
+		m.initHint(msg, event.Close{
+			Reason: event.ReasonProtocol, Notify: iana.COOKIE, Remote: true,
+			Detail: fmt.Sprintf("%s asked for another cookie %d times and never took one", m.path.Peer(), maxRetries),
+		})
 		return
 	}
 	m.hs.retries++
@@ -163,20 +165,26 @@ func (m *Machine) onInitResponse(msg *message) {
 	nonce, _ := wire.Get[wire.Nonce](msg.items)
 	choice, err := m.conn.IKE.Accept(sa, iana.ProtoIKE, true)
 	if err != nil {
-		m.initHint(msg, event.Close{Reason: event.ReasonNoProposal, Remote: true,
-			Detail: fmt.Sprintf("IKE_SA_INIT response from %s: %v (%s)", m.path.Peer(), err, m.where("ike"))})
+		m.initHint(msg, event.Close{
+			Reason: event.ReasonNoProposal, Remote: true,
+			Detail: fmt.Sprintf("IKE_SA_INIT response from %s: %v (%s)", m.path.Peer(), err, m.where("ike")),
+		})
 		return
 	}
 	if fault := m.initResponseFault(msg, choice, ke); fault != "" {
-		m.initHint(msg, event.Close{Reason: event.ReasonProtocol, Remote: true,
-			Detail: fmt.Sprintf("IKE_SA_INIT response from %s cannot be used: %s", m.path.Peer(), fault)})
+		m.initHint(msg, event.Close{
+			Reason: event.ReasonProtocol, Remote: true,
+			Detail: fmt.Sprintf("IKE_SA_INIT response from %s cannot be used: %s", m.path.Peer(), fault),
+		})
 		return
 	}
 	m.detectNAT(msg)
 	if !m.hs.natd && !m.path.Kind.Stream() {
-		m.initHint(msg, event.Close{Reason: event.ReasonProtocol, Remote: true,
+		m.initHint(msg, event.Close{
+			Reason: event.ReasonProtocol, Remote: true,
 			Detail: fmt.Sprintf("%s does not support NAT traversal (no NAT_DETECTION notifications): ESP in UDP is not possible; set enable-tcp=yes if it can do TCP",
-				m.path.Peer())})
+				m.path.Peer()),
+		})
 		return
 	}
 	m.spir, m.suite = msg.h.ResponderSPI, choice.Suite
@@ -217,8 +225,10 @@ func (m *Machine) initiatorSecret(in JobDone) {
 		// A public value that is no good: over UDP somebody else may have sent it.
 		m.state, m.spir, m.hs.msg2 = initSent, 0, nil
 		m.resume()
-		m.initHint(&message{path: m.path}, event.Close{Reason: event.ReasonProtocol, Remote: true,
-			Detail: fmt.Sprintf("public value of %s cannot be used: %v", m.path.Peer(), in.Err)})
+		m.initHint(&message{path: m.path}, event.Close{
+			Reason: event.ReasonProtocol, Remote: true,
+			Detail: fmt.Sprintf("public value of %s cannot be used: %v", m.path.Peer(), in.Err),
+		})
 		return
 	}
 	m.keys = m.suite.DeriveIKE(in.Data, m.hs.ni, m.hs.nr, m.spii, m.spir)

@@ -487,9 +487,20 @@ func TestBadSecretOnResponder(t *testing.T) {
 
 // TestInputsOutOfPlace: inputs that make no sense in a state do nothing, in any state.
 func TestInputsOutOfPlace(t *testing.T) {
-	inputs := []machine.Input{machine.Start{}, machine.JobDone{ID: 77}, machine.JobDone{}, machine.SPIReserved{Child: 99, Err: errors.New("x")},
-		machine.InstallDone{Child: 99}, machine.InstallDone{Child: 1}, machine.PathReady{}, machine.NoPath{}, machine.PathLost{}, machine.CloseChild{Child: 99},
-		machine.ESPSeen{}, machine.Tick{}}
+	inputs := []machine.Input{
+		machine.Start{},
+		machine.JobDone{ID: 77},
+		machine.JobDone{},
+		machine.SPIReserved{Child: 99, Err: errors.New("x")},
+		machine.InstallDone{Child: 99},
+		machine.InstallDone{Child: 1},
+		machine.PathReady{},
+		machine.NoPath{},
+		machine.PathLost{},
+		machine.CloseChild{Child: 99},
+		machine.ESPSeen{},
+		machine.Tick{},
+	}
 	w := sessionWorld()
 	session(w, func(_ int, from *Host, _ Packet) {
 		for _, h := range []*Host{from, from.Peer()} {

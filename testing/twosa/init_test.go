@@ -160,8 +160,10 @@ func TestErrorIsHintOverUDP(t *testing.T) {
 }
 
 func TestErrorIsFinalOverTCP(t *testing.T) {
-	for n, r := range map[iana.Notify]event.Reason{iana.NO_PROPOSAL_CHOSEN: event.ReasonNoProposal, iana.INVALID_MAJOR_VERSION: event.ReasonPeerError,
-		iana.INVALID_SYNTAX: event.ReasonSyntax} {
+	for n, r := range map[iana.Notify]event.Reason{
+		iana.NO_PROPOSAL_CHOSEN: event.ReasonNoProposal, iana.INVALID_MAJOR_VERSION: event.ReasonPeerError,
+		iana.INVALID_SYNTAX: event.ReasonSyntax,
+	} {
 		w := Pair(1, nil, nil)
 		w.West.Initiate(w.West.TCP())
 		w.East.Inject(answerClear(w.East, Notify(n)))
@@ -344,8 +346,10 @@ func TestNoNATTraversal(t *testing.T) {
 
 // TestKeyExchangeMethods runs each method once, and each PRF and cipher.
 func TestKeyExchangeMethods(t *testing.T) {
-	for _, ike := range []string{"aes_gcm128-sha2_256-dh14", "aes_gcm256-sha2_384-dh19", "aes256-sha2_512-dh20", "aes128-sha2_256-dh21",
-		"chacha20_poly1305-sha2_512-dh31", "aes_gcm256-sha2_256-dh15", "aes_gcm256-sha2_256-dh16"} {
+	for _, ike := range []string{
+		"aes_gcm128-sha2_256-dh14", "aes_gcm256-sha2_384-dh19", "aes256-sha2_512-dh20", "aes128-sha2_256-dh21",
+		"chacha20_poly1305-sha2_512-dh31", "aes_gcm256-sha2_256-dh15", "aes_gcm256-sha2_256-dh16",
+	} {
 		t.Run(ike, func(t *testing.T) {
 			set := func(c *policy.Connection) { c.IKE = IKE(ike) }
 			w := Pair(3, set, set)

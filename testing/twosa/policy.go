@@ -27,10 +27,14 @@ func Connection() *policy.Connection {
 	return &policy.Connection{
 		Name:     "west-east",
 		Position: "ipsec.conf:4", Positions: map[string]string{"authby": "ipsec.conf:11", "ike": "ipsec.conf:12"},
-		Left: policy.End{Host: policy.Host{Addr: WestAddr}, ID: ident.Pattern{ID: ID("@west")}, Auth: iana.AuthSharedKey, Subnets: left,
-			Positions: map[string]string{"leftid": "ipsec.conf:6", "leftsubnet": "ipsec.conf:7"}},
-		Right: policy.End{Host: policy.Host{Addr: EastAddr}, ID: ident.Pattern{ID: ID("@east")}, Auth: iana.AuthSharedKey, Subnets: right,
-			Positions: map[string]string{"rightid": "ipsec.conf:9", "rightsubnet": "ipsec.conf:10"}},
+		Left: policy.End{
+			Host: policy.Host{Addr: WestAddr}, ID: ident.Pattern{ID: ID("@west")}, Auth: iana.AuthSharedKey, Subnets: left,
+			Positions: map[string]string{"leftid": "ipsec.conf:6", "leftsubnet": "ipsec.conf:7"},
+		},
+		Right: policy.End{
+			Host: policy.Host{Addr: EastAddr}, ID: ident.Pattern{ID: ID("@east")}, Auth: iana.AuthSharedKey, Subnets: right,
+			Positions: map[string]string{"rightid": "ipsec.conf:9", "rightsubnet": "ipsec.conf:10"},
+		},
 		IKE:          IKE("aes_gcm256-sha2_512-dh31"),
 		Children:     []policy.Child{{Name: "west-east", ESP: ESP("aes_gcm256"), Left: left, Right: right, ReplayWindow: 128}},
 		TCP:          policy.TCP{Mode: policy.TCPFallback, RemotePort: iana.PortIKENATT},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/ikegod/ikegod/ike/auth"
@@ -97,8 +98,10 @@ func New(seed uint64) *World {
 
 func newHost(w *World, name string, a netip.Addr, seed uint64, n byte) *Host {
 	key := [32]byte{n, byte(seed), byte(seed >> 8), byte(seed >> 16), byte(seed >> 24), byte(seed >> 32), byte(seed >> 40), byte(seed >> 48), byte(seed >> 56)}
-	return &Host{Name: name, Addr: a, world: w, random: rand.NewChaCha8(key), nextSPI: uint64(n) << 56, nextESP: uint32(n) << 28,
-		Installed: map[uint32]machine.Install{}, Reserved: map[uint32]machine.ChildID{}}
+	return &Host{
+		Name: name, Addr: a, world: w, random: rand.NewChaCha8(key), nextSPI: uint64(n) << 56, nextESP: uint32(n) << 28,
+		Installed: map[uint32]machine.Install{}, Reserved: map[uint32]machine.ChildID{},
+	}
 }
 
 // Peer is the other host.
@@ -117,8 +120,10 @@ func (h *Host) UDP() path.Path {
 // TCP is a new stream from h to its peer's port 4500.
 func (h *Host) TCP() path.Path {
 	h.world.generation++
-	return path.Path{Local: netip.AddrPortFrom(h.Addr, uint16(40000+h.world.generation)), Remote: netip.AddrPortFrom(h.Peer().Addr, iana.PortIKENATT),
-		Kind: path.TCP, Generation: h.world.generation}
+	return path.Path{
+		Local: netip.AddrPortFrom(h.Addr, uint16(40000+h.world.generation)), Remote: netip.AddrPortFrom(h.Peer().Addr, iana.PortIKENATT),
+		Kind: path.TCP, Generation: h.world.generation,
+	}
 }
 
 // SPI is a new IKE SPI of h.
@@ -355,9 +360,9 @@ func (w *World) next() (first time.Time, due []*Host) {
 
 // Last is the newest event of a kind.
 func (h *Host) Last(k event.Kind) (event.Event, bool) {
-	for i := len(h.Events) - 1; i >= 0; i-- {
-		if h.Events[i].Kind == k {
-			return h.Events[i], true
+	for _, e := range slices.Backward(h.Events) {
+		if e.Kind == k {
+			return e, true
 		}
 	}
 	return event.Event{}, false

@@ -244,8 +244,10 @@ func TestExchangeStateMatrix(t *testing.T) {
 			return w
 		}},
 	}
-	exchanges := []iana.Exchange{iana.IKE_SA_INIT, iana.IKE_AUTH, iana.CREATE_CHILD_SA, iana.INFORMATIONAL, iana.IKE_SESSION_RESUME, iana.IKE_INTERMEDIATE,
-		iana.IKE_FOLLOWUP_KE, 0, 255}
+	exchanges := []iana.Exchange{
+		iana.IKE_SA_INIT, iana.IKE_AUTH, iana.CREATE_CHILD_SA, iana.INFORMATIONAL, iana.IKE_SESSION_RESUME, iana.IKE_INTERMEDIATE,
+		iana.IKE_FOLLOWUP_KE, 0, 255,
+	}
 	for _, st := range stages {
 		t.Run(st.name, func(t *testing.T) {
 			for _, x := range exchanges {
