@@ -47,15 +47,14 @@ func (m *Machine) onDatagram(in Datagram) {
 	if m.mustWait(h, in) {
 		return
 	}
-	if m.expected(h) == nil {
+	switch r := m.expected(h); {
+	case r == nil:
 		m.drop(in.Path, event.DropUnexpected)
-		return
-	}
-	if h.Exchange == iana.IKE_SA_INIT {
+	case r.clear:
 		m.receiveClear(h, in)
-		return
+	default:
+		m.receiveProtected(h, in)
 	}
-	m.receiveProtected(h, in)
 }
 
 // headerFault checks what the header alone tells: the version, who sends, and the SPIs (RFC 7296 2.6, 3.1).
@@ -124,6 +123,12 @@ func (m *Machine) receiveClear(h wire.Header, in Datagram) {
 		m.malformedInit(msg, payloadFault(missing, twice))
 		return
 	}
+	m.follow(r, msg)
+}
+
+// follow does what a rule says, and tells its story to whoever debugs.
+func (m *Machine) follow(r *rule, msg *message) {
+	m.emit(event.Event{Level: event.Debug, Path: msg.path, Text: r.story})
 	r.do(m, msg)
 }
 
@@ -186,7 +191,7 @@ func (m *Machine) handle(msg *message, err error) {
 		m.refuseProtected(msg, iana.INVALID_SYNTAX, nil, payloadFault(missing, twice).Error())
 		return
 	}
-	r.do(m, msg)
+	m.follow(r, msg)
 }
 
 // refuseProtected rejects an authentic message in its entirety (RFC 7296 2.21.2, 2.21.3). INVALID_SYNTAX ends the IKE SA at both ends; so does any

@@ -36,52 +36,52 @@ func init() {
 		del           = payloads(1 << (iana.PayloadDelete - 33))
 		cert, certreq = payloads(1 << (iana.PayloadCERT - 33)), payloads(1 << (iana.PayloadCERTREQ - 33))
 		cp            = payloads(1 << (iana.PayloadCP - 33))
-		any           = notify | vendor
+		free          = notify | vendor // may be in every message, any number of times
 	)
 	rules = []rule{
 		{
 			exchange: iana.IKE_SA_INIT, responder: true, in: in(idle), clear: true,
-			must: sa | ke | nonce, may: any, many: any,
+			must: sa | ke | nonce, may: free, many: free,
 			story: "answer IKE_SA_INIT: choose a proposal, send our public value and nonce", do: (*Machine).onInitRequest,
 		},
 		{
 			exchange: iana.IKE_SA_INIT, response: true, initiator: true, in: in(initSent), clear: true,
-			must: sa | ke | nonce, may: any | certreq, many: any | certreq,
+			must: sa | ke | nonce, may: free | certreq, many: free | certreq,
 			story: "accept IKE_SA_INIT response: compute keys, start IKE_AUTH", do: (*Machine).onInitResponse,
 		},
 		{
 			exchange: iana.IKE_SA_INIT, response: true, initiator: true, in: in(initSent), clear: true,
-			must: notify, may: any, many: any,
+			must: notify, may: free, many: free,
 			story: "COOKIE, INVALID_KE_PAYLOAD or a refusal: repeat, or remember it as a hint", do: (*Machine).onInitRefusal,
 		},
 		{
 			exchange: iana.IKE_AUTH, responder: true, in: in(halfOpen),
-			must: idi | sa | tsi | tsr, may: any | idr | auth | cert | certreq | cp, many: any | cert | certreq,
+			must: idi | sa | tsi | tsr, may: free | idr | auth | cert | certreq | cp, many: free | cert | certreq,
 			story: "authenticate the initiator, choose the connection, install the first Child SA", do: (*Machine).onAuthRequest,
 		},
 		{
 			exchange: iana.IKE_AUTH, response: true, initiator: true, in: in(authSent),
-			must: idr | auth, may: any | sa | tsi | tsr | cert | cp, many: any | cert,
+			must: idr | auth, may: free | sa | tsi | tsr | cert | cp, many: free | cert,
 			story: "authenticate the responder, install the first Child SA", do: (*Machine).onAuthResponse,
 		},
 		{
 			exchange: iana.IKE_AUTH, response: true, initiator: true, in: in(authSent),
-			must: notify, may: any, many: any,
+			must: notify, may: free, many: free,
 			story: "the responder refuses the IKE SA", do: (*Machine).onAuthRefusal,
 		},
 		{
 			exchange: iana.CREATE_CHILD_SA, initiator: true, responder: true, in: in(established, deleting),
-			must: sa | nonce, may: any | ke | tsi | tsr | cp, many: any,
+			must: sa | nonce, may: free | ke | tsi | tsr | cp, many: free,
 			story: "refuse further SAs: NO_ADDITIONAL_SAS", do: (*Machine).onCreateChildRequest,
 		},
 		{
 			exchange: iana.INFORMATIONAL, initiator: true, responder: true, in: in(established, deleting),
-			may: any | del | cp, many: any | del,
+			may: free | del | cp, many: free | del,
 			story: "delete, liveness or notification: act and answer", do: (*Machine).onInfoRequest,
 		},
 		{
 			exchange: iana.INFORMATIONAL, response: true, initiator: true, responder: true, in: in(established, deleting),
-			may: any | del | cp, many: any | del,
+			may: free | del | cp, many: free | del,
 			story: "answer to our INFORMATIONAL: close what was to be closed", do: (*Machine).onInfoResponse,
 		},
 	}
