@@ -27,7 +27,7 @@ func Bin() (string, error) {
 }
 
 var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", prefix+"-bin-")
+	dir, err := tempDir("bin")
 	if err != nil {
 		return "", err
 	}

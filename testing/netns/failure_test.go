@@ -110,13 +110,28 @@ func TestFailuresAreExplained(t *testing.T) {
 				t.Errorf("it took %s", took)
 			}
 			mentions(t, "ikectl up", out, tc.ikectl)
-			mentions(t, "the initiator's log", west.Log(), tc.westLog)
-			mentions(t, "the responder's log", east.Log(), tc.eastLg)
+			heard(t, "the initiator's log", west, tc.westLog)
+			heard(t, "the responder's log", east, tc.eastLg)
 			if strings.Contains(west.Log()+east.Log()+out, "nobody guesses") {
 				t.Error("a secret was logged")
 			}
 		})
 	}
+}
+
+// heard is mentions for a log, which comes a moment later.
+func heard(t *testing.T, who string, d *netns.Daemon, words []string) {
+	t.Helper()
+	netns.Poll(2*time.Second, func() bool {
+		log := d.Log()
+		for _, w := range words {
+			if !strings.Contains(log, w) {
+				return false
+			}
+		}
+		return true
+	})
+	mentions(t, who, d.Log(), words)
 }
 
 // mentions looks for words in what somebody said. Lines are wrapped for people, so white space counts once.

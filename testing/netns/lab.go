@@ -46,29 +46,43 @@ func New() (*Lab, error) {
 		return nil, errors.New("network namespaces need root")
 	}
 	sweep()
-	dir, err := os.MkdirTemp("", prefix+"-lab-")
+	dir, err := tempDir("lab")
 	if err != nil {
 		return nil, err
 	}
 	return &Lab{name: fmt.Sprintf("%s-%d-%d", prefix, os.Getpid(), labs.Add(1)), dir: dir}, nil
 }
 
-// sweep removes namespaces of processes that no longer run.
+// tempDir makes a directory whose name says which process it belongs to.
+func tempDir(what string) (string, error) {
+	return os.MkdirTemp("", fmt.Sprintf("%s-%s-%d-", prefix, what, os.Getpid()))
+}
+
+// sweep removes namespaces and directories of processes that no longer run.
 func sweep() {
-	names, err := os.ReadDir("/run/netns")
-	if err != nil {
-		return
-	}
-	for _, n := range names {
-		var pid, lab int
-		if _, err := fmt.Sscanf(n.Name(), prefix+"-%d-%d", &pid, &lab); err != nil {
-			continue
-		}
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); errors.Is(err, os.ErrNotExist) {
+	spaces, _ := os.ReadDir("/run/netns")
+	for _, n := range spaces {
+		if orphan(n.Name(), prefix+"-%d-") {
 			endAll(n.Name())
 			exec.Command("ip", "netns", "del", n.Name()).Run()
 		}
 	}
+	dirs, _ := os.ReadDir(os.TempDir())
+	for _, n := range dirs {
+		if orphan(n.Name(), prefix+"-lab-%d-") || orphan(n.Name(), prefix+"-bin-%d-") {
+			os.RemoveAll(filepath.Join(os.TempDir(), n.Name()))
+		}
+	}
+}
+
+// orphan reports whether a name holds the number of a process that no longer runs.
+func orphan(name, format string) bool {
+	var pid int
+	if _, err := fmt.Sscanf(name, format, &pid); err != nil {
+		return false
+	}
+	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+	return errors.Is(err, os.ErrNotExist)
 }
 
 // endAll ends the processes that run inside a namespace of ours.
