@@ -7,6 +7,7 @@ import (
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/wire"
 )
 
 func TestHandshakeUDP(t *testing.T) {
@@ -67,6 +68,38 @@ func agreed(t *testing.T, w *World) {
 		}
 		if len(h.Reserved) != 0 {
 			t.Errorf("%s keeps reserved SPIs: %v", h.Name, h.Reserved)
+		}
+	}
+}
+
+// TestLargeMessages: messages of 1280 octets have to be handled, of 3000 should (RFC 7296 2), and a frame of a stream may hold 65,000.
+func TestLargeMessages(t *testing.T) {
+	for i, size := range []int{1280, 3000, 65000} {
+		w := upTCP(t)
+		w.West.Inject(w.West.Forge(iana.INFORMATIONAL, 2, false, wire.Item{Payload: wire.VendorID{Data: make([]byte, size)}}))
+		if len(w.East.Out) != 1 {
+			t.Errorf("%d: no answer to a message with %d octets of Vendor ID", i, size)
+		}
+	}
+}
+
+// TestNonces: 32 octets are half the key of the largest PRF (RFC 7296 2.10), and no two are the same.
+func TestNonces(t *testing.T) {
+	seen := map[string]bool{}
+	for seed := range uint64(4) {
+		w := Pair(seed, nil, nil)
+		w.West.Initiate(w.West.UDP())
+		w.West.Deliver()
+		for _, p := range []Packet{w.West.Sent[0], w.East.Sent[0]} {
+			m, err := wire.Parse(p.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, _ := wire.Get[wire.Nonce](m.Payloads)
+			if len(n.Data) != 32 || seen[string(n.Data)] {
+				t.Errorf("nonce %x", n.Data)
+			}
+			seen[string(n.Data)] = true
 		}
 	}
 }

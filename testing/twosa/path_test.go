@@ -255,3 +255,30 @@ func TestStaysOn500(t *testing.T) {
 	}
 	said(t, w.East, "port 500", "encapsulation=yes")
 }
+
+// TestKeepAliveNotOnStreams: behind a NAT keepalives are for UDP, and only where the connection wants them (RFC 9329 6.6).
+func TestKeepAliveNotOnStreams(t *testing.T) {
+	for _, tc := range []struct {
+		stream, wanted bool
+		want           int
+	}{{false, true, 1}, {false, false, 0}, {true, true, 0}} {
+		w := Pair(1, func(c *policy.Connection) { c.NATKeepAlive = tc.wanted }, nil)
+		nat := NAT{Inside: WestAddr, Outside: addr("203.0.113.9"), First: 30000}
+		w.Net = nat.Translate
+		p := w.West.UDP()
+		if tc.stream {
+			p = w.West.TCP()
+		}
+		w.West.Initiate(p)
+		w.Settle()
+		agreed(t, w)
+		if !w.West.M.Snapshot().NATLocal || len(w.West.KeepAlives) != tc.want {
+			t.Errorf("stream %v, wanted %v: %v", tc.stream, tc.wanted, w.West.KeepAlives)
+		}
+		w.West.Step(machine.CloseIKE{Reason: event.ReasonOperator, Linger: time.Second})
+		w.Settle()
+		if n := len(w.West.KeepAlives); n != 2*tc.want || n > 0 && w.West.KeepAlives[n-1].On {
+			t.Errorf("keepalives are not stopped: %v", w.West.KeepAlives)
+		}
+	}
+}
