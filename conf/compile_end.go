@@ -292,7 +292,7 @@ func (b *build) parseProposals(name, variant string, parse func(string) (suite.P
 	case err == nil:
 		b.proposals[key] = p
 	case e != nil:
-		b.fault(e, proposalFault(err))
+		b.fault(e, proposalFault(text, err))
 	default:
 		b.refuse(b.sect.at, fmt.Sprintf("the default of %s= is not usable: %v", name, err), "")
 	}

@@ -65,15 +65,16 @@ type Diagnostic struct {
 	order int // of its file in the order of loading
 }
 
-// Position is "file:line:col" as far as they are known.
+// Position is "file:line:col" as far as they are known, fit for a terminal.
 func (d Diagnostic) Position() string {
+	file := printable(d.File)
 	switch {
 	case d.Line == 0:
-		return d.File
+		return file
 	case d.Col == 0:
-		return fmt.Sprintf("%s:%d", d.File, d.Line)
+		return fmt.Sprintf("%s:%d", file, d.Line)
 	}
-	return fmt.Sprintf("%s:%d:%d", d.File, d.Line, d.Col)
+	return fmt.Sprintf("%s:%d:%d", file, d.Line, d.Col)
 }
 
 // String is the diagnostic on one line, with the suggestion.
@@ -229,6 +230,7 @@ type report struct {
 }
 
 func (r *report) add(d Diagnostic) {
+	d.Text, d.Suggestion = printable(d.Text), printable(d.Suggestion)
 	r.fatal = r.fatal || d.Fatal
 	if len(r.list) >= maxDiagnostics {
 		r.dropped++

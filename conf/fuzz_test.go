@@ -84,6 +84,31 @@ func FuzzConf(f *testing.F) {
 	})
 }
 
+// Whatever the value of a keyword: it is taken, or every refusal has a place inside of it.
+func FuzzValue(f *testing.F) {
+	for i, v := range []string{"yes", "30s", "1.5 h", "10.0.0.0/8,10.1.0.0/16/tcp/80", "aes256-sha2_512;dh19,aes_gcm128-sha2", "@#0102", "4500,443", "%any", "udp/%opaque", "tcp/1-2", "secret,psk", "1KiB", "0x10"} {
+		f.Add(uint16(i*17), v)
+	}
+	all := rows()
+	f.Fuzz(func(t *testing.T, n uint16, value string) {
+		k := &all[int(n)%len(all)]
+		if len(value) > 1<<14 || k.alias != "" {
+			return
+		}
+		_, err := parseValue(k, value)
+		if err == nil {
+			return
+		}
+		v, ok := err.(*badValue)
+		if !ok {
+			t.Fatalf("%s=%q: the error %v has no place", k.name, value, err)
+		}
+		if v.from < 0 || v.width < 0 || v.from+v.width > len(value) || v.text == "" {
+			t.Fatalf("%s=%q: the place of %+v is outside", k.name, value, v)
+		}
+	})
+}
+
 // Whatever a file holds: no panic, diagnostics inside of the file, never a word of a secret in them.
 func FuzzSecrets(f *testing.F) {
 	for _, s := range []string{"@west @east : PSK \"for-tests-only\"\n", ": PSK 0x30_31\n\t# c\n: RSA {\n\tModulus: 1\n\t}\n", "include other\n: PSK 0sMDEyMzQ1Njc4OQ==\n", "%any: PSK 0ttext\n",

@@ -64,10 +64,10 @@ func parseValue(k *keyword, s string) (any, error) {
 		return splitList(s), nil
 	case kindIKE:
 		p, err := suite.ParseIKE(s)
-		return p, proposalFault(err)
+		return p, proposalFault(s, err)
 	case kindESP:
 		p, err := suite.ParseESP(s, sequenceNumbers["either"])
-		return p, proposalFault(err)
+		return p, proposalFault(s, err)
 	case kindListenTCP:
 		return parseListenTCP(s)
 	case kindAlso, kindText:
@@ -75,8 +75,8 @@ func parseValue(k *keyword, s string) (any, error) {
 	return s, nil
 }
 
-// proposalFault puts an error of ike= or esp= at the word that it is about.
-func proposalFault(err error) error {
+// proposalFault puts an error about the value s of ike= or esp= at the word that it is about. A very long word is cut in the error.
+func proposalFault(s string, err error) error {
 	var p *suite.ParseError
 	switch {
 	case err == nil:
@@ -84,7 +84,8 @@ func proposalFault(err error) error {
 	case !errors.As(err, &p):
 		return bad("%v", err)
 	}
-	return &badValue{from: p.Column - 1, width: len(p.Word), text: quoted(p.Word) + " " + p.Reason, suggestion: p.Hint}
+	from := min(max(0, p.Column-1), len(s))
+	return &badValue{from: from, width: min(len(p.Word), len(s)-from), text: quoted(p.Word) + " " + p.Reason, suggestion: p.Hint}
 }
 
 func parseBoundedDuration(k *keyword, s string) (time.Duration, error) {

@@ -19,9 +19,9 @@ func skipBlanks(s string, at int) int {
 	return at
 }
 
-// run returns the end of the longest run from at on without an octet of stop, blanks, and newlines.
+// run returns the end of the longest run from at on without an octet of stop and blanks.
 func run(s string, at int, stop string) int {
-	for at < len(s) && !isBlank(s[at]) && s[at] != '\n' && strings.IndexByte(stop, s[at]) < 0 {
+	for at < len(s) && !isBlank(s[at]) && strings.IndexByte(stop, s[at]) < 0 {
 		at++
 	}
 	return at
