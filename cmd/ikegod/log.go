@@ -96,10 +96,10 @@ func eventFields(e event.Event) []zap.Field {
 	if e.Kind != event.KindNote {
 		f = append(f, zap.String(keyKind, e.Kind.String()))
 	}
-	if e.Kind == event.KindDrop {
+	switch {
+	case e.Kind == event.KindDrop:
 		f = append(f, zap.Stringer(keyWhy, e.Drop))
-	}
-	if e.Close != nil {
+	case e.Close != nil:
 		f = append(f, zap.Stringer(keyWhy, e.Close.Reason))
 		if e.Close.Notify != 0 {
 			f = append(f, zap.Stringer(keyNotify, e.Close.Notify))

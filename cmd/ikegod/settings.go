@@ -93,7 +93,7 @@ func (f flagSet) load(environ []string) (s Settings, warnings []string, err erro
 	for _, other := range []string{"settings", "help"} {
 		delete(all, other)
 	}
-	if err := decodeExactly(all, &s); err != nil {
+	if err := decodeExactly(all, &s, true); err != nil {
 		return s, nil, err
 	}
 	return s, warnings, s.check()
@@ -121,15 +121,15 @@ func (f flagSet) readFile(v *viper.Viper) error {
 	if err := file.ReadInConfig(); err != nil {
 		return fmt.Errorf("settings file %s: %w", name, err)
 	}
-	if err := decodeExactly(file.AllSettings(), &Settings{}); err != nil {
+	if err := decodeExactly(file.AllSettings(), &Settings{}, false); err != nil {
 		return fmt.Errorf("settings file %s: %w; the keys are %s", name, err, strings.Join(f.keys(), ", "))
 	}
 	return nil
 }
 
-// decodeExactly is viper's UnmarshalExact for a map: unknown keys are errors.
-func decodeExactly(values map[string]any, s *Settings) error {
-	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{ErrorUnused: true, WeaklyTypedInput: true, Result: s})
+// decodeExactly is viper's UnmarshalExact for a map: unknown keys are errors. Numbers may come as text (weakly) from flags, but not from a file.
+func decodeExactly(values map[string]any, s *Settings, weakly bool) error {
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{ErrorUnused: true, WeaklyTypedInput: weakly, Result: s})
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func decodeExactly(values map[string]any, s *Settings) error {
 		slices.Sort(unknown)
 		return fmt.Errorf("unknown key %s", strings.Join(unknown, ", "))
 	}
-	return err
+	return errors.New(strings.Join(strings.Fields(err.Error()), " ")) // it comes on several lines
 }
 
 var settingKeys = []string{"config", "secrets", "rundir", "backend", "log-level", "log-format", "metrics-listen", "mark", "table", "preference"}
