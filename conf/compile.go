@@ -64,8 +64,12 @@ func (r *compiler) checkIgnored(s *section) {
 		return // a part of others, not a connection
 	}
 	b := r.newBuild(s, true)
-	if b.get(hostKeyword, left) == nil && b.get(hostKeyword, right) == nil {
-		return // as well a part of others, which nobody takes in yet
+	if b.broken {
+		return
+	}
+	if b.get(hostKeyword, left) == nil || b.get(hostKeyword, right) == nil {
+		r.report.add(s.at.diagnostic(Note, s.name, "it is no connection by itself: left= or right= is missing, and it is not loaded at start", ""))
+		return
 	}
 	if b.connection() != nil && b.get("auto", noSide) == nil {
 		r.report.add(s.at.diagnostic(Note, s.name, "it is not loaded at start: auto= is not written and its default is ignore", "write auto=add, ondemand or start"))
@@ -77,8 +81,8 @@ func (r *compiler) checkRest() {
 	for _, list := range [][]*section{r.defaults, r.conns} {
 		for _, s := range list {
 			for _, e := range s.entries {
-				if _, err := e.parse(); err != nil && e.key.state == Implemented && r.first(e, err.Error()) {
-					r.report.add(r.faultDiagnostic(e, err))
+				if _, err := e.parse(); err != nil && !e.key.isHarmless(e.value) && r.first(e, err.Error()) {
+					r.report.add(r.faultDiagnostic(e, err, true))
 				}
 			}
 		}

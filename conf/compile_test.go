@@ -34,10 +34,10 @@ func TestCompiledValues(t *testing.T) {
 		{"retransmit-interval=2s", func(c *policy.Connection) any { return c.Retransmit.Interval }, 2 * time.Second, 0, ""},
 		{"retransmit-timeout=10", func(c *policy.Connection) any { return c.Retransmit.Timeout }, 10 * time.Second, 0, ""},
 		{"retransmit-interval=40s", func(c *policy.Connection) any { return c.Retransmit.Interval }, 40 * time.Second, 1, ""},
-		{"ikelifetime=1.5h", func(c *policy.Connection) any { return c.Lifetimes.IKE }, 90 * time.Minute, 0, ""},
-		{"ikelifetime=2d", func(c *policy.Connection) any { return c.Lifetimes.IKE }, 24 * time.Hour, 1, ""},
-		{"salifetime=1H", func(c *policy.Connection) any { return c.Lifetimes.Child }, time.Hour, 0, ""},
-		{`lifetime="30 minutes"`, func(c *policy.Connection) any { return c.Lifetimes.Child }, 30 * time.Minute, 0, ""},
+		{"ikelifetime=1.5h", func(c *policy.Connection) any { return c.Lifetimes.IKE }, 90 * time.Minute, 1, ""},
+		{"ikelifetime=2d", func(c *policy.Connection) any { return c.Lifetimes.IKE }, 24 * time.Hour, 2, ""},
+		{"salifetime=1H", func(c *policy.Connection) any { return c.Lifetimes.Child }, time.Hour, 1, ""},
+		{`lifetime="30 minutes"`, func(c *policy.Connection) any { return c.Lifetimes.Child }, 30 * time.Minute, 1, ""},
 		{"dpddelay=30", func(c *policy.Connection) any { return c.Liveness }, 30 * time.Second, 0, ""},
 		{"dpddelay=10ms", func(c *policy.Connection) any { return c.Liveness }, time.Second, 1, ""},
 		{"enable-tcp=fallback", func(c *policy.Connection) any { return c.TCP.Mode }, policy.TCPFallback, 0, ""},
@@ -252,23 +252,23 @@ func TestAlsoAndDefault(t *testing.T) {
 		lifetime   time.Duration
 		diag       string
 	}{
-		{"taken in", "conn a\n\talso=b\n\tauto=add\nconn b\n\tikelifetime=2h\n\tauthby=secret\n" + ends, "a", 2 * time.Hour, ""},
-		{"depth first, chains", "conn a\n\talso=b\n\tauto=add\nconn b\n\talso=c\n\tauthby=secret\nconn c\n\tikelifetime=2h\n" + ends, "a", 2 * time.Hour, ""},
-		{"a loop is skipped", "conn a\n\talso=b\n\tauto=add\n\tikelifetime=2h\n\tauthby=secret\nconn b\n\talso=a\n" + ends, "a b", 2 * time.Hour, ""},
-		{"itself", "conn a\n\talso=a\n\tauto=add\n\tikelifetime=2h\n\tauthby=secret\n" + ends, "a", 2 * time.Hour, ""},
-		{"a diamond is taken once", "conn a\n\talso=b\n\talso=c\n\tauto=add\nconn b\n\talso=d\nconn c\n\talso=d\nconn d\n\tikelifetime=2h\n\tauthby=secret\n" + ends, "a", 2 * time.Hour, ""},
-		{"default is overridden", "conn %default\n\tikelifetime=1h\n\tauthby=secret\n\tauto=add\nconn a\n\tikelifetime=2h\n" + ends, "a", 2 * time.Hour, ""},
-		{"default is overridden by also", "conn %default\n\tikelifetime=1h\n\tauthby=secret\nconn a\n\tauto=add\n\talso=b\nconn b\n\tikelifetime=2h\n" + ends, "a", 2 * time.Hour, ""},
-		{"later default wins, before and behind the conn", "conn %default\n\tikelifetime=1h\n\tauthby=secret\n\tauto=add\nconn a\n" + ends + "conn %default\n\tikelifetime=2h\n", "a", 2 * time.Hour, ""},
-		{"the same value twice", "conn a\n\talso=b\n\tauto=add\n\tikelifetime=2h\n\tauthby=secret\nconn b\n\tikelifetime=2h\n" + ends, "a", 2 * time.Hour, "conn a has ikelifetime=2h twice"},
-		{"different values", "conn a\n\talso=b\n\tauto=add\n\tikelifetime=2h\n\tauthby=secret\nconn b\n\tikelifetime=3h\n" + ends, "", 0, "ikelifetime=2h differs from ikelifetime=3h in ipsec.conf:7 (conn b)"},
-		{"different values of two others", "conn a\n\talso=b\n\talso=c\n\tauto=add\n\tauthby=secret\nconn b\n\tikelifetime=3h\nconn c\n\tikelifetime=2h\n" + ends, "", 0, "ikelifetime=2h differs from ikelifetime=3h"},
+		{"taken in", "conn a\n\talso=b\n\tauto=add\nconn b\n\tdpddelay=2h\n\tauthby=secret\n" + ends, "a", 2 * time.Hour, ""},
+		{"depth first, chains", "conn a\n\talso=b\n\tauto=add\nconn b\n\talso=c\n\tauthby=secret\nconn c\n\tdpddelay=2h\n" + ends, "a", 2 * time.Hour, ""},
+		{"a loop is skipped", "conn a\n\talso=b\n\tauto=add\n\tdpddelay=2h\n\tauthby=secret\nconn b\n\talso=a\n" + ends, "a b", 2 * time.Hour, ""},
+		{"itself", "conn a\n\talso=a\n\tauto=add\n\tdpddelay=2h\n\tauthby=secret\n" + ends, "a", 2 * time.Hour, ""},
+		{"a diamond is taken once", "conn a\n\talso=b\n\talso=c\n\tauto=add\nconn b\n\talso=d\nconn c\n\talso=d\nconn d\n\tdpddelay=2h\n\tauthby=secret\n" + ends, "a", 2 * time.Hour, ""},
+		{"default is overridden", "conn %default\n\tdpddelay=1h\n\tauthby=secret\n\tauto=add\nconn a\n\tdpddelay=2h\n" + ends, "a", 2 * time.Hour, ""},
+		{"default is overridden by also", "conn %default\n\tdpddelay=1h\n\tauthby=secret\nconn a\n\tauto=add\n\talso=b\nconn b\n\tdpddelay=2h\n" + ends, "a", 2 * time.Hour, ""},
+		{"later default wins, before and behind the conn", "conn %default\n\tdpddelay=1h\n\tauthby=secret\n\tauto=add\nconn a\n" + ends + "conn %default\n\tdpddelay=2h\n", "a", 2 * time.Hour, ""},
+		{"the same value twice", "conn a\n\talso=b\n\tauto=add\n\tdpddelay=2h\n\tauthby=secret\nconn b\n\tdpddelay=2h\n" + ends, "a", 2 * time.Hour, "conn a has dpddelay=2h twice"},
+		{"different values", "conn a\n\talso=b\n\tauto=add\n\tdpddelay=2h\n\tauthby=secret\nconn b\n\tdpddelay=3h\n" + ends, "", 0, "dpddelay=2h differs from dpddelay=3h in ipsec.conf:7 (conn b)"},
+		{"different values of two others", "conn a\n\talso=b\n\talso=c\n\tauto=add\n\tauthby=secret\nconn b\n\tdpddelay=3h\nconn c\n\tdpddelay=2h\n" + ends, "", 0, "dpddelay=2h differs from dpddelay=3h"},
 		{"missing", "conn a\n\talso=bb\n\tauto=add\n\tauthby=secret\n" + ends + "conn bbb\n", "", 0, `there is no conn "bb" to take in; did you mean bbb?`},
 		{"missing in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\talso=c\n", "", 0, "conn a: it is not loaded because of conn b, which it takes in"},
 		{"error in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\tfoo=1\n", "", 0, "conn a: it is not loaded because of conn b"},
 		{"bad value in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\tesn=maybe\n", "", 0, "conn a: it is not loaded because of esn= in ipsec.conf:8 (conn b)"},
 		{"refused in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\tmark=5\n", "", 0, "conn a: it is not loaded because of mark= in ipsec.conf:8 (conn b)"},
-		{"refused in a default that is overridden", "conn %default\n\tmark=5\n\tauto=add\n\tauthby=secret\nconn a\n\tmark=0\n\tikelifetime=2h\n" + ends, "a", 2 * time.Hour, ""},
+		{"refused in a default that is overridden", "conn %default\n\tmark=5\n\tauto=add\n\tauthby=secret\nconn a\n\tmark=0\n\tdpddelay=2h\n" + ends, "a", 2 * time.Hour, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -279,8 +279,8 @@ func TestAlsoAndDefault(t *testing.T) {
 			var names []string
 			for _, c := range set.Connections {
 				names = append(names, c.Name)
-				if c.Lifetimes.IKE != tt.lifetime {
-					t.Errorf("ikelifetime of %s is %v", c.Name, c.Lifetimes.IKE)
+				if c.Liveness != tt.lifetime {
+					t.Errorf("dpddelay of %s is %v", c.Name, c.Liveness)
 				}
 			}
 			if strings.Join(names, " ") != tt.loaded {
@@ -296,19 +296,19 @@ func TestAlsoAndDefault(t *testing.T) {
 // auto=ignore connections are not in the set, can be asked for by name, and their shortcomings are warnings.
 func TestIgnoredConnections(t *testing.T) {
 	text := "conn a\n\tleft=192.1.2.45\n\tright=192.1.2.23\n\tauthby=secret\n" + "conn b\n\tauto=ignore\n\tleft=192.1.2.45\n\tright=192.1.2.23\n\tauthby=rsasig\n" +
-		"conn part\n\tleftid=@x\nconn c" + good + "\tesn=maybe\n"
+		"conn part\n\tleftid=@x\nconn oe\n\tleft=%group\n\tright=%defaultroute\n\tauthby=secret\nconn c" + good + "\tesn=maybe\n"
 	c, _ := load("ipsec.conf", Options{}, mapFiles{"ipsec.conf": text})
 	set, ds := c.Compile()
 	if len(set.Connections) != 0 {
 		t.Errorf("loaded %v", set.Connections)
 	}
-	if got := c.Names(); !slices.Equal(got, []string{"a", "b", "part", "c"}) {
+	if got := c.Names(); !slices.Equal(got, []string{"a", "b", "part", "oe", "c"}) {
 		t.Errorf("names %q", got)
 	}
 	if len(find(ds, "note: conn a: it is not loaded at start: auto= is not written")) != 1 {
 		t.Errorf("no note about auto=: %v", ds)
 	}
-	if len(find(ds, "warning: conn b: authby=rsasig")) != 1 || len(find(ds, "conn part")) != 0 {
+	if len(find(ds, "warning: conn b: authby=rsasig")) != 1 || len(find(ds, "note: conn part: it is no connection by itself")) != 1 || len(find(ds, "warning: conn oe: left: %group")) != 1 {
 		t.Errorf("%v", ds)
 	}
 	if p, ds := c.Connection("a"); p == nil || len(ds.AtLeast(Warning)) > 0 {

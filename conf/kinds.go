@@ -85,7 +85,8 @@ func proposalFault(s string, err error) error {
 		return bad("%v", err)
 	}
 	from := min(max(0, p.Column-1), len(s))
-	return &badValue{from: from, width: min(len(p.Word), len(s)-from), text: quoted(p.Word) + " " + p.Reason, suggestion: p.Hint}
+	return &badValue{from: from, width: min(len(p.Word), len(s)-from), text: quoted(p.Word) + " " + p.Reason, suggestion: p.Hint,
+		lacking: errors.Is(err, suite.ErrUnsupported)}
 }
 
 func parseBoundedDuration(k *keyword, s string) (time.Duration, error) {
@@ -171,12 +172,12 @@ func parseHost(s string) (policy.Host, error) {
 	case lower == "%defaultroute":
 		return policy.Host{Kind: policy.HostDefaultRoute}, nil
 	case slices.Contains([]string{"%oppo", "%opportunistic", "%oppogroup", "%opportunisticgroup", "%group"}, lower):
-		return policy.Host{}, bad("%s (opportunistic encryption) is not supported yet", s)
+		return policy.Host{}, lacking("%s (opportunistic encryption) is not supported yet", s)
 	case s == "" || s == "%":
 		return policy.Host{}, bad("no host is given")
 	case strings.HasPrefix(s, "%"):
 		return policy.Host{}, &badValue{text: fmt.Sprintf("%s is not supported yet (the address of an interface)", quoted(s)),
-			suggestion: "write the address, or %defaultroute"}
+			suggestion: "write the address, or %defaultroute", lacking: true}
 	}
 	if a, err := netip.ParseAddr(s); err == nil {
 		if a.Zone() != "" {
@@ -224,9 +225,9 @@ func parseID(s string) (ident.Pattern, error) {
 	case "%any", "0.0.0.0":
 		return ident.Pattern{Any: true}, nil
 	case "%fromcert":
-		return ident.Pattern{}, bad("%%fromcert needs certificates, which are not supported yet")
+		return ident.Pattern{}, lacking("%%fromcert needs certificates, which are not supported yet")
 	case "%none", "%null":
-		return ident.Pattern{}, bad("%s (no authentication, RFC 7619) is not supported yet", s)
+		return ident.Pattern{}, lacking("%s (no authentication, RFC 7619) is not supported yet", s)
 	case "":
 		return ident.Pattern{}, bad("no identity is given")
 	}
@@ -235,7 +236,7 @@ func parseID(s string) (ident.Pattern, error) {
 		if reason := errors.Unwrap(err); reason != nil {
 			err = fmt.Errorf("%s: %w", quoted(s), reason)
 		}
-		return ident.Pattern{}, bad("%v", err)
+		return ident.Pattern{}, &badValue{text: err.Error(), lacking: errors.Is(err, ident.ErrDN)}
 	}
 	return ident.Pattern{ID: id}, nil
 }
@@ -343,7 +344,7 @@ func parseSubnets(s string) ([]subnet, error) {
 func parseSubnet(s string) (subnet, error) {
 	lower := strings.ToLower(s)
 	if strings.HasPrefix(lower, "vhost:") || strings.HasPrefix(lower, "vnet:") {
-		return subnet{}, bad("%s is not supported: it was made for IKEv1", quoted(s))
+		return subnet{}, lacking("%s is not supported: it was made for IKEv1", quoted(s))
 	}
 	parts := strings.SplitN(s, "/", 3)
 	n := subnet{}

@@ -219,21 +219,24 @@ func value[T any](b *build, name string, s side) T {
 	return t
 }
 
-// fault reports a value that cannot be read: always an error.
+// fault reports a value that cannot be used. One that cannot be read is an error even in a connection that is not loaded.
 func (b *build) fault(e *entry, err error) {
 	b.failed = true
 	if b.first(e, err.Error()) {
-		b.report.add(b.faultDiagnostic(e, err))
+		b.report.add(b.faultDiagnostic(e, err, b.lenient))
 	}
 	b.leftOutBy(e)
 }
 
-func (b *compiler) faultDiagnostic(e *entry, err error) Diagnostic {
-	p, suggestion := e.valuePos(0, 0), ""
+func (r *compiler) faultDiagnostic(e *entry, err error, lenient bool) Diagnostic {
+	p, suggestion, severity := e.valuePos(0, 0), "", Error
 	if v, ok := err.(*badValue); ok {
 		p, suggestion = e.valuePos(v.from, v.width), v.suggestion
+		if v.lacking && lenient {
+			severity = Warning
+		}
 	}
-	d := p.diagnostic(Error, e.sect.name, e.word+": "+err.Error(), suggestion)
+	d := p.diagnostic(severity, e.sect.name, e.word+": "+err.Error(), suggestion)
 	d.Fatal = e.sect.setup
 	return d
 }
@@ -291,6 +294,10 @@ func (b *build) remarks() {
 	b.effective(func(e *entry) {
 		k := e.key
 		if k.state == Implemented || k.isHarmless(e.value) {
+			return
+		}
+		if _, err := e.parse(); err != nil {
+			b.fault(e, err)
 			return
 		}
 		switch k.state {

@@ -16,7 +16,7 @@ const (
 	Implemented State = iota
 	// NoEffect keywords steer a part that ikegod does not have (NSS, IKEv1, KLIPS) or that is set elsewhere: accepted, with a Note.
 	NoEffect
-	// NotYet keywords are ignored with a Warning: without them a connection is slower or less convenient, not less protected.
+	// NotYet keywords are ignored with a Warning: they do not decide who may connect, which traffic is protected, or with which algorithms.
 	NotYet
 	// Refused keywords leave their connection out with an Error: ignoring them could give less protection, other traffic or another
 	// authentication than written.

@@ -4,13 +4,14 @@ import "time"
 
 // More words that several rows share.
 const (
-	whyScope  = "ignoring it would protect other traffic than written"
-	whyAuth   = "ignoring it would authenticate otherwise than written"
-	whyWeaker = "ignoring it would protect less than written"
-	whyVTI    = "there are no VTI devices: protection does not follow routes into an interface yet"
-	whyIPTFS  = "IP-TFS is not there yet"
-	whyCP     = "the configuration payload is not there yet"
-	whyRekey  = "rekeying is not there yet: SAs end with their lifetime and connections that are to be up come up anew"
+	whyScope    = "ignoring it would protect other traffic than written"
+	whyAuth     = "ignoring it would authenticate otherwise than written"
+	whyWeaker   = "ignoring it would protect less than written"
+	whyVTI      = "there are no VTI devices: protection does not follow routes into an interface yet"
+	whyIPTFS    = "IP-TFS is not there yet"
+	whyCP       = "the configuration payload is not there yet"
+	whyRekey    = "rekeying is not there yet"
+	whyLifetime = "SAs live until one of the ends closes them"
 )
 
 // connKeywords are those of conn sections that take no left or right, in the order of libreswan's table.
@@ -19,7 +20,7 @@ var connKeywords = []keyword{
 	{name: "also", state: Implemented, kind: kindAlso, doc: "take in another conn section; may be repeated; not in %default"},
 	{name: "connalias", state: NotYet, append: true, doc: "further names of the connection", why: "the connection answers to its own name only"},
 	{name: "auto", state: Implemented, kind: kindEnum, words: []string{"ignore", "add", "ondemand", "route", "start", "up", "keep"}, def: "ignore",
-		doc: "at start: nothing; load; bring up when there is traffic (route is the older word); bring up (up is the newer word); load, and keep up once up"},
+		doc: "at start: nothing; load; bring up when there is traffic (route is the older word); bring up (up is the newer word); keep is so far the same as start"},
 	{name: "hostaddrfamily", state: Implemented, kind: kindEnum, words: []string{"ipv4", "ipv6"}, doc: "version of IP between the hosts"},
 	{name: "authby", state: Implemented, kind: kindAuthBy, def: "rsa-sha2, ecdsa-sha2",
 		doc: "authentication of both ends; only secret (psk is the same) is implemented, the others refuse the connection, and so does the default"},
@@ -67,7 +68,7 @@ var connKeywords = []keyword{
 	{name: "dns-match-id", state: Refused, kind: kindBool, def: "no", doc: "compare the peer's identity with reverse DNS (libreswan's own table misspells the word)", why: whyAuth},
 	{name: "ipsec-max-bytes", state: Refused, def: "2^63", doc: "octets that a Child SA may carry", why: "ignoring it would use a key for more octets than written"},
 	{name: "ipsec-max-packets", state: Refused, def: "2^63", doc: "packets that a Child SA may carry", why: "ignoring it would use a key for more packets than written"},
-	{name: "ipsec-lifetime", state: Implemented, kind: kindDuration, min: 1e9, def: "8h", doc: "longest life of a Child SA; at most 1d"},
+	{name: "ipsec-lifetime", state: NotYet, kind: kindDuration, min: 1e9, def: "8h", doc: "longest life of a Child SA; at most 1d", why: whyLifetime},
 	{name: "retransmit-timeout", state: Implemented, kind: kindDuration, min: 1e6, def: "30s", doc: "when a request without answer is given up"},
 	{name: "retransmit-interval", state: Implemented, kind: kindDuration, unit: time.Millisecond, min: 1e6, def: "500ms", doc: "wait before the first retransmission, doubled each time; milliseconds without a unit"},
 	{name: "ikepad", state: NoEffect, doc: "padding of IKEv1", why: whyNoIKEv1},
@@ -101,7 +102,7 @@ var connKeywords = []keyword{
 	{name: "rekeymargin", state: NotYet, kind: kindDuration, def: "9m", doc: "how long before the end to renew", why: whyRekey},
 	{name: "rekeyfuzz", state: NotYet, kind: kindPercent, def: "100%", doc: "random part of rekeymargin", why: whyRekey},
 	{name: "replay-window", state: Implemented, kind: kindNumber, max: 1<<32 - 8, def: "128", doc: "packets; 0 turns replay protection off"},
-	{name: "ikelifetime", state: Implemented, kind: kindDuration, min: 1e9, def: "8h", doc: "longest life of an IKE SA; at most 1d"},
+	{name: "ikelifetime", state: NotYet, kind: kindDuration, min: 1e9, def: "8h", doc: "longest life of an IKE SA; at most 1d", why: whyLifetime},
 	{name: "type", state: Implemented, kind: kindEnum, words: []string{"tunnel", "transport", "pass", "passthrough", "drop", "reject"}, def: "tunnel",
 		doc: "only tunnel is implemented, the others refuse the connection"},
 	{name: "failureshunt", state: Implemented, kind: kindEnum, words: []string{"none", "pass", "passthrough", "drop", "hold", "reject"}, def: "none",

@@ -224,6 +224,9 @@ func (l *secretsLoader) record(f *file, r []secretToken) {
 		l.error(f, r[0].line, r[0].col, "a record without a colon; it is left out", "write identities, a colon, PSK and the secret in quotes")
 		return
 	}
+	if colon+1 < len(r) && l.otherKind(f, r[colon+1]) {
+		return
+	}
 	var ids []ident.Pattern
 	for _, t := range r[:colon] {
 		id, err := parseSecretID(string(t.text))
@@ -264,13 +267,20 @@ var otherKinds = map[string]string{
 	"ppks":   "postquantum preshared keys are not supported yet",
 }
 
+// otherKind warns of a record of another kind. Its identities do not matter.
+func (l *secretsLoader) otherKind(f *file, t secretToken) bool {
+	name := strings.ToLower(string(t.text))
+	why := otherKinds[name]
+	if why == "" || t.quoted {
+		return false
+	}
+	l.warn(f, t.line, t.col, fmt.Sprintf("a record of kind %s is left out: %s", strings.ToUpper(name), why), "")
+	return true
+}
+
+// kind takes what follows the colon.
 func (l *secretsLoader) kind(f *file, ids []ident.Pattern, first secretToken, r []secretToken) {
 	if !r[0].is("psk") {
-		name := strings.ToLower(string(r[0].text))
-		if why := otherKinds[name]; why != "" && !r[0].quoted {
-			l.warn(f, r[0].line, r[0].col, fmt.Sprintf("a record of kind %s is left out: %s", strings.ToUpper(name), why), "")
-			return
-		}
 		l.error(f, r[0].line, r[0].col, "the word after the colon is not a kind of secret; the record is left out", "write PSK before the secret")
 		return
 	}

@@ -61,6 +61,7 @@ func TestSecrets(t *testing.T) {
 		{"no identity", "west : PSK \"hunter2hunter2\"\n", "", "s:1:1: error: this is not an identity"},
 		{"other records load", "west : PSK \"hunter2hunter2\"\n: PSK \"0123456789\"\n", "s:2[]=0123456789", "s:1:1: error: this is not an identity"},
 		{"RSA", ": RSA {\n\t# old\n\tModulus: 0xhunter2\n\t}\n: PSK \"0123456789\"\n", "s:5[]=0123456789", "s:1:3: warning: a record of kind RSA is left out"},
+		{"identities of another kind", "C=ca, O=x, CN=east %any : RSA /etc/ipsec.d/private/west.key \"hunter2\"\n", "", "s:1:27: warning: a record of kind RSA is left out"},
 		{"XAUTH", "@west : XAUTH \"hunter2\"\n", "", "s:1:9: warning: a record of kind XAUTH is left out"},
 		{"PPKS", "@west : PPKS \"id\" \"hunter2\"\n", "", "s:1:9: warning: a record of kind PPKS is left out"},
 		{"PIN", ": PIN %smartcard hunter2\n", "", "s:1:3: warning: a record of kind PIN is left out"},

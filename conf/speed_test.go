@@ -14,7 +14,7 @@ func many(n int) string {
 	var b strings.Builder
 	b.WriteString("config setup\n\tlisten-tcp=yes\n\nconn %default\n\tauthby=secret\n\tike=aes256-sha2_512;dh19\n\nconn base\n\tright=192.1.2.23\n\trightid=@east\n\trightsubnet=192.0.2.0/24\n\tenable-tcp=fallback\n\tretransmit-timeout=5s\n")
 	for i := range n {
-		fmt.Fprintf(&b, "\nconn c%d\n\talso=base\n\tleft=192.1.2.45\n\tleftid=@host%d.example.com\n\tleftsubnet=10.%d.%d.0/24\n\tikelifetime=4h\n\tsalifetime=1h\n\tauto=add\n", i, i, i>>8, i&0xff)
+		fmt.Fprintf(&b, "\nconn c%d\n\talso=base\n\tleft=192.1.2.45\n\tleftid=@host%d.example.com\n\tleftsubnet=10.%d.%d.0/24\n\tdpddelay=30s\n\tpfs=yes\n\tauto=add\n", i, i, i>>8, i&0xff)
 	}
 	return b.String()
 }

@@ -15,11 +15,17 @@ type badValue struct {
 	from, width int // in the value; width zero: all of it
 	text        string
 	suggestion  string
+	lacking     bool // it is well-formed, but not supported yet
 }
 
 func (e *badValue) Error() string { return e.text }
 
 func bad(format string, args ...any) error { return &badValue{text: fmt.Sprintf(format, args...)} }
+
+// lacking is bad for what libreswan would accept.
+func lacking(format string, args ...any) error {
+	return &badValue{text: fmt.Sprintf(format, args...), lacking: true}
+}
 
 // parseBool reads a boolean (LIBRESWAN.md 1.2): yes/no/true/false/on/off/y/n/1/0 in any case.
 func parseBool(s string) (bool, error) {
@@ -186,7 +192,7 @@ func within(t token, err error) error {
 	}
 	out := &badValue{from: t.from, width: t.to - t.from, text: err.Error()}
 	if b, ok := err.(*badValue); ok {
-		out.suggestion = b.suggestion
+		out.suggestion, out.lacking = b.suggestion, b.lacking
 		if b.width > 0 {
 			out.from, out.width = t.from+b.from, b.width
 		}
