@@ -150,11 +150,13 @@ const (
 	DropFragment            // fragment that cannot be used
 	DropClosed              // the IKE SA has ended
 	DropIgnoredError        // unauthenticated error notify that is only a hint
+	DropTooLarge            // larger than a message of its kind may be
 	NumDrops
 )
 
 var drops = [...]string{"none", "short", "length", "major version", "unknown SPI", "not an initial request", "no connection", "half-open limit",
-	"rate", "mailbox full", "duplicate", "stale message ID", "unexpected", "integrity", "syntax", "unprotected", "fragment", "closed", "ignored error"}
+	"rate", "mailbox full", "duplicate", "stale message ID", "unexpected", "integrity", "syntax", "unprotected", "fragment", "closed", "ignored error",
+	"too large"}
 
 func (d Drop) String() string {
 	if int(d) < len(drops) {

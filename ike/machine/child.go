@@ -18,6 +18,7 @@ type child struct {
 	index         int // in conn.Children
 	state         childState
 	unwanted      bool   // to be deleted as soon as it can be
+	moved         bool   // the path changed while the datapath installed it
 	spiIn, spiOut uint32 // as they stand in packets to us and from us
 	suite         suite.Suite
 	local, remote ts.Set
@@ -89,6 +90,9 @@ func (m *Machine) onInstallDone(in InstallDone) {
 	}
 	if in.Err == nil {
 		c.state, c.installedAt = childInstalled, m.now
+		if c.moved {
+			m.do(Move{Child: c.id, SPIIn: c.spiIn, Path: m.path})
+		}
 	}
 	m.onChildInstalled(c, in.Err)
 }

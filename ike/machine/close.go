@@ -119,6 +119,10 @@ func (m *Machine) closeWith(c event.Close, linger time.Duration) {
 // abort ends an IKE SA that the initiator does not accept: the responder is told why in an INFORMATIONAL exchange, and needs no Delete (RFC 7296 2.21.2).
 func (m *Machine) abort(c event.Close, n iana.Notify, data []byte) {
 	m.removeChildren()
+	if m.pathLost {
+		m.finish(c)
+		return
+	}
 	m.state, m.closing = deleting, &c
 	m.tasks = []task{{kind: taskNotify, notify: n, data: data}}
 	m.tellDeleting(c, "with "+n.String())

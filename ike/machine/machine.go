@@ -116,6 +116,10 @@ func (m *Machine) dispatch(in Input) {
 		m.onStart(in)
 	case Datagram:
 		m.onDatagram(in)
+		if !m.initiator && m.state == idle {
+			m.state = closed // that was no IKE_SA_INIT request; it is counted
+			m.do(Close{event.Close{Reason: event.ReasonSyntax, Remote: true}})
+		}
 	case Tick:
 		m.onTick()
 	case JobDone:

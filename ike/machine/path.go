@@ -72,20 +72,31 @@ func (m *Machine) onPathLost(in PathLost) {
 	}
 	c := m.lostReason(in.Err)
 	switch m.state {
-	case initSent, keying, authSent:
+	case authSent:
+		if m.out.busy {
+			m.pathLost = true // the answer is here and may be good: the IKE SA goes on without the stream
+			return
+		}
+		m.needPath(c)
+	case initSent, keying:
 		m.needPath(c)
 	case halfOpen:
 		m.finish(c)
 	case deleting, ended:
 		m.closeNow()
 	case established:
-		m.pathLost = true
-		m.onSuspended()
-		m.emit(event.Event{Level: event.Warn, Kind: event.KindPathLost, Text: c.Detail + m.lostAdvice()})
-		if m.initiator {
-			m.do(NeedPath{Conn: m.conn, Last: m.path, Why: &c})
-		}
+		m.suspend(c)
 	case idle, waiting, closed: // nothing is on the path
+	}
+}
+
+// suspend leaves an established IKE SA without a path until its originator has opened another stream.
+func (m *Machine) suspend(c event.Close) {
+	m.pathLost = true
+	m.onSuspended()
+	m.emit(event.Event{Level: event.Warn, Kind: event.KindPathLost, Text: c.Detail + m.lostAdvice()})
+	if m.initiator {
+		m.do(NeedPath{Conn: m.conn, Last: m.path, Why: &c})
 	}
 }
 
@@ -119,8 +130,12 @@ func (m *Machine) onAuthentic(msg *message) {
 func (m *Machine) moveTo(p path.Path) {
 	m.path, m.pathLost = p, false
 	for _, c := range m.children {
-		if c.state == childInstalled || c.state == childDeleting {
+		switch c.state {
+		case childInstalled, childDeleting:
 			m.do(Move{Child: c.id, SPIIn: c.spiIn, Path: p})
+		case childInstalling:
+			c.moved = true
+		case childReserving, childReserved:
 		}
 	}
 	m.startKeepAlive()

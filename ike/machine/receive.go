@@ -102,8 +102,16 @@ func (m *Machine) mustWait(h wire.Header, in Datagram) bool {
 	return true
 }
 
+// maxInit octets are the most that an IKE_SA_INIT message may have: it is kept until IKE_AUTH, and strangers send it. Everything that we or others offer,
+// with a large key exchange and many Vendor IDs, stays below the 3000 octets of RFC 7296 2.
+const maxInit = 8192
+
 // receiveClear is for IKE_SA_INIT: nothing of it is authenticated.
 func (m *Machine) receiveClear(h wire.Header, in Datagram) {
+	if len(in.Data) > maxInit {
+		m.drop(in.Path, event.DropTooLarge)
+		return
+	}
 	parsed, err := wire.Parse(in.Data)
 	msg := &message{h: h, path: in.Path, raw: in.Data, sum: digestOf(in.Data), items: parsed.Payloads}
 	if err != nil {

@@ -160,8 +160,12 @@ func (m *Machine) establish(role string) {
 
 // afterEstablished carries out what was wished for during the negotiation.
 func (m *Machine) afterEstablished() {
-	if m.closing != nil && m.state == established {
+	switch {
+	case m.state != established:
+	case m.closing != nil:
 		m.closeWith(*m.closing, m.lingerLeft())
+	case m.pathLost:
+		m.suspend(m.lostReason(nil))
 	}
 }
 

@@ -359,3 +359,26 @@ func TestKeyExchangeMethods(t *testing.T) {
 		})
 	}
 }
+
+// TestNotAnInitialRequest: what makes no IKE SA leaves no machine behind, and a request that is too large to keep is not kept.
+func TestNotAnInitialRequest(t *testing.T) {
+	w := Pair(1, nil, nil)
+	w.West.Initiate(w.West.UDP())
+	p := w.West.Out[0]
+	large, _ := wire.Parse(p.Data)
+	large.Payloads = append(large.Payloads, wire.Item{Payload: wire.VendorID{Data: make([]byte, 8192)}})
+	for d, change := range map[event.Drop]func([]byte) []byte{
+		event.DropTooLarge:     func([]byte) []byte { return large.AppendTo(nil) },
+		event.DropUnexpected:   func(b []byte) []byte { b[19] = 0; return b },
+		event.DropMajorVersion: func(b []byte) []byte { b[17] = 0x30; return b },
+		event.DropNotInitiator: func(b []byte) []byte { clear(b[:8]); return b },
+	} {
+		w.East.M, w.East.Closed = nil, nil
+		before := w.East.Drops
+		w.West.Inject(Packet{Path: p.Path, Data: change(bytes.Clone(p.Data))})
+		dropped(t, w.East, before, d)
+		if w.East.Closed == nil || len(w.East.Out) != 0 {
+			t.Errorf("%v: closed %v, answers %v", d, w.East.Closed, w.East.Out)
+		}
+	}
+}

@@ -282,3 +282,39 @@ func TestKeepAliveNotOnStreams(t *testing.T) {
 		}
 	}
 }
+
+// TestStreamLostWhileVerifying: the IKE_AUTH response has come and is being verified when the stream ends. The IKE SA is established all the same, and its
+// originator opens another stream.
+func TestStreamLostWhileVerifying(t *testing.T) {
+	for _, good := range []bool{true, false} {
+		w := Pair(1, nil, nil)
+		w.West.Hold = func(e machine.Effect) bool {
+			j, ok := e.(machine.Job)
+			_, install := e.(machine.Install)
+			return ok && j.Verify != nil || install
+		}
+		p := w.West.TCP()
+		w.West.Initiate(p)
+		w.Settle()
+		w.West.Step(machine.PathLost{Path: p})
+		w.East.Step(machine.PathLost{Path: reversed(p)})
+		if !good {
+			w.West.Secrets = Store("something else")
+			w.West.Complete()
+			closedFor(t, w.West, event.ReasonAuthFailed, iana.AUTHENTICATION_FAILED)
+			continue
+		}
+		w.West.Complete() // verified; the installation is held
+		if len(w.West.NeedPaths) != 1 {
+			t.Fatalf("NeedPath: %v", w.West.NeedPaths)
+		}
+		fresh := w.West.TCP()
+		w.West.Step(machine.PathReady{Path: fresh})
+		w.West.Complete() // installed, on the stream that is gone
+		w.Settle()
+		agreed(t, w)
+		if len(w.West.Moves) != 1 || w.West.Moves[0].Path != fresh || w.East.M.Snapshot().Path != reversed(fresh) {
+			t.Errorf("moves %v, east at %v", w.West.Moves, w.East.M.Snapshot().Path)
+		}
+	}
+}
