@@ -11,14 +11,20 @@ import (
 	"syscall"
 )
 
-// Caps of what is read. They are far above any sensible configuration and keep a wrong file from filling the memory.
+// caps bound what one load reads.
+type caps struct {
+	octets     int // of all files
+	files      int
+	lines      int // of all files
+	lineLength int
+}
+
+// defaultCaps are far above any sensible configuration and keep a wrong file from filling the memory.
+var defaultCaps = caps{octets: 256 << 20, files: 100_000, lines: 5_000_000, lineLength: 1 << 20}
+
 const (
-	maxFileSize     = 64 << 20  // octets of one file
-	maxTotalSize    = 256 << 20 // octets of all files of one load
-	maxFiles        = 100_000
-	maxLines        = 5_000_000 // of all files
-	maxLineLength   = 1 << 20
-	maxIncludeDepth = 10 // libreswan's; the main file is at depth 1
+	maxFileSize     = 64 << 20 // octets of one file
+	maxIncludeDepth = 10       // libreswan's; the main file is at depth 1
 )
 
 // files is where includes come from: the file system, or a map in tests.

@@ -79,6 +79,7 @@ func (e *entry) id() entryKey { return entryKey{e.key, e.side} }
 // loader reads files into sections.
 type loader struct {
 	fs      files
+	caps    caps
 	opts    Options
 	report  report
 	files   int
@@ -92,7 +93,7 @@ type loader struct {
 	stopped bool // a cap was reached
 }
 
-func newLoader(fs files, o Options) *loader { return &loader{fs: fs, opts: o} }
+func newLoader(fs files, o Options) *loader { return &loader{fs: fs, caps: defaultCaps, opts: o} }
 
 // loadMain reads the main file. That it cannot be read is fatal.
 func (l *loader) loadMain(path string) {
@@ -113,8 +114,8 @@ func (l *loader) parseFile(name string, text []byte) {
 	l.files++
 	l.octets += len(text)
 	l.section = nil
-	if l.octets > maxTotalSize {
-		l.stop(pos{file: f}, fmt.Sprintf("all files together have more than %d octets", maxTotalSize))
+	if l.octets > l.caps.octets {
+		l.stop(pos{file: f}, fmt.Sprintf("all files together have more than %d octets", l.caps.octets))
 		return
 	}
 	l.stack = append(l.stack, name)
@@ -149,13 +150,13 @@ func (l *loader) stop(p pos, text string) {
 // parseLine sorts out what a line is.
 func (l *loader) parseLine(p pos) {
 	line := p.source
-	if l.lines++; l.lines > maxLines {
-		l.stop(p, fmt.Sprintf("more than %d lines", maxLines))
+	if l.lines++; l.lines > l.caps.lines {
+		l.stop(p, fmt.Sprintf("more than %d lines", l.caps.lines))
 		return
 	}
-	if len(line) > maxLineLength {
-		p.source = line[:caretContext]
-		l.stop(p, fmt.Sprintf("the line is longer than %d octets", maxLineLength))
+	if len(line) > l.caps.lineLength {
+		p.source = line[:min(len(line), caretContext)]
+		l.stop(p, fmt.Sprintf("the line is longer than %d octets", l.caps.lineLength))
 		return
 	}
 	if n := strings.IndexByte(line, 0); n >= 0 {
@@ -357,8 +358,8 @@ func (l *loader) includeFile(p pos, name string) {
 		l.warn(p, fmt.Sprintf("%s is not included: it includes itself", quoted(name)), "")
 		return
 	}
-	if l.files >= maxFiles {
-		l.stop(p, fmt.Sprintf("more than %d files are included", maxFiles))
+	if l.files >= l.caps.files {
+		l.stop(p, fmt.Sprintf("more than %d files are included", l.caps.files))
 		return
 	}
 	text, err := l.fs.read(name)

@@ -23,8 +23,12 @@ func LoadSecrets(path string) ([]auth.Secret, Diagnostics) {
 }
 
 func loadSecrets(path string, fs files) ([]auth.Secret, Diagnostics) {
-	l := &secretsLoader{fs: fs}
-	text, err := fs.read(path)
+	l := &secretsLoader{fs: fs, caps: defaultCaps}
+	return l.load(path)
+}
+
+func (l *secretsLoader) load(path string) ([]auth.Secret, Diagnostics) {
+	text, err := l.fs.read(path)
 	if err != nil {
 		d := refusedFile(path, err)
 		d.Fatal = true
@@ -93,6 +97,7 @@ func refusedFile(path string, err error) Diagnostic {
 // secretsLoader reads files of secrets.
 type secretsLoader struct {
 	fs      files
+	caps    caps
 	report  report
 	secrets []auth.Secret
 	files   int
@@ -128,7 +133,7 @@ func (l *secretsLoader) parseFile(name string, text []byte) {
 	}
 	rest := bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	for n := 1; len(rest) > 0; n++ {
-		if l.lines++; l.lines > maxLines || l.octets > maxTotalSize {
+		if l.lines++; l.lines > l.caps.lines || l.octets > l.caps.octets {
 			l.error(f, n, 0, "the files of secrets are too long", "")
 			return
 		}
@@ -360,8 +365,8 @@ func (l *secretsLoader) include(f *file, r []secretToken) {
 			l.warn(f, line, col, "the file includes itself", "")
 			continue
 		}
-		if l.files >= maxFiles {
-			l.error(f, line, col, fmt.Sprintf("more than %d files are included", maxFiles), "")
+		if l.files >= l.caps.files {
+			l.error(f, line, col, fmt.Sprintf("more than %d files are included", l.caps.files), "")
 			return
 		}
 		text, err := l.fs.read(name)

@@ -286,3 +286,26 @@ func TestIdentities(t *testing.T) {
 		t.Errorf("remote id %v", got)
 	}
 }
+
+func TestStrings(t *testing.T) {
+	c := sample()
+	if got, want := c.String(), "192.0.1.0/24===192.1.2.45[@west]...192.1.2.23[@east]===192.0.2.0/24"; got != want {
+		t.Errorf("%q, expected %q", got, want)
+	}
+	c.Left.Subnets, c.Left.ID = nil, ident.Pattern{}
+	c.Right = End{Host: Host{Kind: HostAny}, ID: ident.Pattern{Any: true}}
+	if got, want := c.String(), "192.1.2.45...%any[%any]"; got != want {
+		t.Errorf("%q, expected %q", got, want)
+	}
+	for want, h := range map[string]Host{"%any": {Kind: HostAny}, "%any6": {Kind: HostAny, Family: FamilyV6}, "%defaultroute": {Kind: HostDefaultRoute, Family: FamilyV4},
+		"a.example.com": {Kind: HostName, Name: "a.example.com"}, "2001:db8::1": {Addr: addr("2001:db8::1")}} {
+		if h.String() != want {
+			t.Errorf("%q, expected %q", h, want)
+		}
+	}
+	for want, s := range map[string]interface{ String() string }{"ondemand": AutoOnDemand, "fallback": TCPFallback, "yes": EncapYes, "passthrough": ShuntPass, "busy": CookieAlways, "9": Auto(9)} {
+		if s.String() != want {
+			t.Errorf("%q, expected %q", s, want)
+		}
+	}
+}
