@@ -195,9 +195,3 @@ func (KeepAlive) machineEffect()     {}
 func (Emit) machineEffect()          {}
 func (Ended) machineEffect()         {}
 func (Close) machineEffect()         {}
-
-// String hides the keys.
-func (Keys) String() string { return "***" }
-
-// GoString hides the keys.
-func (Keys) GoString() string { return "***" }
