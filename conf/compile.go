@@ -103,8 +103,10 @@ func (r *compiler) compileSetup() policy.Setup {
 		UniqueIDs:       value[bool](b, "uniqueids", noSide),
 		CookieThreshold: int(value[uint64](b, "ddos-ike-threshold", noSide)),
 		MaxHalfOpen:     int(value[uint64](b, "max-halfopen-ike", noSide)),
-		CookieMode: map[string]policy.CookieMode{"auto": policy.CookieAuto, "busy": policy.CookieAlways,
-			"unlimited": policy.CookieNever}[value[string](b, "ddos-mode", noSide)],
+		CookieMode: map[string]policy.CookieMode{
+			"auto": policy.CookieAuto, "busy": policy.CookieAlways,
+			"unlimited": policy.CookieNever,
+		}[value[string](b, "ddos-mode", noSide)],
 	}
 	if e := b.get("secretsfile", noSide); e != nil {
 		s.SecretsFile = e.value
@@ -126,8 +128,10 @@ func (r *compiler) compileSetup() policy.Setup {
 
 // auto reads auto= alone.
 func (b *build) auto() policy.Auto {
-	return map[string]policy.Auto{"ignore": policy.AutoIgnore, "add": policy.AutoAdd, "ondemand": policy.AutoOnDemand, "route": policy.AutoOnDemand,
-		"start": policy.AutoStart, "up": policy.AutoStart, "keep": policy.AutoKeep}[value[string](b, "auto", noSide)]
+	return map[string]policy.Auto{
+		"ignore": policy.AutoIgnore, "add": policy.AutoAdd, "ondemand": policy.AutoOnDemand, "route": policy.AutoOnDemand,
+		"start": policy.AutoStart, "up": policy.AutoStart, "keep": policy.AutoKeep,
+	}[value[string](b, "auto", noSide)]
 }
 
 // connection compiles the connection; nil after an error.
@@ -164,8 +168,10 @@ func (b *build) encapsulation() policy.Encapsulation {
 	return map[string]policy.Encapsulation{"auto": policy.EncapAuto, "yes": policy.EncapYes, "no": policy.EncapNo}[v]
 }
 
-var shunts = map[string]policy.Shunt{"none": policy.ShuntNone, "pass": policy.ShuntPass, "passthrough": policy.ShuntPass, "drop": policy.ShuntDrop,
-	"hold": policy.ShuntHold, "reject": policy.ShuntReject}
+var shunts = map[string]policy.Shunt{
+	"none": policy.ShuntNone, "pass": policy.ShuntPass, "passthrough": policy.ShuntPass, "drop": policy.ShuntDrop,
+	"hold": policy.ShuntHold, "reject": policy.ShuntReject,
+}
 
 // positions notes where keywords stand, for messages of other parts.
 func (b *build) positions(c *policy.Connection) {

@@ -13,9 +13,11 @@ import (
 )
 
 // authMethods are the words of authby= and auth=. The value says whether it is the pre-shared key.
-var authMethods = map[string]bool{"secret": true, "psk": true, "rsasig": false, "rsa": false, "rsa-sha1": false, "rsa-sha2": false,
+var authMethods = map[string]bool{
+	"secret": true, "psk": true, "rsasig": false, "rsa": false, "rsa-sha1": false, "rsa-sha2": false,
 	"rsa-sha2_256": false, "rsa-sha2_384": false, "rsa-sha2_512": false, "ecdsa": false, "ecdsa-sha2": false, "ecdsa-sha2_256": false,
-	"ecdsa-sha2_384": false, "ecdsa-sha2_512": false, "ecdsa-sha1": false, "eddsa": false, "null": false, "never": false}
+	"ecdsa-sha2_384": false, "ecdsa-sha2_512": false, "ecdsa-sha1": false, "eddsa": false, "null": false, "never": false,
+}
 
 // authentication reads leftauth= and rightauth=, or authby= for both. Nothing but pre-shared keys may be asked for.
 func (b *build) authentication(c *policy.Connection) {

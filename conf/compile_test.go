@@ -162,8 +162,10 @@ func TestCompiledSetup(t *testing.T) {
 	if len(ds) > 0 {
 		t.Fatal(ds)
 	}
-	want := policy.Setup{ListenTCP: []uint16{4500, 443}, Listen: addr("192.1.2.45"), KeepAlive: time.Minute, MaxHalfOpen: 20, CookieThreshold: 10,
-		CookieMode: policy.CookieAlways, SecretsFile: "/etc/other.secrets"}
+	want := policy.Setup{
+		ListenTCP: []uint16{4500, 443}, Listen: addr("192.1.2.45"), KeepAlive: time.Minute, MaxHalfOpen: 20, CookieThreshold: 10,
+		CookieMode: policy.CookieAlways, SecretsFile: "/etc/other.secrets",
+	}
 	if !set.Setup.Equal(want) {
 		t.Errorf("%+v", set.Setup)
 	}

@@ -257,8 +257,10 @@ func (r *report) sorted() Diagnostics {
 		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col), cmp.Compare(b.Severity, a.Severity), strings.Compare(a.Text, b.Text))
 	})
 	if r.dropped > 0 {
-		out = append(out, Diagnostic{Severity: Error, Fatal: r.fatal, File: out[len(out)-1].File,
-			Text: fmt.Sprintf("%d more messages are not shown", r.dropped)})
+		out = append(out, Diagnostic{
+			Severity: Error, Fatal: r.fatal, File: out[len(out)-1].File,
+			Text: fmt.Sprintf("%d more messages are not shown", r.dropped),
+		})
 	}
 	return out
 }

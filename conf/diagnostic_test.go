@@ -13,14 +13,23 @@ func TestLong(t *testing.T) {
 		d    Diagnostic
 		want string
 	}{
-		{"tab", Diagnostic{Severity: Error, File: "f", Line: 3, Col: 2, Width: 4, Conn: "a", Text: "no", Suggestion: "yes", Source: "\tword=x"},
-			"f:3:2: error: conn a: no\n    \tword=x\n    \t^~~~\n  yes\n"},
+		{
+			"tab",
+			Diagnostic{Severity: Error, File: "f", Line: 3, Col: 2, Width: 4, Conn: "a", Text: "no", Suggestion: "yes", Source: "\tword=x"},
+			"f:3:2: error: conn a: no\n    \tword=x\n    \t^~~~\n  yes\n",
+		},
 		{"no column", Diagnostic{Severity: Warning, File: "f", Line: 3, Text: "no", Source: "x"}, "f:3: warning: no\n"},
 		{"no line", Diagnostic{Severity: Note, File: "f", Text: "no"}, "f: note: no\n"},
-		{"letters of several octets", Diagnostic{Severity: Error, File: "f", Line: 1, Col: 5, Width: 2, Text: "no", Source: "äö xy"},
-			"f:1:5: error: no\n    äö xy\n      ^~\n"},
-		{"terminal commands", Diagnostic{Severity: Error, File: "f", Line: 1, Col: 1, Width: 1, Text: "no", Source: "\x1b[31mred\x07\xff"},
-			"f:1:1: error: no\n    ?[31mred??\n    ^\n"},
+		{
+			"letters of several octets",
+			Diagnostic{Severity: Error, File: "f", Line: 1, Col: 5, Width: 2, Text: "no", Source: "äö xy"},
+			"f:1:5: error: no\n    äö xy\n      ^~\n",
+		},
+		{
+			"terminal commands",
+			Diagnostic{Severity: Error, File: "f", Line: 1, Col: 1, Width: 1, Text: "no", Source: "\x1b[31mred\x07\xff"},
+			"f:1:1: error: no\n    ?[31mred??\n    ^\n",
+		},
 		{"width beyond the line", Diagnostic{Severity: Error, File: "f", Line: 1, Col: 3, Width: 99, Text: "no", Source: "abc"}, "f:1:3: error: no\n    abc\n      ^\n"},
 		{"column beyond the line", Diagnostic{Severity: Error, File: "f", Line: 1, Col: 9, Width: 1, Text: "no", Source: "abc"}, "f:1:9: error: no\n    abc\n       ^\n"},
 	}
@@ -80,8 +89,18 @@ func TestReportIsBounded(t *testing.T) {
 func TestNearest(t *testing.T) {
 	words := []string{"leftsubnet", "leftsourceip", "auto", "authby", "esn", "esp", "ike", "type"}
 	for _, tt := range []struct{ word, want string }{
-		{"lefsubnet", "leftsubnet"}, {"leftsubent", "leftsubnet"}, {"leftsubnett", "leftsubnet"}, {"LEFTSUBNE", "leftsubnet"}, {"auht", ""}, {"autoo", "auto"},
-		{"atuo", "auto"}, {"eps", "esp"}, {"xyz", ""}, {"", ""}, {"typ", "type"}, {strings.Repeat("x", 1000), ""},
+		{"lefsubnet", "leftsubnet"},
+		{"leftsubent", "leftsubnet"},
+		{"leftsubnett", "leftsubnet"},
+		{"LEFTSUBNE", "leftsubnet"},
+		{"auht", ""},
+		{"autoo", "auto"},
+		{"atuo", "auto"},
+		{"eps", "esp"},
+		{"xyz", ""},
+		{"", ""},
+		{"typ", "type"},
+		{strings.Repeat("x", 1000), ""},
 	} {
 		if got := nearest(tt.word, words); got != tt.want {
 			t.Errorf("nearest to %q is %q, expected %q", tt.word, got, tt.want)

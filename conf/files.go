@@ -69,8 +69,7 @@ func readRegular(f *os.File) ([]byte, error) {
 
 // plainPathError takes operation and path away, which the message names already.
 func plainPathError(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*os.PathError](err); ok {
 		return p.Err
 	}
 	return err

@@ -3,6 +3,7 @@ package conf
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -62,7 +63,7 @@ func FuzzConf(f *testing.F) {
 		if _, err := json.Marshal(ds); err != nil {
 			t.Fatal(err)
 		}
-		again, ds2 := load("ipsec.conf", Options{}, fs)
+		again, _ := load("ipsec.conf", Options{}, fs)
 		set2, ds2 := again.Compile()
 		if !reflect.DeepEqual(ds, ds2) {
 			t.Fatalf("a second load says\n%v\nafter\n%v", ds2, ds)
@@ -99,7 +100,7 @@ func FuzzValue(f *testing.F) {
 		if err == nil {
 			return
 		}
-		v, ok := err.(*badValue)
+		v, ok := errors.AsType[*badValue](err)
 		if !ok {
 			t.Fatalf("%s=%q: the error %v has no place", k.name, value, err)
 		}
@@ -111,8 +112,10 @@ func FuzzValue(f *testing.F) {
 
 // Whatever a file holds: no panic, diagnostics inside of the file, never a word of a secret in them.
 func FuzzSecrets(f *testing.F) {
-	for _, s := range []string{"@west @east : PSK \"for-tests-only\"\n", ": PSK 0x30_31\n\t# c\n: RSA {\n\tModulus: 1\n\t}\n", "include other\n: PSK 0sMDEyMzQ1Njc4OQ==\n", "%any: PSK 0ttext\n",
-		"@a : XAUTH 'x'\r\n@b PSK `y`\n"} {
+	for _, s := range []string{
+		"@west @east : PSK \"for-tests-only\"\n", ": PSK 0x30_31\n\t# c\n: RSA {\n\tModulus: 1\n\t}\n", "include other\n: PSK 0sMDEyMzQ1Njc4OQ==\n", "%any: PSK 0ttext\n",
+		"@a : XAUTH 'x'\r\n@b PSK `y`\n",
+	} {
 		f.Add(s, ": PSK \"other secret\"\n")
 	}
 	f.Fuzz(func(t *testing.T, text, other string) {

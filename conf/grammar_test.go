@@ -163,14 +163,34 @@ func TestInclude(t *testing.T) {
 		want []string
 		diag []string
 	}{
-		{"pattern, sorted", mapFiles{"/etc/ipsec.conf": "include /etc/ipsec.d/*.conf\n", "/etc/ipsec.d/b.conf": "conn b\n esn=no\n", "/etc/ipsec.d/a.conf": "conn a\n"},
-			"/etc/ipsec.conf", []string{"a:", "b: esn=[no]"}, nil},
-		{"beside the including file", mapFiles{"/etc/ipsec.conf": "include more.conf\n", "/etc/more.conf": "conn beside\n", "more.conf": "conn here\n"},
-			"/etc/ipsec.conf", []string{"beside:"}, nil},
-		{"then in the working directory", mapFiles{"/etc/ipsec.conf": "include more.conf\n", "more.conf": "conn here\n"},
-			"/etc/ipsec.conf", []string{"here:"}, nil},
-		{"a section does not go on behind an include", mapFiles{"/a": "conn a\n auto=add\ninclude /b\n esn=no\n", "/b": "conn b\n"}, "/a",
-			[]string{"a: auto=[add]", "b:"}, []string{"/a:4:2: error: keyword \"esn\" outside of every section"}},
+		{
+			"pattern, sorted",
+			mapFiles{"/etc/ipsec.conf": "include /etc/ipsec.d/*.conf\n", "/etc/ipsec.d/b.conf": "conn b\n esn=no\n", "/etc/ipsec.d/a.conf": "conn a\n"},
+			"/etc/ipsec.conf",
+			[]string{"a:", "b: esn=[no]"},
+			nil,
+		},
+		{
+			"beside the including file",
+			mapFiles{"/etc/ipsec.conf": "include more.conf\n", "/etc/more.conf": "conn beside\n", "more.conf": "conn here\n"},
+			"/etc/ipsec.conf",
+			[]string{"beside:"},
+			nil,
+		},
+		{
+			"then in the working directory",
+			mapFiles{"/etc/ipsec.conf": "include more.conf\n", "more.conf": "conn here\n"},
+			"/etc/ipsec.conf",
+			[]string{"here:"},
+			nil,
+		},
+		{
+			"a section does not go on behind an include",
+			mapFiles{"/a": "conn a\n auto=add\ninclude /b\n esn=no\n", "/b": "conn b\n"},
+			"/a",
+			[]string{"a: auto=[add]", "b:"},
+			[]string{"/a:4:2: error: keyword \"esn\" outside of every section"},
+		},
 		{"order of sections", mapFiles{"/a": "conn a\ninclude /b\nconn c\n", "/b": "conn b\n"}, "/a", []string{"a:", "b:", "c:"}, nil},
 		{"missing, plain", mapFiles{"/a": "include /b\n"}, "/a", nil, []string{`/a:1:9: warning: there is no file "/b"`}},
 		{"missing, with a star", mapFiles{"/a": "include /b*\n"}, "/a", nil, nil},

@@ -77,16 +77,18 @@ func parseValue(k *keyword, s string) (any, error) {
 
 // proposalFault puts an error about the value s of ike= or esp= at the word that it is about. A very long word is cut in the error.
 func proposalFault(s string, err error) error {
-	var p *suite.ParseError
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case !errors.As(err, &p):
+	}
+	p, ok := errors.AsType[*suite.ParseError](err)
+	if !ok {
 		return bad("%v", err)
 	}
 	from := min(max(0, p.Column-1), len(s))
-	return &badValue{from: from, width: min(len(p.Word), len(s)-from), text: quoted(p.Word) + " " + p.Reason, suggestion: p.Hint,
-		lacking: errors.Is(err, suite.ErrUnsupported)}
+	return &badValue{
+		from: from, width: min(len(p.Word), len(s)-from), text: quoted(p.Word) + " " + p.Reason, suggestion: p.Hint,
+		lacking: errors.Is(err, suite.ErrUnsupported),
+	}
 }
 
 func parseBoundedDuration(k *keyword, s string) (time.Duration, error) {
@@ -176,8 +178,10 @@ func parseHost(s string) (policy.Host, error) {
 	case s == "" || s == "%":
 		return policy.Host{}, bad("no host is given")
 	case strings.HasPrefix(s, "%"):
-		return policy.Host{}, &badValue{text: fmt.Sprintf("%s is not supported yet (the address of an interface)", quoted(s)),
-			suggestion: "write the address, or %defaultroute", lacking: true}
+		return policy.Host{}, &badValue{
+			text:       fmt.Sprintf("%s is not supported yet (the address of an interface)", quoted(s)),
+			suggestion: "write the address, or %defaultroute", lacking: true,
+		}
 	}
 	if a, err := netip.ParseAddr(s); err == nil {
 		if a.Zone() != "" {
@@ -250,8 +254,10 @@ type protoPort struct {
 var anyProtoPort = protoPort{0, 0, 0xffff}
 
 // protocols are the names of /etc/protocols that people protect.
-var protocols = map[string]uint8{"icmp": 1, "igmp": 2, "ipip": 4, "ipencap": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41, "gre": 47, "esp": 50,
-	"ah": 51, "icmpv6": 58, "ipv6-icmp": 58, "ospf": 89, "pim": 103, "vrrp": 112, "l2tp": 115, "sctp": 132, "udplite": 136}
+var protocols = map[string]uint8{
+	"icmp": 1, "igmp": 2, "ipip": 4, "ipencap": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41, "gre": 47, "esp": 50,
+	"ah": 51, "icmpv6": 58, "ipv6-icmp": 58, "ospf": 89, "pim": 103, "vrrp": 112, "l2tp": 115, "sctp": 132, "udplite": 136,
+}
 
 // parseProtoPort reads leftprotoport=.
 func parseProtoPort(s string) (protoPort, error) {

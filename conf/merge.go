@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/ikegod/ikegod/pkg/suite"
@@ -32,8 +33,10 @@ func (r *compiler) first(e *entry, text string) bool {
 }
 
 func newCompiler(c *Config) *compiler {
-	r := &compiler{Config: c, reported: map[remark]bool{}, defaulted: map[*keyword]any{}, inherited: map[entryKey]*entry{},
-		proposals: map[string]suite.Proposals{}}
+	r := &compiler{
+		Config: c, reported: map[remark]bool{}, defaulted: map[*keyword]any{}, inherited: map[entryKey]*entry{},
+		proposals: map[string]suite.Proposals{},
+	}
 	r.report = report{list: append(Diagnostics(nil), c.report.list...), dropped: c.report.dropped, fatal: c.report.fatal}
 	for _, s := range c.defaults {
 		for _, e := range s.entries {
@@ -230,7 +233,7 @@ func (b *build) fault(e *entry, err error) {
 
 func (r *compiler) faultDiagnostic(e *entry, err error, lenient bool) Diagnostic {
 	p, suggestion, severity := e.valuePos(0, 0), "", Error
-	if v, ok := err.(*badValue); ok {
+	if v, ok := errors.AsType[*badValue](err); ok {
 		p, suggestion = e.valuePos(v.from, v.width), v.suggestion
 		if v.lacking && lenient {
 			severity = Warning
@@ -313,6 +316,7 @@ func (b *build) remarks() {
 			b.warn(e, Warning, fmt.Sprintf("%s=%s is not supported yet: %s", e.word, printable(e.value), k.why), "")
 		case Refused:
 			b.refuseEntry(e, fmt.Sprintf("%s=%s is not supported: %s", e.word, printable(e.value), k.why), "")
+		case Implemented, Obsolete, CommandLine: // nothing to say, or the parser has said it
 		}
 	})
 }

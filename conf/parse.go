@@ -24,8 +24,10 @@ type pos struct {
 func (p pos) short() string { return fmt.Sprintf("%s:%d", p.file.name, p.line) }
 
 func (p pos) diagnostic(s Severity, conn, text, suggestion string) Diagnostic {
-	return Diagnostic{Severity: s, File: p.file.name, Line: p.line, Col: p.col, Width: p.width, Conn: conn, Text: text, Suggestion: suggestion,
-		Source: p.source, order: p.file.order}
+	return Diagnostic{
+		Severity: s, File: p.file.name, Line: p.line, Col: p.col, Width: p.width, Conn: conn, Text: text, Suggestion: suggestion,
+		Source: p.source, order: p.file.order,
+	}
 }
 
 // entry is a keyword with its value.
@@ -240,7 +242,7 @@ func (l *loader) sectionLine(p pos, at int) {
 			l.include(p.place(pattern.from, pattern.to), pattern.text)
 		}
 	default:
-		l.unknownSection(p, word, here, rest)
+		l.unknownSection(p, word, here)
 	}
 }
 
@@ -248,7 +250,7 @@ func (l *loader) sectionLine(p pos, at int) {
 // is foreign.
 func (l *loader) skipSection(foreign bool) { l.section = &section{broken: true, foreign: foreign} }
 
-func (l *loader) unknownSection(p pos, word token, here pos, rest int) {
+func (l *loader) unknownSection(p pos, word token, here pos) {
 	l.section = nil
 	meant := nearest(word.text, sectionWords)
 	suggestion := didYouMean(word.text, sectionWords)
@@ -485,6 +487,7 @@ func (l *loader) keyword(p pos, word, value token) {
 	case CommandLine:
 		l.syntax(here, "keyword "+quoted(word.text)+" cannot be set in a file", key.why)
 		return
+	case Implemented, NoEffect, NotYet, Refused: // the compiler knows whether it counts
 	}
 	l.put(&entry{key: table().canonical(key), side: sd, word: word.text, value: value.text, at: here, vcol: value.from + 1, sect: s})
 }

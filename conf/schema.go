@@ -58,8 +58,10 @@ const (
 
 // String describes the kind in the words of the manual page.
 func (k kind) String() string {
-	return [...]string{"text", "yes or no", "one of", "time", "number", "number, scaled", "percentage", "conn", "address", "addresses", "host",
-		"identity", "subnets", "protocol/port", "list of methods", "IKE proposals", "ESP proposals", "yes, no or ports"}[k]
+	return [...]string{
+		"text", "yes or no", "one of", "time", "number", "number, scaled", "percentage", "conn", "address", "addresses", "host",
+		"identity", "subnets", "protocol/port", "list of methods", "IKE proposals", "ESP proposals", "yes, no or ports",
+	}[k]
 }
 
 // keyword is one row of the schema.

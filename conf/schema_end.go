@@ -2,8 +2,10 @@ package conf
 
 // endKeywords are those that take left or right, in the order of libreswan's table.
 var endKeywords = []keyword{
-	{name: hostKeyword, state: Implemented, kind: kindHost,
-		doc: "host: an address, %any, %any4, %any6, %defaultroute, or a DNS name; one of the two must be this host"},
+	{
+		name: hostKeyword, state: Implemented, kind: kindHost,
+		doc: "host: an address, %any, %any4, %any6, %defaultroute, or a DNS name; one of the two must be this host",
+	},
 	{name: "subnets", state: Refused, append: true, doc: "several subnets, a Child SA for each pair", why: whyScope},
 	{name: "subnet", state: Implemented, kind: kindSubnets, doc: "what is behind the host: net/mask[/protocol[/port]], several with commas between; without it the host alone"},
 	{name: "sourceip", state: Implemented, kind: kindAddrs, doc: "source address of this host's own packets into the tunnel"},
@@ -11,8 +13,10 @@ var endKeywords = []keyword{
 	{name: "interface-ip", state: NotYet, doc: "address of the ipsec interface", why: "ipsec-interface= is refused"},
 	{name: "vti", state: NotYet, doc: "address of the VTI device", why: whyVTI},
 	{name: "nexthop", state: NoEffect, def: "%direct", doc: "next hop towards the peer", why: "the system's routes decide"},
-	{name: "updown", state: Refused, harmless: []string{"", "%disabled", "ipsec _updown"}, doc: "script that runs when a tunnel changes",
-		why: "what the script would do, such as set firewall rules, would not be done"},
+	{
+		name: "updown", state: Refused, harmless: []string{"", "%disabled", "ipsec _updown"}, doc: "script that runs when a tunnel changes",
+		why: "what the script would do, such as set firewall rules, would not be done",
+	},
 	{name: "updown-config", state: NotYet, doc: "how the script is run", why: "no script is run"},
 	{name: "id", state: Implemented, kind: kindID, doc: "identity: address, @fqdn, user@domain, @#hex, @[key id], DN; without it the address"},
 	{name: "rsasigkey", state: NotYet, harmless: []string{"%cert"}, doc: "raw RSA key", why: "authby=secret has no use for it"},
@@ -29,8 +33,10 @@ var endKeywords = []keyword{
 	{name: "modecfgclient", state: Refused, kind: kindBool, def: "no", doc: "ask for an address", why: whyScope + ": " + whyCP},
 	{name: "username", state: NotYet, doc: "user name of EAP and XAUTH", why: "EAP is not there yet"},
 	{name: "addresspool", state: Refused, doc: "addresses to hand out", why: whyScope + ": " + whyCP},
-	{name: "auth", state: Implemented, kind: kindEnum, words: []string{"secret", "psk", "never", "rsasig", "rsa", "ecdsa", "null", "eaponly"}, def: "from authby",
-		doc: "authentication of this end; both ends need it; only secret (psk is the same) is implemented, the others refuse the connection"},
+	{
+		name: "auth", state: Implemented, kind: kindEnum, words: []string{"secret", "psk", "never", "rsasig", "rsa", "ecdsa", "null", "eaponly"}, def: "from authby",
+		doc: "authentication of this end; both ends need it; only secret (psk is the same) is implemented, the others refuse the connection",
+	},
 	{name: "cat", state: Refused, kind: kindBool, def: "no", doc: "client address translation", why: whyScope},
 	{name: "protoport", state: Implemented, kind: kindProtoPort, def: "%any", doc: "protocol, protocol/port, protocol/from-to, protocol/%any"},
 	{name: "autheap", state: Refused, def: "none", doc: "EAP method", why: whyAuth},

@@ -295,14 +295,31 @@ func TestHarmlessCompares(t *testing.T) {
 		name, value string
 		want        bool
 	}{
-		{"compress", "NO", true}, {"compress", "0", true}, {"compress", "yes", false}, {"compress", "what", false},
-		{"rekeymargin", "540", true}, {"rekeymargin", "9m", true}, {"rekeymargin", "10m", false},
-		{"rekeyfuzz", "100%", true}, {"rekeyfuzz", "50%", false},
-		{"rekey", "no", true}, {"rekey", "yes", false}, // rekeying is not there: yes asks for what is not done
-		{"ppk", "never", true}, {"ppk", "no", true}, {"ppk", "permit", false}, {"ppk", "propose", false}, {"ppk", "insist", false},
-		{"ipsec-interface", "no", true}, {"ipsec-interface", "0", false}, {"ipsec-interface", "yes", false},
-		{"mark", "0", true}, {"mark", "5", false}, {"mark", "-1", false},
-		{"fragmentation", "no", true}, {"fragmentation", "yes", true}, {"fragmentation", "insist", false},
+		{"compress", "NO", true},
+		{"compress", "0", true},
+		{"compress", "yes", false},
+		{"compress", "what", false},
+		{"rekeymargin", "540", true},
+		{"rekeymargin", "9m", true},
+		{"rekeymargin", "10m", false},
+		{"rekeyfuzz", "100%", true},
+		{"rekeyfuzz", "50%", false},
+		{"rekey", "no", true},
+		{"rekey", "yes", false}, // rekeying is not there: yes asks for what is not done
+		{"ppk", "never", true},
+		{"ppk", "no", true},
+		{"ppk", "permit", false},
+		{"ppk", "propose", false},
+		{"ppk", "insist", false},
+		{"ipsec-interface", "no", true},
+		{"ipsec-interface", "0", false},
+		{"ipsec-interface", "yes", false},
+		{"mark", "0", true},
+		{"mark", "5", false},
+		{"mark", "-1", false},
+		{"fragmentation", "no", true},
+		{"fragmentation", "yes", true},
+		{"fragmentation", "insist", false},
 	} {
 		if got := table().plain[tt.name].isHarmless(tt.value); got != tt.want {
 			t.Errorf("%s=%s harmless: %v", tt.name, tt.value, got)
@@ -321,12 +338,14 @@ func TestMalformedValuesOfIgnoredKeywords(t *testing.T) {
 
 // What decides about protection, scope or authentication is refused, not warned about.
 func TestNothingIsWeakenedQuietly(t *testing.T) {
-	for _, line := range []string{"authby=rsasig", "authby=secret,rsasig", "authby=null", "authby=never", "type=transport", "type=passthrough", "type=drop", "type=reject",
+	for _, line := range []string{
+		"authby=rsasig", "authby=secret,rsasig", "authby=null", "authby=never", "type=transport", "type=passthrough", "type=drop", "type=reject",
 		"ppk=insist", "ppk=yes", "ppk=propose", "ppk=permit", "mark=5/0xff", "mark-in=5", "mark-out=5", "rightca=%same", "sec-label=x", "policy-label=x", "ah=sha2", "phase2=ah",
 		"keyexchange=ikev1", "ikev2=no", "ikev2=never", "ikev2=permit", "leftsubnets=10.0.0.0/8", "rightaddresspool=10.0.0.1-10.0.0.9", "leftmodecfgclient=yes",
 		"rightmodecfgserver=yes", "leftauth=secret", "rightxauthserver=yes", "leftxauthclient=yes", "leftautheap=tls", "pam-authorize=yes", "ipsec-interface=yes",
 		"ipsec-interface=0", "vti-interface=vti0", "iptfs=yes", "tfc=1400", "priority=5", "reauth=yes", "dns-match-id=yes", "ipsec-max-bytes=1GiB", "ipsec-max-packets=1Mi",
-		"sha2-truncbug=yes", "aggressive=yes", "aggrmode=yes", "leftcat=yes", "leftupdown=/usr/local/bin/x", "rightid=%null", "tcp-remoteport=500", "leftsubnet=vnet:%priv"} {
+		"sha2-truncbug=yes", "aggressive=yes", "aggrmode=yes", "leftcat=yes", "leftupdown=/usr/local/bin/x", "rightid=%null", "tcp-remoteport=500", "leftsubnet=vnet:%priv",
+	} {
 		word, _, _ := strings.Cut(line, "=")
 		text := "conn a" + strings.Replace(good, "\t"+word+"=", "\tx-", 1) + "\t" + line + "\n"
 		set, ds := compileText(text)

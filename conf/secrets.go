@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -88,7 +89,7 @@ func shellQuote(s string) string {
 
 func refusedFile(path string, err error) Diagnostic {
 	d := Diagnostic{Severity: Error, File: path, Text: "the secrets in it are not used: " + err.Error()}
-	if u, ok := err.(*unsafeFile); ok {
+	if u, ok := errors.AsType[*unsafeFile](err); ok {
 		d.Suggestion = "type: " + u.command
 	}
 	return d

@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -55,18 +56,13 @@ func parseUnsigned(s string, least, most uint64) (uint64, error) {
 		digits, base = s[2:], 16
 	}
 	n, err := strconv.ParseUint(digits, base, 64)
-	if err != nil && !errorsIsRange(err) || strings.ContainsAny(s, "+_") {
+	if err != nil && !errors.Is(err, strconv.ErrRange) || strings.ContainsAny(s, "+_") {
 		return 0, bad("%s is not a whole number", quoted(s))
 	}
 	if err != nil || n < least || n > most {
 		return 0, bad("%s is not between %d and %d", s, least, most)
 	}
 	return n, nil
-}
-
-func errorsIsRange(err error) bool {
-	n, ok := err.(*strconv.NumError)
-	return ok && n.Err == strconv.ErrRange
 }
 
 // unit is a suffix and its factor.
@@ -77,11 +73,23 @@ type unit struct {
 
 // timeUnits are libreswan's (lib/libswan/timescale.c), in any case.
 var timeUnits = []unit{
-	{"us", int64(time.Microsecond)}, {"ms", int64(time.Millisecond)}, {"s", int64(time.Second)}, {"m", int64(time.Minute)},
-	{"h", int64(time.Hour)}, {"d", 24 * int64(time.Hour)}, {"w", 7 * 24 * int64(time.Hour)},
-	{"second", int64(time.Second)}, {"seconds", int64(time.Second)}, {"minute", int64(time.Minute)}, {"minutes", int64(time.Minute)},
-	{"hour", int64(time.Hour)}, {"hours", int64(time.Hour)}, {"day", 24 * int64(time.Hour)}, {"days", 24 * int64(time.Hour)},
-	{"week", 7 * 24 * int64(time.Hour)}, {"weeks", 7 * 24 * int64(time.Hour)},
+	{"us", int64(time.Microsecond)},
+	{"ms", int64(time.Millisecond)},
+	{"s", int64(time.Second)},
+	{"m", int64(time.Minute)},
+	{"h", int64(time.Hour)},
+	{"d", 24 * int64(time.Hour)},
+	{"w", 7 * 24 * int64(time.Hour)},
+	{"second", int64(time.Second)},
+	{"seconds", int64(time.Second)},
+	{"minute", int64(time.Minute)},
+	{"minutes", int64(time.Minute)},
+	{"hour", int64(time.Hour)},
+	{"hours", int64(time.Hour)},
+	{"day", 24 * int64(time.Hour)},
+	{"days", 24 * int64(time.Hour)},
+	{"week", 7 * 24 * int64(time.Hour)},
+	{"weeks", 7 * 24 * int64(time.Hour)},
 }
 
 // binaryUnits are the scales of numbers, byteUnits those of octets.
@@ -191,7 +199,7 @@ func within(t token, err error) error {
 		return nil
 	}
 	out := &badValue{from: t.from, width: t.to - t.from, text: err.Error()}
-	if b, ok := err.(*badValue); ok {
+	if b, ok := errors.AsType[*badValue](err); ok {
 		out.suggestion, out.lacking = b.suggestion, b.lacking
 		if b.width > 0 {
 			out.from, out.width = t.from+b.from, b.width

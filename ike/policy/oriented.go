@@ -42,6 +42,7 @@ func (c *Connection) Orient(isLocal func(netip.Addr) bool, defaultSource func(re
 		o.RemoteAddr = o.Remote.Host.Addr
 	case HostName:
 		return nil, fmt.Errorf("conn %s: the peer %s is a name: %w; write its address", c.Name, c.end(!left), ErrUnresolved)
+	case HostAny, HostDefaultRoute: // a template; the latter is us
 	}
 	o.LocalAddr = o.Local.Host.Addr
 	if o.Local.Host.Kind == HostDefaultRoute {
@@ -64,6 +65,7 @@ func (e *End) isUs(isLocal func(netip.Addr) bool) bool {
 		return true
 	case HostAddress:
 		return isLocal(e.Host.Addr)
+	case HostAny, HostName:
 	}
 	return false
 }

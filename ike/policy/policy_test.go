@@ -36,8 +36,10 @@ func sample() *Connection {
 		Left:  end("192.1.2.45", "west", "192.0.1.0", "192.0.1.255"),
 		Right: end("192.1.2.23", "east", "192.0.2.0", "192.0.2.255"),
 		Auto:  AutoAdd, IKE: p,
-		Children: []Child{{Name: "c", ESP: p, PFS: true, Left: ts.Set{selector("192.0.1.0", "192.0.1.255")},
-			Right: ts.Set{selector("192.0.2.0", "192.0.2.255")}, ReplayWindow: 128, MTU: 1400, Transport: true}},
+		Children: []Child{{
+			Name: "c", ESP: p, PFS: true, Left: ts.Set{selector("192.0.1.0", "192.0.1.255")},
+			Right: ts.Set{selector("192.0.2.0", "192.0.2.255")}, ReplayWindow: 128, MTU: 1400, Transport: true,
+		}},
 		TCP: TCP{TCPFallback, 4500}, Retransmit: Retransmit{time.Second, time.Minute}, Liveness: time.Second,
 		Lifetimes: Lifetimes{time.Hour, time.Hour}, Encapsulation: EncapYes, Narrowing: true, NATKeepAlive: true,
 		Failure: ShuntDrop, Negotiation: ShuntHold,
@@ -297,8 +299,10 @@ func TestStrings(t *testing.T) {
 	if got, want := c.String(), "192.1.2.45...%any[%any]"; got != want {
 		t.Errorf("%q, expected %q", got, want)
 	}
-	for want, h := range map[string]Host{"%any": {Kind: HostAny}, "%any6": {Kind: HostAny, Family: FamilyV6}, "%defaultroute": {Kind: HostDefaultRoute, Family: FamilyV4},
-		"a.example.com": {Kind: HostName, Name: "a.example.com"}, "2001:db8::1": {Addr: addr("2001:db8::1")}} {
+	for want, h := range map[string]Host{
+		"%any": {Kind: HostAny}, "%any6": {Kind: HostAny, Family: FamilyV6}, "%defaultroute": {Kind: HostDefaultRoute, Family: FamilyV4},
+		"a.example.com": {Kind: HostName, Name: "a.example.com"}, "2001:db8::1": {Addr: addr("2001:db8::1")},
+	} {
 		if h.String() != want {
 			t.Errorf("%q, expected %q", h, want)
 		}
