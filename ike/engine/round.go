@@ -288,7 +288,7 @@ func (c *control) roundFailed() {
 		return
 	}
 	c.idle(c.conn.Failure, nil)
-	c.revive(c.round.wait, err.Error())
+	c.revive(c.round.wait, "every path failed, as told above") // the whole of err is in the answer to `up` and in the status
 	c.finishUps(err)
 }
 
@@ -297,7 +297,7 @@ func (c *control) revive(delay time.Duration, why string) {
 	c.set(phaseWaiting)
 	c.publish(func(s *ConnectionStatus) { s.NextTry = time.Now().Add(delay) })
 	c.home.alarms.set(c, time.Since(c.e.epoch)+delay)
-	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q must remain up: next attempt in %v (%s)", c.conn.Name, delay, why)})
+	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q must remain up: next attempt in %v (%s)", c.conn.Name, delay.Round(100*time.Millisecond), why)})
 }
 
 // lasting is how long a Child SA must have lived to count as a success for the back-off.

@@ -45,14 +45,23 @@ func (d *Dialer) Dial(ctx context.Context, local netip.Addr, remote netip.AddrPo
 	return newConn(c.(*net.TCPConn), nil), nil
 }
 
+// silence is a deadline that passed, in an operator's words alone.
+type silence string
+
+// Error implements error.
+func (s silence) Error() string { return string(s) }
+
+// Unwrap makes it context.DeadlineExceeded.
+func (silence) Unwrap() error { return context.DeadlineExceeded }
+
 func connectError(ctx context.Context, err error, local netip.Addr, remote netip.AddrPort, took time.Duration) error {
 	port, host := remote.Port(), remote.Addr()
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("connecting to TCP/%d of %s: %w", port, host, context.Canceled)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("no answer from TCP/%d of %s within %v: the packets are dropped on the way, or the host is down; check firewalls and tcp-remoteport=: %w",
-			port, host, took.Round(time.Millisecond), context.DeadlineExceeded)
+		return silence(fmt.Sprintf("no answer from TCP/%d of %s within %v: the packets are dropped on the way, or the host is down; check firewalls and tcp-remoteport=",
+			port, host, took.Round(10*time.Millisecond)))
 	}
 	cause := rootCause(err)
 	switch {
