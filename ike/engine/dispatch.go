@@ -45,11 +45,15 @@ func (e *Engine) IKE(d transport.Datagram) bool {
 	if s == nil || spi == 0 {
 		return e.junk(event.DropUnknownSPI, d)
 	}
-	if !s.box.deliver(d, spi) {
-		e.dropped(nil, event.DropMailbox, d, "the mailbox is full")
-		return false
+	return s.box.deliver(d, spi) || e.full(d)
+}
+
+// full is the answer to the transport when a mailbox has no room: a datagram is dropped, a stream waits and loses nothing (RFC 9329 6.2).
+func (e *Engine) full(d transport.Datagram) bool {
+	if !d.Path.Kind.Stream() {
+		e.dropped(nil, event.DropMailbox, d, "")
 	}
-	return true
+	return false
 }
 
 // stranger takes a message that names no responder SPI: an IKE_SA_INIT request, or nothing that we know.
@@ -61,11 +65,7 @@ func (e *Engine) stranger(d transport.Datagram, h wire.Header) bool {
 	if len(e.shards) > 1 {
 		s = e.shards[maphash.Comparable(e.seed, initialKey{h.InitiatorSPI, d.Path.Remote.Addr().As16()})%uint64(len(e.shards))]
 	}
-	if !s.box.deliverInitial(d) {
-		e.dropped(nil, event.DropMailbox, d, "too many IKE_SA_INIT requests wait")
-		return false
-	}
-	return true
+	return s.box.deliverInitial(d) || e.full(d)
 }
 
 // initialKey brings a repeated IKE_SA_INIT request to the shard that has seen the first.
