@@ -37,8 +37,10 @@ func (a *app) check() *cobra.Command {
 func fromConf(ds conf.Diagnostics) []ctl.Diagnostic {
 	var out []ctl.Diagnostic
 	for _, d := range ds {
-		out = append(out, ctl.Diagnostic{Severity: d.Severity.String(), File: d.File, Line: d.Line, Column: d.Col, Width: d.Width, Connection: d.Conn,
-			Text: d.Text, Suggestion: d.Suggestion, Source: d.Source})
+		out = append(out, ctl.Diagnostic{
+			Severity: d.Severity.String(), File: d.File, Line: d.Line, Column: d.Col, Width: d.Width, Connection: d.Conn,
+			Text: d.Text, Suggestion: d.Suggestion, Source: d.Source,
+		})
 	}
 	return out
 }

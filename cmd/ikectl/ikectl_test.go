@@ -22,31 +22,41 @@ type daemon struct{ begin time.Time }
 const longName = "a-connection-with-a-rather-long-name-as-people-write-them-in-large-networks"
 
 func (d daemon) Status(context.Context) (ctl.Status, error) {
-	return ctl.Status{Version: "1", PID: 7, Started: d.begin.Add(-90 * time.Minute), RunDir: "/run/ikegod", Config: "/etc/ipsec.conf", Backend: "userspace",
+	return ctl.Status{
+		Version: "1", PID: 7, Started: d.begin.Add(-90 * time.Minute), RunDir: "/run/ikegod", Config: "/etc/ipsec.conf", Backend: "userspace",
 		Notes:     []string{"nft is not usable (exec: \"nft\": executable file not found): clear packets from the network that claim a protected source are not dropped"},
 		Listening: []ctl.Socket{{Carrier: "UDP", Address: "*:500"}, {Carrier: "UDP", Address: "*:4500"}, {Carrier: "TCP", Address: "*:4500"}}, Loaded: 2,
-		IKESAs: 2, HalfOpen: 1, ChildSAs: 1, Diagnostics: []ctl.Diagnostic{{Severity: "warning"}}}, nil
+		IKESAs: 2, HalfOpen: 1, ChildSAs: 1, Diagnostics: []ctl.Diagnostic{{Severity: "warning"}},
+	}, nil
 }
 
 func (d daemon) SAs(_ context.Context, yield func(ctl.IKESA) bool) error {
-	ok := yield(ctl.IKESA{Connection: longName, State: "established", Initiator: true, SPIi: "0011223344556677", SPIr: "8899aabbccddeeff",
+	ok := yield(ctl.IKESA{
+		Connection: longName, State: "established", Initiator: true, SPIi: "0011223344556677", SPIr: "8899aabbccddeeff",
 		LocalID: "C=CH, O=An Organisation with a Long Name, OU=Networks and more, CN=gateway.example.com", RemoteID: "@east",
 		Path:       ctl.Path{Carrier: "TCP", Local: "192.1.2.45:40000", Remote: "192.1.2.23:4500"},
 		Algorithms: "AES_GCM_16_256-HMAC_SHA2_512-DH19", NATLocal: true, Established: d.begin.Add(-65 * time.Second),
-		Children: []ctl.ChildSA{{Connection: longName, SPIIn: "0xe1", SPIOut: "0xe2", Local: "192.0.1.0/24", Remote: "192.0.2.0/24,10.0.0.0/8,172.16.0.0/12,2001:db8::/32",
+		Children: []ctl.ChildSA{{
+			Connection: longName, SPIIn: "0xe1", SPIOut: "0xe2", Local: "192.0.1.0/24", Remote: "192.0.2.0/24,10.0.0.0/8,172.16.0.0/12,2001:db8::/32",
 			Algorithms: "AES_GCM_16_256", Carrier: "TCP", Installed: d.begin.Add(-65 * time.Second), InPackets: 1, InBytes: 84, OutPackets: 2, OutBytes: 1 << 40,
-			LastIn: d.begin}}})
+			LastIn: d.begin,
+		}},
+	})
 	if ok {
-		yield(ctl.IKESA{State: "half-open", Path: ctl.Path{Carrier: "UDP", Local: "[2001:db8::1]:500", Remote: "[2001:db8::2]:500"}, Retransmits: 2,
-			Children: []ctl.ChildSA{}})
+		yield(ctl.IKESA{
+			State: "half-open", Path: ctl.Path{Carrier: "UDP", Local: "[2001:db8::1]:500", Remote: "[2001:db8::2]:500"}, Retransmits: 2,
+			Children: []ctl.ChildSA{},
+		})
 	}
 	return nil
 }
 
 func (d daemon) Connections(context.Context) ([]ctl.Connection, error) {
-	return []ctl.Connection{{Name: longName, State: "waiting for revival", Position: "/etc/ipsec.conf:3", Auto: "start", TCP: "fallback",
+	return []ctl.Connection{{
+		Name: longName, State: "waiting for revival", Position: "/etc/ipsec.conf:3", Auto: "start", TCP: "fallback",
 		Local: ctl.End{Host: "192.1.2.45", ID: "@west", Subnets: "192.0.1.0/24"}, Remote: ctl.End{Host: "192.1.2.23", ID: "@east", Subnets: "192.0.2.0/24"},
-		Why: "neither left= nor right= is an address of this host", LastError: "no answer\x1b[2J", NextTry: d.begin.Add(time.Hour + 10*time.Second), Algorithms: "AES_GCM_16_256-HMAC_SHA2_512-DH19"}}, nil
+		Why: "neither left= nor right= is an address of this host", LastError: "no answer\x1b[2J", NextTry: d.begin.Add(time.Hour + 10*time.Second), Algorithms: "AES_GCM_16_256-HMAC_SHA2_512-DH19",
+	}}, nil
 }
 
 func (d daemon) Up(ctx context.Context, name string, progress func(ctl.Event)) error {
@@ -56,7 +66,8 @@ func (d daemon) Up(ctx context.Context, name string, progress func(ctl.Event)) e
 	case "bad":
 		return &ctl.Error{Code: ctl.CodeFailed, Message: "\"bad\" is not up: tried 192.1.2.23:UDP/500, then 192.1.2.23:TCP/4500", Attempts: []ctl.Attempt{
 			{Path: ctl.Path{Carrier: "UDP", Remote: "192.1.2.23:500"}, Reason: "timeout", Detail: "no answer within 5 s", Took: 5 * time.Second},
-			{Path: ctl.Path{Carrier: "TCP", Remote: "192.1.2.23:4500"}, Reason: "path failed", Took: 2 * time.Millisecond}}}
+			{Path: ctl.Path{Carrier: "TCP", Remote: "192.1.2.23:4500"}, Reason: "path failed", Took: 2 * time.Millisecond},
+		}}
 	case "slow":
 		<-ctx.Done()
 		return ctx.Err()
@@ -73,14 +84,18 @@ func (d daemon) Down(_ context.Context, _ string, progress func(ctl.Event)) erro
 }
 
 func (d daemon) Add(_ context.Context, name string) (ctl.LoadReport, error) {
-	return ctl.LoadReport{Added: []string{name}, Diagnostics: []ctl.Diagnostic{{Severity: "warning", File: "/etc/ipsec.conf", Line: 4, Column: 2, Width: 4,
-		Connection: name, Text: "something", Suggestion: "do this", Source: "\tleft=1"}}}, nil
+	return ctl.LoadReport{Added: []string{name}, Diagnostics: []ctl.Diagnostic{{
+		Severity: "warning", File: "/etc/ipsec.conf", Line: 4, Column: 2, Width: 4,
+		Connection: name, Text: "something", Suggestion: "do this", Source: "\tleft=1",
+	}}}, nil
 }
 func (d daemon) Delete(context.Context, string) error { return nil }
 func (d daemon) Reload(context.Context) (ctl.LoadReport, error) {
 	return ctl.LoadReport{}, &ctl.Error{Code: ctl.CodeConfig, Message: "/etc/ipsec.conf cannot be used", Report: &ctl.LoadReport{Diagnostics: []ctl.Diagnostic{{
-		Severity: "error", File: "/etc/ipsec.conf", Line: 9, Column: 2, Text: "unknown keyword"}}}}
+		Severity: "error", File: "/etc/ipsec.conf", Line: 9, Column: 2, Text: "unknown keyword",
+	}}}}
 }
+
 func (d daemon) RereadSecrets(context.Context) (ctl.LoadReport, error) {
 	return ctl.LoadReport{Secrets: 3}, nil
 }
@@ -129,8 +144,10 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"reload"}, 1, nil, []string{"cannot be used", "/etc/ipsec.conf:9:2: error"}},
 		{[]string{"rereadsecrets"}, 0, []string{"secrets: 3"}, nil},
 		{[]string{"shutdown"}, 0, []string{"ikegod has stopped"}, nil},
-		{[]string{"status"}, 0, []string{"TCP/4500  192.1.2.45:40000 -> 192.1.2.23:4500", "@east (peer)", "UDP *:4500", "1 half-open", "before this host",
-			"no connection chosen yet", "SPI 0xe1", "last never", "up 1h30m", "established 1m05s ago", "1 finding in /etc/ipsec.conf"}, nil},
+		{[]string{"status"}, 0, []string{
+			"TCP/4500  192.1.2.45:40000 -> 192.1.2.23:4500", "@east (peer)", "UDP *:4500", "1 half-open", "before this host",
+			"no connection chosen yet", "SPI 0xe1", "last never", "up 1h30m", "established 1m05s ago", "1 finding in /etc/ipsec.conf",
+		}, nil},
 		{[]string{"connections"}, 0, []string{"192.0.1.0/24===192.1.2.45[@west]...192.1.2.23[@east]===192.0.2.0/24", "enable-tcp=fallback", "not usable", "in 1h00m"}, nil},
 		{[]string{"trafficstatus"}, 0, []string{"\"" + longName + "\", type=ESP, add_time=", "inBytes=84, outBytes=1099511627776, id='@east'"}, nil},
 	} {
@@ -161,8 +178,18 @@ func TestExitStatus(t *testing.T) {
 
 // TestJSON reads what --json prints, as a script would.
 func TestJSON(t *testing.T) {
-	for _, args := range [][]string{{"status"}, {"connections"}, {"trafficstatus"}, {"reload"}, {"rereadsecrets"}, {"delete", "x"}, {"add", "x"}, {"up", "good"},
-		{"up", "bad"}, {"down", "good"}} {
+	for _, args := range [][]string{
+		{"status"},
+		{"connections"},
+		{"trafficstatus"},
+		{"reload"},
+		{"rereadsecrets"},
+		{"delete", "x"},
+		{"add", "x"},
+		{"up", "good"},
+		{"up", "bad"},
+		{"down", "good"},
+	} {
 		out, _, _ := ask(t, append([]string{"--json"}, args...)...)
 		in := json.NewDecoder(strings.NewReader(out))
 		n := 0

@@ -113,8 +113,9 @@ func (a *app) exit(err error) int {
 		return exitTimeout
 	case ctl.CodeUsage:
 		return exitUsage
+	default:
+		return exitFailed
 	}
-	return exitFailed
 }
 
 func (a *app) printError(e *ctl.Error) {

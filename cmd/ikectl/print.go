@@ -119,8 +119,10 @@ func plural(n int, one, many string) string {
 // printDiagnostics prints findings as compilers do, with a caret below the place. The text is wrapped; the source line is not.
 func printDiagnostics(w io.Writer, ds []ctl.Diagnostic) {
 	for _, d := range ds {
-		one := conf.Diagnostic{File: d.File, Line: d.Line, Col: d.Column, Width: d.Width, Conn: d.Connection, Text: d.Text, Suggestion: d.Suggestion,
-			Source: d.Source}
+		one := conf.Diagnostic{
+			File: d.File, Line: d.Line, Col: d.Column, Width: d.Width, Conn: d.Connection, Text: d.Text, Suggestion: d.Suggestion,
+			Source: d.Source,
+		}
 		// An unknown severity, from a newer daemon, counts as a note.
 		_ = one.Severity.UnmarshalText([]byte(d.Severity))
 		for line := range strings.Lines(one.Long()) {

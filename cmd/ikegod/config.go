@@ -37,7 +37,7 @@ type loaded struct {
 	diags conf.Diagnostics
 }
 
-const defaultSecrets = "/etc/ipsec.secrets"
+const defaultSecrets = "/etc/ipsec.secrets" //nolint:gosec // the name of a file
 
 // read reads both files. Its error says that nothing of them may be used.
 func (c *configuration) read() (loaded, error) {
@@ -146,8 +146,10 @@ func (c *configuration) reload(ctx context.Context) (ctl.LoadReport, error) {
 		return ctl.LoadReport{}, fmt.Errorf("nothing was reloaded: %w", err)
 	}
 	if listens(c.set.Setup) != listens(l.set.Setup) {
-		l.diags = append(l.diags, conf.Diagnostic{Severity: conf.Warning, File: c.file,
-			Text: "config setup: listen-udp=, listen-tcp= and listen= take effect with the next start of ikegod"})
+		l.diags = append(l.diags, conf.Diagnostic{
+			Severity: conf.Warning, File: c.file,
+			Text: "config setup: listen-udp=, listen-tcp= and listen= take effect with the next start of ikegod",
+		})
 	}
 	c.set, c.last = l.set, l.diags
 	r := l.report()
@@ -172,7 +174,8 @@ func (c *configuration) add(ctx context.Context, name string) (ctl.LoadReport, e
 	conn, diags := l.file.Connection(name)
 	if conn == nil {
 		return ctl.LoadReport{}, &ctl.Error{Code: ctl.CodeConfig, Message: fmt.Sprintf("connection %q has errors", name), Report: &ctl.LoadReport{
-			Refused: []string{name}, Diagnostics: ctlDiagnostics(diags)}}
+			Refused: []string{name}, Diagnostics: ctlDiagnostics(diags),
+		}}
 	}
 	c.engine.SetSecrets(l.store)
 	if err := c.engine.Add(ctx, conn); err != nil {
@@ -217,23 +220,16 @@ func (c *configuration) diagnostics() conf.Diagnostics {
 	return c.last
 }
 
-func find(set *policy.Set, name string) *policy.Connection {
-	for _, c := range set.Connections {
-		if c.Name == name {
-			return c
-		}
-	}
-	return nil
-}
-
 // listens is what of a setup is decided at the start.
 func listens(s policy.Setup) string { return fmt.Sprint(s.ListenUDP, s.ListenTCP, s.Listen) }
 
 func ctlDiagnostics(ds conf.Diagnostics) []ctl.Diagnostic {
 	var out []ctl.Diagnostic
 	for _, d := range ds {
-		out = append(out, ctl.Diagnostic{Severity: d.Severity.String(), File: d.File, Line: d.Line, Column: d.Col, Width: d.Width, Connection: d.Conn,
-			Text: d.Text, Suggestion: d.Suggestion, Source: d.Source})
+		out = append(out, ctl.Diagnostic{
+			Severity: d.Severity.String(), File: d.File, Line: d.Line, Column: d.Col, Width: d.Width, Connection: d.Conn,
+			Text: d.Text, Suggestion: d.Suggestion, Source: d.Source,
+		})
 	}
 	return out
 }

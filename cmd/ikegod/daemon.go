@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -54,7 +55,7 @@ func serve(ctx context.Context, s Settings, warnings []string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer z.Sync()
+	defer func() { _ = z.Sync() }() // standard error of a terminal or a pipe cannot be synced, and need not
 	for _, w := range warnings {
 		z.Warn(w, zap.String(keyPart, "settings"))
 	}
@@ -178,8 +179,10 @@ func (d *daemon) listenControl(undo *undoList) (serve func(), err error) {
 	undo.add(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
 		defer cancel()
-		srv.Shutdown(ctx)
-		l.Close()
+		if err := srv.Shutdown(ctx); err != nil {
+			d.z.Debug("control socket: " + err.Error())
+		}
+		_ = l.Close() // closed already, unless it never served
 	})
 	return func() {
 		if err := srv.Serve(l); err != nil {
@@ -219,7 +222,7 @@ func (d *daemon) wait(ctx context.Context, failed <-chan error) error {
 			return fmt.Errorf("the engine ended: %w", err)
 		case <-hup:
 			notify("RELOADING=1")
-			d.config.reload(ctx) // logs what it did
+			_, _ = d.config.reload(ctx) // it has logged what it did
 			notify("READY=1")
 		}
 	}
@@ -261,7 +264,7 @@ type undoList []func()
 func (u *undoList) add(f func()) { *u = append(*u, f) }
 
 func (u *undoList) all() {
-	for i := len(*u) - 1; i >= 0; i-- {
-		(*u)[i]()
+	for _, f := range slices.Backward(*u) {
+		f()
 	}
 }

@@ -31,8 +31,10 @@ func TestLogVocabulary(t *testing.T) {
 	l := &eventLog{z: z}
 	p := path.Path{Local: netip.MustParseAddrPort("192.1.2.45:500"), Remote: netip.MustParseAddrPort("192.1.2.23:500")}
 	for kind := range event.KindPathLost + 1 {
-		l.write(event.Event{At: time.Unix(1, 0), Level: event.Info, Kind: kind, SA: 0xabc, Conn: "c", Child: "c/1", Path: p, Text: "text",
-			Drop: event.DropRate, Close: &event.Close{Reason: event.ReasonTimeout, Notify: iana.Notify(24)}})
+		l.write(event.Event{
+			At: time.Unix(1, 0), Level: event.Info, Kind: kind, SA: 0xabc, Conn: "c", Child: "c/1", Path: p, Text: "text",
+			Drop: event.DropRate, Close: &event.Close{Reason: event.ReasonTimeout, Notify: iana.Notify(24)},
+		})
 	}
 	logNotice(z)(transport.DropStreamSlow, p, "slow")
 	for line := range strings.Lines(out.String()) {

@@ -45,8 +45,10 @@ type collector struct{ d *daemon }
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descIKE, descChildren, descHandshakes, descClosed, descConnections, descRetransmits, descFallbacks, descDrops, descCookies, descIKEPackets,
-		descESPPackets, descESPBytes, descTransport, descStreams, descDatapath, descPanics} {
+	for _, d := range []*prometheus.Desc{
+		descIKE, descChildren, descHandshakes, descClosed, descConnections, descRetransmits, descFallbacks, descDrops, descCookies, descIKEPackets,
+		descESPPackets, descESPBytes, descTransport, descStreams, descDatapath, descPanics,
+	} {
 		ch <- d
 	}
 }
@@ -130,8 +132,10 @@ func (d *daemon) serveMetrics() (stop func(), err error) {
 	handler := promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
 	m := http.NewServeMux()
 	m.Handle("GET /metrics", handler)
-	srv := &http.Server{Handler: m, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: time.Minute,
-		ErrorLog: standardLog(d.z, "metrics")}
+	srv := &http.Server{
+		Handler: m, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: time.Minute,
+		ErrorLog: standardLog(d.z, "metrics"),
+	}
 	go func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			d.z.Warn("metrics: " + err.Error())
@@ -140,6 +144,8 @@ func (d *daemon) serveMetrics() (stop func(), err error) {
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		srv.Shutdown(ctx)
+		if err := srv.Shutdown(ctx); err != nil {
+			_ = srv.Close() // a scrape that takes longer is cut off
+		}
 	}, nil
 }

@@ -75,6 +75,6 @@ func orUnknown(s string) string {
 
 // release gives the directory up. The lock file is removed before it is unlocked, by its owner only.
 func (r *runDir) release() {
-	os.Remove(r.lock.Name())
-	r.lock.Close()
+	_ = os.Remove(r.lock.Name()) // a file that stays is no obstacle: the lock counts
+	_ = r.lock.Close()
 }

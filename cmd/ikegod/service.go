@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/ikegod/ikegod/ike/engine"
 	"github.com/ikegod/ikegod/ike/event"
@@ -115,6 +114,3 @@ func answer(ctx context.Context, err error) error {
 func notFound(name, file string) *ctl.Error {
 	return &ctl.Error{Code: ctl.CodeNotFound, Message: fmt.Sprintf("no connection %q in %s", name, file)}
 }
-
-// since is how long the daemon has run, for the log's last line.
-func since(t time.Time) time.Duration { return time.Since(t).Round(time.Second) }

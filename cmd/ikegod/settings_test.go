@@ -28,8 +28,10 @@ func TestSettingsDefaults(t *testing.T) {
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
-	want := Settings{Config: "/etc/ipsec.conf", Secrets: "/etc/ipsec.secrets", RunDir: "/run/ikegod", Backend: "auto", LogLevel: "info",
-		LogFormat: "console", MetricsListen: "127.0.0.1:9500", Mark: 0x494b45, Table: 4500, Preference: 4500}
+	want := Settings{
+		Config: "/etc/ipsec.conf", Secrets: "/etc/ipsec.secrets", RunDir: "/run/ikegod", Backend: "auto", LogLevel: "info",
+		LogFormat: "console", MetricsListen: "127.0.0.1:9500", Mark: 0x494b45, Table: 4500, Preference: 4500,
+	}
 	if s.given["config"] || s.given["metrics-listen"] {
 		t.Errorf("given: %v", s.given)
 	}

@@ -72,6 +72,7 @@ func (d *daemon) Delete(context.Context, string) error { return nil }
 func (d *daemon) Reload(context.Context) (LoadReport, error) {
 	return LoadReport{}, &Error{Code: CodeConfig, Message: "2 errors", Report: &LoadReport{Diagnostics: []Diagnostic{{File: "f", Line: 3}}}}
 }
+
 func (d *daemon) RereadSecrets(context.Context) (LoadReport, error) {
 	return LoadReport{Secrets: 2}, nil
 }

@@ -46,8 +46,7 @@ type Attempt struct {
 
 // asError makes what a Service returned fit for the wire.
 func asError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	return &Error{Code: CodeFailed, Message: err.Error()}
@@ -67,6 +66,7 @@ func (e *Error) httpStatus() int {
 		return http.StatusGatewayTimeout
 	case CodeFailed, CodeConfig:
 		return http.StatusConflict
+	case CodeNoDaemon, CodeConnection, CodeProtocol, CodeInternal, codeUnset:
 	}
 	return http.StatusInternalServerError
 }

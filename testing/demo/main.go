@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -188,7 +189,7 @@ func (d *demo) ping() error {
 	out, err := d.west.Output("ping", "-n", "-c", "5", "-i", "0.2", "-W", "1", "-I", netns.WestInner, netns.EastInner)
 	show(out)
 	if err != nil || !strings.Contains(out, " 0% packet loss") {
-		return fmt.Errorf("ping lost packets: %v", err)
+		return errors.Join(errors.New("ping lost packets"), err)
 	}
 	return nil
 }
@@ -258,8 +259,8 @@ func (d *demo) stop() error {
 			return fmt.Errorf("ikegod on %s: %w", one.Host.Name, err)
 		}
 	}
-	for i := len(d.undo) - 1; i >= 0; i-- {
-		if err := d.undo[i](); err != nil {
+	for _, undo := range slices.Backward(d.undo) {
+		if err := undo(); err != nil {
 			return err
 		}
 	}

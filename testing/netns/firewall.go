@@ -3,6 +3,7 @@ package netns
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // Block drops what matches an nft expression on the way in and out of a host's outer interface, e.g. "meta l4proto udp". It returns the way to undo it.
@@ -43,15 +44,17 @@ var counted = map[string]string{
 
 // Count starts counting on a host.
 func (h *Host) Count() error {
-	script := "table netdev count {\n"
+	var script strings.Builder
+	script.WriteString("table netdev count {\n")
 	for name := range counted {
-		script += "\tcounter " + name + " { }\n"
+		script.WriteString("\tcounter " + name + " { }\n")
 	}
-	script += fmt.Sprintf("\tchain in {\n\t\ttype filter hook ingress device %q priority -500;\n", Outer)
+	fmt.Fprintf(&script, "\tchain in {\n\t\ttype filter hook ingress device %q priority -500;\n", Outer)
 	for name, match := range counted {
-		script += "\t\t" + match + " counter name " + name + "\n"
+		script.WriteString("\t\t" + match + " counter name " + name + "\n")
 	}
-	return h.RunInput(script+"\t}\n}\n", "nft", "-f", "-")
+	script.WriteString("\t}\n}\n")
+	return h.RunInput(script.String(), "nft", "-f", "-")
 }
 
 // Uncount stops counting.

@@ -220,8 +220,10 @@ func frame(r *rand.Rand) []byte {
 // metrics reads what Prometheus would, each metric summed over its labels.
 func metrics(t *testing.T, h *netns.Host) map[string]float64 {
 	t.Helper()
-	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return h.Dial(ctx, "tcp4", "", addr) }}}
+	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, addr string) (net.Conn, error) { return h.Dial(ctx, "tcp4", "", addr) },
+	}}
 	resp, err := c.Get("http://127.0.0.1:9500/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -256,9 +258,11 @@ func TestMetrics(t *testing.T) {
 	up(t, west)
 	carries(t, west, east)
 	m := metrics(t, w)
-	for _, name := range []string{"ikegod_ike_sas", "ikegod_child_sas", "ikegod_handshakes_total", "ikegod_retransmits_total", "ikegod_fallbacks_total",
+	for _, name := range []string{
+		"ikegod_ike_sas", "ikegod_child_sas", "ikegod_handshakes_total", "ikegod_retransmits_total", "ikegod_fallbacks_total",
 		"ikegod_esp_packets_total", "ikegod_esp_bytes_total", "ikegod_ike_packets_total", "ikegod_connections", "ikegod_tcp_streams",
-		"go_goroutines", "process_resident_memory_bytes"} {
+		"go_goroutines", "process_resident_memory_bytes",
+	} {
 		if m[name] == 0 {
 			t.Errorf("%s is %v", name, m[name])
 		}

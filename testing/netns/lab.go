@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -91,7 +92,7 @@ func endAll(ns string) {
 	if err != nil {
 		return
 	}
-	for _, pid := range strings.Fields(string(out)) {
+	for pid := range strings.FieldsSeq(string(out)) {
 		exec.Command("kill", "-9", pid).Run()
 	}
 }
@@ -111,8 +112,8 @@ func (l *Lab) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var errs []error
-	for i := len(l.cleanup) - 1; i >= 0; i-- {
-		errs = append(errs, l.cleanup[i]())
+	for _, f := range slices.Backward(l.cleanup) {
+		errs = append(errs, f())
 	}
 	l.cleanup = nil
 	for _, h := range l.hosts {

@@ -145,8 +145,10 @@ func TestStartErrors(t *testing.T) {
 	broken := filepath.Join(w.Dir(), "broken.conf")
 	open := filepath.Join(w.Dir(), "open.secrets")
 	settings := filepath.Join(w.Dir(), "ikegod.yaml")
-	for name, text := range map[string]string{good: config(nil), secretsFile: secrets, broken: "config setup\nlisten-tcp=yes\n", open: secrets,
-		settings: "log-level: info\nlog-levl: debug\n"} {
+	for name, text := range map[string]string{
+		good: config(nil), secretsFile: secrets, broken: "config setup\nlisten-tcp=yes\n", open: secrets,
+		settings: "log-level: info\nlog-levl: debug\n",
+	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

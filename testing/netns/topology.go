@@ -51,8 +51,14 @@ func (h *Host) State() (string, error) {
 	var b strings.Builder
 	var errs []error
 	for _, c := range [][]string{
-		{"ip", "-br", "link"}, {"ip", "-br", "addr"}, {"ip", "-4", "route", "show", "table", "all"}, {"ip", "-6", "route", "show", "table", "all"},
-		{"ip", "-4", "rule"}, {"ip", "-6", "rule"}, {"nft", "list", "tables"}, {"ss", "-H", "-lntuw"},
+		{"ip", "-br", "link"},
+		{"ip", "-br", "addr"},
+		{"ip", "-4", "route", "show", "table", "all"},
+		{"ip", "-6", "route", "show", "table", "all"},
+		{"ip", "-4", "rule"},
+		{"ip", "-6", "rule"},
+		{"nft", "list", "tables"},
+		{"ss", "-H", "-lntuw"},
 	} {
 		out, err := h.Output(c[0], c[1:]...)
 		errs = append(errs, err)

@@ -18,8 +18,10 @@ const (
 
 // ikegodConf is the same connection in ipsec.conf.
 func ikegodConf(ike, esp string, more ...string) string {
-	lines := []string{"config setup", "\tlisten-tcp=no", "", "conn " + conn, "\tleft=" + netns.West, "\tleftid=@west", "\tleftsubnet=" + netns.WestNet,
-		"\tright=" + netns.East, "\trightid=@east", "\trightsubnet=" + netns.EastNet, "\tauthby=secret", "\tike=" + ike, "\tesp=" + esp, "\tauto=add"}
+	lines := []string{
+		"config setup", "\tlisten-tcp=no", "", "conn " + conn, "\tleft=" + netns.West, "\tleftid=@west", "\tleftsubnet=" + netns.WestNet,
+		"\tright=" + netns.East, "\trightid=@east", "\trightsubnet=" + netns.EastNet, "\tauthby=secret", "\tike=" + ike, "\tesp=" + esp, "\tauto=add",
+	}
 	for _, m := range more {
 		lines = append(lines, "\t"+m)
 	}

@@ -17,8 +17,10 @@ import (
 )
 
 // The Debian packages that make a charon with kernel-libipsec, its plugins and swanctl.
-var packages = []string{"libstrongswan", "libstrongswan-standard-plugins", "libstrongswan-extra-plugins", "strongswan-libcharon",
-	"strongswan-charon", "libcharon-extra-plugins", "strongswan-swanctl"}
+var packages = []string{
+	"libstrongswan", "libstrongswan-standard-plugins", "libstrongswan-extra-plugins", "strongswan-libcharon",
+	"strongswan-charon", "libcharon-extra-plugins", "strongswan-swanctl",
+}
 
 // Fetched returns the directory with strongSwan unpacked: not installed, so that nothing starts and nothing conflicts. It is kept in the user's cache
 // directory; the first call downloads it.
@@ -49,8 +51,10 @@ var Fetched = sync.OnceValues(func() (string, error) {
 })
 
 func complete(dir string) bool {
-	for _, f := range []string{"usr/lib/ipsec/charon", "usr/sbin/swanctl", "usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so",
-		"usr/lib/ipsec/plugins/libstrongswan-openssl.so"} {
+	for _, f := range []string{
+		"usr/lib/ipsec/charon", "usr/sbin/swanctl", "usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so",
+		"usr/lib/ipsec/plugins/libstrongswan-openssl.so",
+	} {
 		if _, err := os.Stat(filepath.Join(dir, f)); err != nil {
 			return false
 		}
