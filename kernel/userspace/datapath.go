@@ -24,6 +24,12 @@ type Sender interface {
 	SendESP(p path.Path, buf []byte, segmentSize int) error
 }
 
+// Pressure may be implemented by a Sender whose paths have queues: RoomESP reports whether the path's has room. Where there is none, the datapath
+// leaves packets with the kernel for a while, which holds back their senders, instead of having them dropped.
+type Pressure interface {
+	RoomESP(p path.Path) bool
+}
+
 // Host is what the datapath needs from the machine around it: kernel/hostnet does it. Only the control goroutine calls it, but for Notes.
 type Host interface {
 	// Route leads the policy's traffic to the TUN, or keeps it away from it; mtu zero sets none. It replaces what it did for the same ID.

@@ -34,6 +34,11 @@ type worker struct {
 	cache   [cacheSlots]decision
 	spare   []byte // a segment that has to be cut further
 	icmp    icmpSender
+
+	pressure  Pressure // nil: nothing to wait for
+	lastPath  path.Path
+	otherPath time.Time // when a batch for another path was sent last
+	stalled   path.Path // a stream that had no room for as long as we wait
 }
 
 // decision remembers what became of a flow, as long as policies and SAs stay as they were.
@@ -56,7 +61,9 @@ type batch struct {
 }
 
 func newWorker(d *Datapath, q queue) *worker {
-	return &worker{d: d, q: q, in: make([]byte, frameLen), batch: batch{buf: make([]byte, batchLen)}, icmp: icmpSender{q: q}}
+	w := &worker{d: d, q: q, in: make([]byte, frameLen), batch: batch{buf: make([]byte, batchLen)}, icmp: icmpSender{q: q}}
+	w.pressure, _ = d.sender.(Pressure)
+	return w
 }
 
 // run reads until the queue is interrupted.
@@ -289,10 +296,47 @@ func (w *worker) flush() {
 	if b.n == 0 {
 		return
 	}
+	if w.pressure != nil {
+		w.hold(b.path)
+	}
 	if err := w.d.sender.SendESP(b.path, b.buf[:b.n], b.segment); err != nil {
 		w.d.drops.add(DropSend, b.count)
 	}
 	b.n, b.count = 0, 0
+}
+
+// When a stream's queue is full, the worker waits, so that packets stay with the kernel and their senders are held back, as a slow cable would do it.
+// It waits only while no other path has sent for a while: one slow peer must not hold up the others, and then its packets are dropped.
+const (
+	holdStep  = 100 * time.Microsecond
+	holdMost  = 20 * time.Millisecond
+	aloneTime = 100 * time.Millisecond
+)
+
+// hold waits for room on a stream, and remembers which paths are in use.
+func (w *worker) hold(p path.Path) {
+	if w.lastPath != p {
+		if !w.lastPath.IsZero() {
+			w.otherPath = time.Now()
+		}
+		w.lastPath = p
+	}
+	if !p.Kind.Stream() {
+		return
+	}
+	if w.pressure.RoomESP(p) {
+		w.stalled = path.Path{}
+		return
+	}
+	if w.stalled == p || time.Since(w.otherPath) < aloneTime {
+		return
+	}
+	for begin := time.Now(); time.Since(begin) < holdMost && !w.d.closed.Load(); time.Sleep(holdStep) {
+		if w.pressure.RoomESP(p) {
+			return
+		}
+	}
+	w.stalled = p // until it has room again
 }
 
 // acquire reports a packet that waits for an SA, at most once a second for each policy.

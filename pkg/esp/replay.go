@@ -29,8 +29,8 @@ func (w *window) init(size uint32) {
 }
 
 // extend finds the high-order 32 bits for the low-order ones of a packet (RFC 4303 A2.2). False: it could only be a packet from before the
-// first.
-func (w *window) extend(low uint32) (uint64, bool) {
+// first. next says that the packet was taken for one of the next 2^32, because it is left of the window.
+func (w *window) extend(low uint32) (seq uint64, next, ok bool) {
 	size := uint32(max(w.size, minESNWindow))
 	top := w.top.Load()
 	high, topLow := uint32(top>>32), uint32(top)
@@ -38,17 +38,17 @@ func (w *window) extend(low uint32) (uint64, bool) {
 	if topLow >= size-1 {       // case A: the window lies in one subspace
 		if low < bottom {
 			if high == math.MaxUint32 {
-				return 0, false
+				return 0, false, false
 			}
-			high++
+			high, next = high+1, true
 		}
 	} else if low >= bottom { // case B: the window spans two, and this is the older
 		if high == 0 {
-			return 0, false
+			return 0, false, false
 		}
 		high--
 	}
-	return uint64(high)<<32 | uint64(low), true
+	return uint64(high)<<32 | uint64(low), next, true
 }
 
 // check reports whether accept would take seq now. It changes nothing, so it may be asked before the packet is authenticated.

@@ -140,8 +140,9 @@ func TestExtend(t *testing.T) {
 		var w window
 		w.init(64)
 		w.top.Store(c.top)
-		if got, ok := w.extend(c.low); got != c.want || ok != c.ok {
-			t.Errorf("%s: %#x, %v; want %#x, %v", c.name, got, ok, c.want, c.ok)
+		got, next, ok := w.extend(c.low)
+		if got != c.want || ok != c.ok || next != (c.want>>32 > c.top>>32) {
+			t.Errorf("%s: %#x, %v, %v; want %#x, %v", c.name, got, next, ok, c.want, c.ok)
 		}
 	}
 }

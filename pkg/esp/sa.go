@@ -175,9 +175,10 @@ func (i *Inbound) Open(s *Scratch, packet []byte) (Opened, error) {
 		return Opened{}, ErrLength
 	}
 	seq := uint64(binary.BigEndian.Uint32(packet[4:]))
+	next := false
 	if i.esn {
 		var ok bool
-		if seq, ok = i.window.extend(uint32(seq)); !ok {
+		if seq, next, ok = i.window.extend(uint32(seq)); !ok {
 			return Opened{}, ErrReplay
 		}
 	}
@@ -185,6 +186,9 @@ func (i *Inbound) Open(s *Scratch, packet []byte) (Opened, error) {
 		return Opened{}, ErrReplay
 	}
 	if !i.open(s, packet, seq, body) {
+		if next { // almost certainly a late packet of this subspace, which the algorithm takes for one of the next
+			return Opened{}, ErrReplay
+		}
 		return Opened{}, ErrIntegrity
 	}
 	newest, ok := i.window.accept(seq)

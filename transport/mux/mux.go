@@ -249,6 +249,17 @@ func (m *Mux) SendESP(p path.Path, buf []byte, segmentSize int) error {
 	return transport.ErrNoPath
 }
 
+// RoomESP reports whether SendESP has room in the path's queue; UDP has none, and what is not there says so when asked to send. The datapath asks before
+// it sends on a stream, so that a single fast stream is held back at its source instead of losing packets here.
+func (m *Mux) RoomESP(p path.Path) bool {
+	if p.Kind.Stream() {
+		if e := m.stream(p); e != nil {
+			return e.conn.RoomESP()
+		}
+	}
+	return true
+}
+
 // UDPPath implements transport.Mux.
 func (m *Mux) UDPPath(local netip.Addr, localPort uint16, remote netip.AddrPort) (path.Path, error) {
 	if m.udp == nil {

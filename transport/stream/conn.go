@@ -130,6 +130,10 @@ func (s *Conn) SendIKE(parts ...[]byte) error { return s.w.sendIKE(parts) }
 // SendESP sends or queues whole frames, each ESP packet with its Length field. Frames that find no room are dropped, counted, and reported by ErrQueueFull.
 func (s *Conn) SendESP(frames []byte) error { return s.w.sendESP(frames) }
 
+// RoomESP reports whether the queue of ESP is at most half full, or the stream takes nothing any more, which SendESP will say. A sender that can wait
+// waits for it rather than have frames dropped.
+func (s *Conn) RoomESP() bool { return s.w.roomESP() }
+
 // Own ends the limits for streams that nobody owns, and turns to large reads. It reports whether this call did it.
 func (s *Conn) Own() bool {
 	s.mu.Lock()

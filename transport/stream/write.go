@@ -192,6 +192,12 @@ func (w *writer) sendESP(b []byte) error {
 	return nil
 }
 
+func (w *writer) roomESP() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state != alive || w.espBytes <= w.s.cfg.Queue.ESPBytes/2
+}
+
 // begun notes that n octets of the frames b are written: the rest of the frame that they end in must follow. It returns the frames not begun.
 func (w *writer) begun(b []byte, n int) []byte {
 	end := boundary(b, n)
