@@ -22,7 +22,7 @@ func takeRunDir(path string) (*runDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("run directory: %w", err)
 	}
-	if err := os.Chmod(path, 0o700); err != nil {
+	if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a directory
 		return nil, fmt.Errorf("run directory: %w", err)
 	}
 	for {
