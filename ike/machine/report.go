@@ -10,6 +10,7 @@ import (
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/ts"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
 
@@ -129,6 +130,27 @@ func authBy(a iana.AuthMethod) string {
 	return a.String()
 }
 
+// most is how much of a list a line shows: a peer decides how many selectors it sends, and a gateway may have thousands of templates.
+const most = 8
+
+// few joins the first of a list.
+func few(list []string) string {
+	if len(list) > most {
+		return fmt.Sprintf("%s; and %d more", strings.Join(list[:most], "; "), len(list)-most)
+	}
+	return strings.Join(list, "; ")
+}
+
+// tunnel prints what a child protects, [192.0.1.0/24===192.0.2.0/24].
+func tunnel(local, remote ts.Set) string { return "[" + fewOf(local) + "===" + fewOf(remote) + "]" }
+
+func fewOf(s ts.Set) string {
+	if len(s) > most {
+		return fmt.Sprintf("%v and %d more", s[:most], len(s)-most)
+	}
+	return s.String()
+}
+
 // names lists payloads as the RFC abbreviates them.
 func names(items []wire.Item) string {
 	var b strings.Builder
@@ -176,8 +198,8 @@ func (m *Machine) tellChildUp(c *child) {
 		dpd = "active"
 	}
 	m.emit(event.Event{Level: event.Info, Kind: event.KindChildUp, Conn: c.conn.Name, Child: c.name(), Text: fmt.Sprintf(
-		"%s established Child SA; IPsec tunnel [%v===%v] {%s=>0x%08x <0x%08x xfrm=%s%s DPD=%s}",
-		role, c.local, c.remote, carrier, c.spiOut, c.spiIn, c.suite.Transform(), natd, dpd)})
+		"%s established Child SA; IPsec tunnel %s {%s=>0x%08x <0x%08x xfrm=%s%s DPD=%s}",
+		role, tunnel(c.local, c.remote), carrier, c.spiOut, c.spiIn, c.suite.Transform(), natd, dpd)})
 	if c.unwanted {
 		m.deleteChild(c)
 	}
@@ -311,7 +333,7 @@ func (m *Machine) childRejected(c *child, n wire.Notify, told bool) event.Close 
 		why = fmt.Sprintf(": we offered esp=%v (%s)", c.conn.Children[c.index].ESP, where(c.conn, "esp"))
 	case iana.TS_UNACCEPTABLE:
 		r.Reason = event.ReasonTSUnacceptable
-		why = fmt.Sprintf(": we asked for [%v===%v] (%s, %s)", local, remote, whereEnd(c.conn, true, "subnet"), whereEnd(c.conn, false, "subnet"))
+		why = fmt.Sprintf(": we asked for %s (%s, %s)", tunnel(local, remote), whereEnd(c.conn, true, "subnet"), whereEnd(c.conn, false, "subnet"))
 	}
 	r.Detail = fmt.Sprintf("peer %s refused Child SA %q with %v%s; the IKE SA stays", m.path.Peer(), c.name(), n.Notify, why)
 	return r

@@ -86,8 +86,8 @@ func (m *Machine) sendAuth() {
 	m.state = authSent
 	m.path = floated(m.path)
 	m.request(iana.IKE_AUTH, task{}, m.seal(m.header(iana.IKE_AUTH, m.out.next, false), items))
-	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("sent IKE_AUTH request to %s with %s and %s; Child SA {ESP <%#08x} [%v===%v]",
-		m.path.Peer(), authName(m.conn.Local.Auth), idText(m.localID), c.spiIn, tsi, tsr)})
+	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("sent IKE_AUTH request to %s with %s and %s; Child SA {ESP <%#08x} %s",
+		m.path.Peer(), authName(m.conn.Local.Auth), idText(m.localID), c.spiIn, tunnel(tsi, tsr))})
 }
 
 // onAuthRefusal ends the attempt: the responder does not want the IKE SA. The message is protected, so it comes from whoever answered IKE_SA_INIT

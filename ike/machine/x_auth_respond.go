@@ -2,7 +2,6 @@ package machine
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/policy"
@@ -52,7 +51,7 @@ func (m *Machine) chooseConn(idi, idr ident.ID, method iana.AuthMethod) (*policy
 	if !idr.IsZero() {
 		asked = fmt.Sprintf(", asking for %v,", idr)
 	}
-	return nil, fmt.Errorf("peer %s as %v%s fits no connection: %s", m.path.Peer(), idi, asked, strings.Join(why, "; "))
+	return nil, fmt.Errorf("peer %s as %v%s fits no connection: %s", m.path.Peer(), idi, asked, few(why))
 }
 
 // candidateFault says why a connection cannot serve these identities; empty when it can.

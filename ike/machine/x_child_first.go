@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/policy"
@@ -62,7 +61,7 @@ func (m *Machine) chooseChild() (*childOffer, *childRefusal) {
 			local, remote := m.selectors(conn, i)
 			l, r := ts.Narrow(ours, local, conn.Narrowing), ts.Narrow(theirs, remote, conn.Narrowing)
 			if len(l) == 0 || len(r) == 0 {
-				noTS = append(noTS, fmt.Sprintf("%q allows [%v===%v] (%s)", conn.Children[i].Name, local, remote, whereEnd(conn, true, "subnet")))
+				noTS = append(noTS, fmt.Sprintf("%q allows %s (%s)", conn.Children[i].Name, tunnel(local, remote), whereEnd(conn, true, "subnet")))
 				continue
 			}
 			choice, err := conn.Children[i].ESP.Choose(sa, iana.ProtoESP, false, iana.KE_NONE)
@@ -88,7 +87,7 @@ func (m *Machine) chooseChild() (*childOffer, *childRefusal) {
 	}
 	return nil, &childRefusal{
 		event.ReasonTSUnacceptable, iana.TS_UNACCEPTABLE,
-		fmt.Sprintf("the peer wants [%v===%v], but %s%s", ours, theirs, strings.Join(noTS, "; "), narrow),
+		fmt.Sprintf("the peer wants %s, but %s%s", tunnel(ours, theirs), few(noTS), narrow),
 	}
 }
 
@@ -201,10 +200,10 @@ func (m *Machine) firstChildAnswer() {
 	case !okTSi || !okTSr || len(l) == 0 || len(r) == 0:
 		m.rejectChild(c, event.ReasonTSUnacceptable, "the peer sent no traffic selectors that we understand")
 	case !local.Contains(l) || !remote.Contains(r):
-		m.rejectChild(c, event.ReasonTSUnacceptable, fmt.Sprintf("asked for [%v===%v], the peer answered with the wider [%v===%v]", local, remote, l, r))
+		m.rejectChild(c, event.ReasonTSUnacceptable, fmt.Sprintf("asked for %s, the peer answered with the wider %s", tunnel(local, remote), tunnel(l, r)))
 	case !c.conn.Narrowing && (!local.Equal(l) || !remote.Equal(r)):
-		m.rejectChild(c, event.ReasonTSUnacceptable, fmt.Sprintf("asked for [%v===%v], the peer narrowed it to [%v===%v]; narrowing=yes would accept that",
-			local, remote, l, r))
+		m.rejectChild(c, event.ReasonTSUnacceptable, fmt.Sprintf("asked for %s, the peer narrowed it to %s; narrowing=yes would accept that",
+			tunnel(local, remote), tunnel(l, r)))
 	default:
 		c.suite, c.local, c.remote, c.spiOut = choice.Suite, l, r, spiOf(choice.SPI)
 		m.install(c, m.hs.ni, m.hs.nr)

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"strings"
+	"slices"
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/pkg/iana"
@@ -62,10 +62,16 @@ func (m *Machine) answerInit(sa wire.SA, ke wire.KE) {
 	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("processed IKE_SA_INIT request from %s, sent IKE_SA_INIT response %s", m.path.Peer(), m.suiteText())})
 }
 
-// chooseIKE lets the candidates choose in their order: the best match of addresses first. The error names what each allows.
+// chooseIKE lets the candidates choose in their order: the best match of addresses first. The error names what each allows. Thousands of templates with
+// the same ike= are asked once: strangers decide how often this runs.
 func (m *Machine) chooseIKE(offer wire.SA, sent iana.KE) (suite.Choice, error) {
 	var why []string
+	var asked []suite.Proposals
 	for _, c := range m.hs.candidates {
+		if slices.ContainsFunc(asked, func(p suite.Proposals) bool { return sameProposals(p, c.IKE) }) {
+			continue
+		}
+		asked = append(asked, c.IKE)
 		choice, err := c.IKE.Choose(offer, iana.ProtoIKE, true, sent)
 		if err == nil {
 			return choice, nil
@@ -75,7 +81,13 @@ func (m *Machine) chooseIKE(offer wire.SA, sent iana.KE) (suite.Choice, error) {
 	if len(why) == 0 {
 		return suite.Choice{}, fmt.Errorf("no connection for %s", m.path.Peer())
 	}
-	return suite.Choice{}, fmt.Errorf("no IKE proposal of %s is allowed: %s", m.path.Peer(), strings.Join(why, "; "))
+	return suite.Choice{}, fmt.Errorf("no IKE proposal of %s is allowed: %s", m.path.Peer(), few(why))
+}
+
+func sameProposals(a, b suite.Proposals) bool {
+	return slices.EqualFunc(a, b, func(x, y suite.Proposal) bool {
+		return slices.Equal(x.Encr, y.Encr) && slices.Equal(x.PRF, y.PRF) && slices.Equal(x.Integ, y.Integ) && slices.Equal(x.KE, y.KE) && slices.Equal(x.SN, y.SN)
+	})
 }
 
 // refuseInit answers an IKE_SA_INIT request without making an IKE SA: the responder's SPI stays zero (RFC 7296 2.6), and the machine goes.

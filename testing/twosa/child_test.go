@@ -2,6 +2,7 @@ package twosa
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/ts"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
@@ -349,4 +351,31 @@ func TestTransportModeNotEchoed(t *testing.T) {
 	}
 	w.Settle()
 	agreed(t, w)
+}
+
+// TestLinesStayShort: however many selectors and templates there are, a line of the log does not grow with them.
+func TestLinesStayShort(t *testing.T) {
+	var many ts.Set
+	for i := range 255 {
+		many = append(many, TS(fmt.Sprintf("10.%d.0.0/16", i))...)
+	}
+	w := Pair(1, func(c *policy.Connection) { selectors(c, many, many) }, nil)
+	for i := range 200 {
+		c := Connection()
+		c.Name = fmt.Sprintf("template-%d", i)
+		w.East.Candidates = append(w.East.Candidates, Oriented(c, false))
+	}
+	w.West.Initiate(w.West.UDP())
+	w.Settle()
+	childless(t, w, event.ReasonTSUnacceptable, iana.TS_UNACCEPTABLE)
+	w.West.Conn.Left.ID = ident.Pattern{ID: ID("@nobody")}
+	w.East.M, w.East.Closed = nil, nil
+	w.West.Initiate(w.West.UDP())
+	w.Settle()
+	said(t, w.East, "@nobody", "and 193 more")
+	for _, l := range append(w.West.Lines(), w.East.Lines()...) {
+		if len(l) > 3000 {
+			t.Errorf("a line of %d octets: %.200s", len(l), l)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package twosa
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -380,5 +381,29 @@ func TestNotAnInitialRequest(t *testing.T) {
 		if w.East.Closed == nil || len(w.East.Out) != 0 {
 			t.Errorf("%v: closed %v, answers %v", d, w.East.Closed, w.East.Out)
 		}
+	}
+}
+
+// TestManyCandidates: a thousand templates that allow the same are asked once when the offer does not fit, and one that differs is found behind them.
+func TestManyCandidates(t *testing.T) {
+	w := Pair(1, func(c *policy.Connection) { c.IKE = IKE("aes_gcm128-sha2_256-dh31") }, nil)
+	for range 1000 {
+		w.East.Candidates = append(w.East.Candidates, Oriented(Connection(), false))
+	}
+	w.West.Initiate(w.West.UDP())
+	w.West.Deliver()
+	closedFor(t, w.East, event.ReasonNoProposal, iana.NO_PROPOSAL_CHOSEN)
+	if n := strings.Count(w.East.Closed.Detail, "allowed AES"); n != 2 { // the first difference, and all that is allowed
+		t.Errorf("asked more than once: %s", w.East.Closed.Detail)
+	}
+	last := Connection()
+	last.Name, last.IKE = "last", w.West.Conn.IKE
+	w.East.Candidates = append(w.East.Candidates, Oriented(last, false))
+	w.East.Out = nil
+	w.West.Initiate(w.West.UDP())
+	w.West.Out = w.West.Out[len(w.West.Out)-1:]
+	w.Settle()
+	if s := w.East.M.Snapshot(); s.State != "established" || s.Conn != "last" {
+		t.Errorf("east: %+v", s)
 	}
 }
