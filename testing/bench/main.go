@@ -1,4 +1,4 @@
-// Package main measures ikegod and prints each figure beside its bar: `make bench`. Arguments name sections; without one all run.
+// Command bench measures ikegod and prints each figure beside its bar: `make bench`. Arguments name sections; without one all run.
 package main
 
 import (
