@@ -314,3 +314,36 @@ func sealedMatrix(t *testing.T, to *Host, x iana.Exchange, id uint32, response b
 		}
 	}
 }
+
+// TestResponseTwiceWhileBusy: a response that comes twice while its first copy is in work.
+func TestResponseTwiceWhileBusy(t *testing.T) {
+	w := Pair(1, nil, nil)
+	w.West.Hold = func(e machine.Effect) bool { j, ok := e.(machine.Job); return ok && (j.Verify != nil || j.Finish != nil) }
+	w.West.Initiate(w.West.UDP())
+	for range 2 {
+		w.West.Deliver()
+		response := w.East.Out[0]
+		w.East.Deliver()
+		before := w.West.Drops
+		unchanged(t, w.West, func() { w.East.Inject(response) })
+		dropped(t, w.West, before, event.DropDuplicate)
+		w.West.Complete()
+	}
+	agreed(t, w)
+}
+
+// TestRequestOnNewStreamWhileBusy: the originator is back on a new stream and repeats a request that is still in work: the reply goes there (RFC 9329 6.2).
+func TestRequestOnNewStreamWhileBusy(t *testing.T) {
+	w := Pair(1, nil, nil)
+	w.East.Hold = func(e machine.Effect) bool { j, ok := e.(machine.Job); return ok && j.Verify != nil }
+	w.West.Initiate(w.West.TCP())
+	w.Settle()
+	fresh := w.West.TCP()
+	w.West.Inject(Packet{Path: fresh, Data: w.West.Sent[1].Data})
+	w.East.Complete()
+	if len(w.East.Out) != 1 || w.East.Out[0].Path != reversed(fresh) {
+		t.Errorf("the reply went to %v", w.East.Out)
+	}
+	w.Settle()
+	agreed(t, w)
+}
