@@ -75,7 +75,7 @@ func TestFakeRefusesAndDelays(t *testing.T) {
 	if n := f.Complete(); n != 3 {
 		t.Fatalf("completed %d of 3", n)
 	}
-	if d := got[0].(Done); d.Err != no || len(f.Policies()) != 0 {
+	if d := got[0].(Done); !errors.Is(d.Err, no) || len(f.Policies()) != 0 {
 		t.Errorf("refusal: %v, policies %v", d, f.Policies())
 	}
 	if d := got[1].(Done); d.SPI != 0x09080706 {

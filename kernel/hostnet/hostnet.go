@@ -142,6 +142,16 @@ func (n *Net) setUp() error {
 // Notes says what this machine lacks, one sentence each.
 func (n *Net) Notes() []string { return n.notes }
 
+// ClearDropped is the number of clear packets from the network that were dropped because a policy protects what they claim to be.
+func (n *Net) ClearDropped() (uint64, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.guard == nil {
+		return 0, nil
+	}
+	return n.guard.dropped()
+}
+
 // PathMTU is the MTU towards remote as the kernel knows it: that of the route, lowered by what path MTU discovery found. Zero: no route.
 func (n *Net) PathMTU(local, remote netip.Addr) int {
 	o := &netlink.RouteGetOptions{Mark: n.set.Mark}

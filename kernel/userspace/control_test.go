@@ -33,6 +33,7 @@ func (h *fakeHost) Unroute(id kernel.PolicyID) error {
 	return nil
 }
 func (h *fakeHost) PathMTU(local, remote netip.Addr) int { return h.mtu }
+func (h *fakeHost) ClearDropped() (uint64, error)        { return 3, nil }
 func (h *fakeHost) Notes() []string                      { return nil }
 func (h *fakeHost) Close() error                         { h.log = append(h.log, "close"); return nil }
 
@@ -208,8 +209,11 @@ func TestActions(t *testing.T) {
 		icmp   int
 		events int
 	}{
-		{kernel.Protect, DropHeld, 0, 0}, {kernel.Hold, DropHeld, 0, 0}, {kernel.Drop, DropByPolicy, 0, 0},
-		{kernel.Reject, DropByPolicy, 1, 0}, {kernel.Trap, DropTrapped, 0, 1},
+		{kernel.Protect, DropHeld, 0, 0},
+		{kernel.Hold, DropHeld, 0, 0},
+		{kernel.Drop, DropByPolicy, 0, 0},
+		{kernel.Reject, DropByPolicy, 1, 0},
+		{kernel.Trap, DropTrapped, 0, 1},
 	} {
 		e.Route(1, kernel.Policy{ID: "c", Local: westNet, Remote: eastNet, Action: c.action})
 		e.must()

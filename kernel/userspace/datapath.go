@@ -30,7 +30,7 @@ type Pressure interface {
 	RoomESP(p path.Path) bool
 }
 
-// Host is what the datapath needs from the machine around it: kernel/hostnet does it. Only the control goroutine calls it, but for Notes.
+// Host is what the datapath needs from the machine around it: kernel/hostnet does it. Only the control goroutine calls it, where nothing else is said.
 type Host interface {
 	// Route leads the policy's traffic to the TUN, or keeps it away from it; mtu zero sets none. It replaces what it did for the same ID.
 	Route(p kernel.Policy, mtu int) error
@@ -38,6 +38,8 @@ type Host interface {
 	Unroute(id kernel.PolicyID) error
 	// PathMTU is the MTU towards a peer; zero if it is not known.
 	PathMTU(local, remote netip.Addr) int
+	// ClearDropped is the number of packets from the network that were dropped because they claim in clear what a policy protects. Any goroutine.
+	ClearDropped() (uint64, error)
 	// Notes says what this machine lacks, one sentence each.
 	Notes() []string
 	// Close takes all away.

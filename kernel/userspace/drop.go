@@ -12,6 +12,7 @@ type Drop uint8
 const (
 	DropMalformed  Drop = iota // not IP, or lengths that do not fit
 	DropNoPolicy               // routed to the TUN, but no policy wants it (its source is outside Local, for instance)
+	DropLinkLocal              // the kernel\'s own group reports and the like on the TUN: nothing is wrong
 	DropHeld                   // its policy protects or holds, and there is no SA
 	DropByPolicy               // its policy drops or rejects
 	DropTrapped                // its policy traps: Acquire was sent
@@ -28,12 +29,13 @@ const (
 	DropInner                  // authentic, but what it holds is not an IP packet
 	DropSelector               // authentic, but outside the SA's selectors (RFC 4301 5.2)
 	DropTUN                    // the TUN did not take it
+	DropClear                  // came in clear although a policy protects it: the guard of Host dropped it
 	numDrops
 )
 
 var dropNames = [numDrops]string{
-	"malformed", "no policy", "held without SA", "dropped by policy", "trapped", "fragment without ports", "too big", "sequence numbers used up",
-	"not sent", "too short", "unknown SPI", "replay", "integrity", "padding", "dummy", "inner packet", "selector", "TUN write",
+	"malformed", "no policy", "link-local", "held without SA", "dropped by policy", "trapped", "fragment without ports", "too big", "sequence numbers used up",
+	"not sent", "too short", "unknown SPI", "replay", "integrity", "padding", "dummy", "inner packet", "selector", "TUN write", "clear",
 }
 
 // String is a few words for an operator.
@@ -59,6 +61,11 @@ func (d *Datapath) Drops() map[Drop]uint64 {
 	for why := range numDrops {
 		if n := d.drops[why].Load(); n > 0 {
 			out[why] = n
+		}
+	}
+	if d.host != nil && !d.closed.Load() {
+		if n, err := d.host.ClearDropped(); err == nil && n > 0 {
+			out[DropClear] = n
 		}
 	}
 	return out

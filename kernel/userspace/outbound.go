@@ -131,9 +131,13 @@ func (w *worker) decide(f *flow) *decision {
 	*e = decision{flow: *f, epoch: epoch}
 	e.route = w.d.policies.lookup(f)
 	if e.route == nil {
-		e.why = DropNoPolicy
-		if f.later {
+		switch {
+		case f.dst.IsLinkLocalMulticast():
+			e.why = DropLinkLocal
+		case f.later:
 			e.why = DropFragment
+		default:
+			e.why = DropNoPolicy
 		}
 		return e
 	}
@@ -163,10 +167,10 @@ func (w *worker) refuse(e *decision, p *packet, f *flow) {
 	if e.route == nil {
 		return
 	}
-	switch e.route.policy.Action {
-	case kernel.Trap:
+	if e.route.policy.Action == kernel.Trap {
 		w.d.acquire(e.route, f)
-	case kernel.Reject:
+	}
+	if e.route.policy.Action == kernel.Reject {
 		w.icmp.prohibited(p)
 	}
 }

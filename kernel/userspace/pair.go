@@ -2,6 +2,7 @@ package userspace
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -129,9 +130,7 @@ func (t *spiTable) set(spi kernel.SPI, p *pair) {
 	shard := t.shard(spi)
 	next := map[kernel.SPI]*pair{}
 	if m := shard.Load(); m != nil {
-		for k, v := range *m {
-			next[k] = v
-		}
+		maps.Copy(next, *m)
 	}
 	if p == nil {
 		delete(next, spi)

@@ -90,7 +90,7 @@ func (t *policies) lookup(f *flow) *route {
 }
 
 // put adds a policy or replaces the one with its ID, which hands over its SAs.
-func (t *policies) put(p kernel.Policy) *route {
+func (t *policies) put(p kernel.Policy) {
 	r := &route{policy: p, strong: p.Priority, pairs: new(atomic.Pointer[[]*pair]), acquire: new(atomic.Int64)}
 	table := t.table.Load()
 	if old, ok := t.byID[p.ID]; ok {
@@ -112,18 +112,14 @@ func (t *policies) put(p kernel.Policy) *route {
 	}
 	t.byID[p.ID] = r
 	t.table.Store(table)
-	return r
 }
 
-// drop removes a policy; nil if there was none.
-func (t *policies) drop(id kernel.PolicyID) *route {
-	r, ok := t.byID[id]
-	if !ok {
-		return nil
+// drop removes a policy, if it is there.
+func (t *policies) drop(id kernel.PolicyID) {
+	if r, ok := t.byID[id]; ok {
+		delete(t.byID, id)
+		t.table.Store(without(t.table.Load(), r))
 	}
-	delete(t.byID, id)
-	t.table.Store(without(t.table.Load(), r))
-	return r
 }
 
 func without(table *bart.Table[[]*route], r *route) *bart.Table[[]*route] {

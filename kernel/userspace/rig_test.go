@@ -26,6 +26,7 @@ var (
 	westNet = ts.Set{ts.FromPrefix(netip.MustParsePrefix("192.0.1.0/24"))}
 	eastNet = ts.Set{ts.FromPrefix(netip.MustParsePrefix("192.0.2.0/24"))}
 	anyNet  = ts.Set{ts.FromPrefix(netip.MustParsePrefix("0.0.0.0/0"))}
+	anyNet6 = ts.Set{ts.FromPrefix(netip.MustParsePrefix("::/0"))}
 
 	westUDP = path.Path{Local: netip.MustParseAddrPort("192.1.2.45:4500"), Remote: netip.MustParseAddrPort("192.1.2.23:4500")}
 	eastUDP = reverse(westUDP)

@@ -113,14 +113,14 @@ func openQueue(name string, flags int) (*tunQueue, bool, error) {
 	}
 	q.wait = func(fd uintptr) bool {
 		q.n, q.err = retry(func() (int, error) { return unix.Read(int(fd), q.buf) })
-		return q.err != unix.EAGAIN
+		return !errors.Is(q.err, unix.EAGAIN)
 	}
 	return q, uso, nil
 }
 
 func retry(call func() (int, error)) (int, error) {
 	for {
-		if n, err := call(); err != unix.EINTR {
+		if n, err := call(); !errors.Is(err, unix.EINTR) {
 			return n, err
 		}
 	}

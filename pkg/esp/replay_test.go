@@ -127,7 +127,7 @@ func TestExtend(t *testing.T) {
 		{"case A, right of the window", 5<<32 | 1000, 70000, 5<<32 | 70000, true},
 		{"case A, the window's bottom", 5<<32 | 1000, 937, 5<<32 | 937, true},
 		{"case A, left of the window means the next subspace", 5<<32 | 1000, 936, 6<<32 | 936, true},
-		{"case A, smallest top", 5<<32 | 63, 0, 5<<32 | 0, true},
+		{"case A, smallest top", 5<<32 | 63, 0, 5 << 32, true},
 		{"case B, the older subspace", 5<<32 | 10, 0xfffffff0, 4<<32 | 0xfffffff0, true},
 		{"case B, the window's bottom", 5<<32 | 10, 0xffffffcb, 4<<32 | 0xffffffcb, true},
 		{"case B, below the bottom means the newer subspace", 5<<32 | 10, 0xffffffca, 5<<32 | 0xffffffca, true},
