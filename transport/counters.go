@@ -28,9 +28,9 @@ const (
 	DropStreamPrefix               // a stream that did not begin with "IKETCP"
 	DropStreamSlow                 // a stream without a whole message in time
 	DropStreamCorrupt              // a stream with a bad length, or too many messages that make no sense
-	DropStreamMemory               // a stream whose message found no room in the memory for strangers
-	DropStreamLimit                // a connection refused by the limit on streams
-	DropStreamSource               // a connection refused by the limit on streams of one source
+	DropStreamMemory               // a stream whose large message found no room in the memory for strangers, or had been arriving for too long when others needed it
+	DropStreamLimit                // a connection refused by the limit on streams, or a stranger's that gave way to a newer one
+	DropStreamSource               // the same by the limit on streams of one source
 	DropStreamIKEQueue             // a stream closed since its peer did not read the IKE messages for it
 	DropKeepAliveLimit             // a path that found no room in the table of NAT keepalives
 	NumDrops

@@ -112,6 +112,43 @@ func TestHostileStreamsAreCut(t *testing.T) {
 	}
 }
 
+// TestHonestPeerGetsAPlace: two addresses hold every place for strangers, and a third comes through.
+func TestHonestPeerGetsAPlace(t *testing.T) {
+	notices := make(chan string, 100)
+	east, er := start(t, Options{
+		ListenTCP: []uint16{0}, TCPLimits: tcp.Limits{Unowned: 8, PerSource: 4},
+		Notice: func(_ transport.Drop, _ path.Path, text string) { notices <- text },
+	})
+	west, _ := start(t, Options{})
+	from := func(local string) (path.Path, error) {
+		return west.Dial(t.Context(), netip.MustParseAddr(local), netip.AddrPortFrom(loopback, east.TCPPorts()[0]))
+	}
+	for i := range 8 {
+		if _, err := from([]string{"127.0.0.2", "127.0.0.3"}[i%2]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	er.until(t, "all strangers are there", func() bool { return len(er.accepted) == 8 })
+	p, err := from("127.0.0.4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := west.Send(p, ikeMessage("hello")); err != nil {
+		t.Fatal(err)
+	}
+	er.until(t, "the honest message, and one stranger less", func() bool { return len(er.ike) == 1 && len(er.lost) == 1 })
+	if got := er.message(0).Path.Remote.Addr().String(); got != "127.0.0.4" {
+		t.Fatalf("the message came from %s", got)
+	}
+	if text := <-notices; !strings.Contains(text, "gave way to a newer connection") {
+		t.Fatalf("told %q", text)
+	}
+	c := east.Counters()
+	if c.Unowned != 8 || c.Drops[transport.DropStreamLimit] != 1 {
+		t.Fatalf("counted %+v", c)
+	}
+}
+
 // TestGarbage floods all ports and looks at the memory afterwards.
 func TestGarbage(t *testing.T) {
 	east, er := start(t, Options{ListenUDP: true, ListenTCP: []uint16{0}, TCPLimits: tcp.Limits{PerSource: 32}})

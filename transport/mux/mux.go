@@ -178,7 +178,9 @@ func (m *Mux) add(c *tcp.Conn, originator bool) error {
 			e.told = true
 			m.handler.Accepted(c.Path)
 		},
+		Spoke: e.ticket.Spoke,
 	})
+	e.ticket.OnCut(e.conn.Cut)
 	m.streams[c.Path.Generation] = e
 	m.meter.Streams.Add(1)
 	m.meter.Unowned.Add(1)

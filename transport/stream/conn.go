@@ -68,6 +68,7 @@ type Config struct {
 	IKE        func(transport.Datagram) bool // as transport.Handler.IKE
 	ESP        transport.ESPHandler          // nil: ESP is dropped and counted
 	Accepted   func()                        // called once, when a responder has read the whole prefix; may be nil
+	Spoke      func()                        // called once, for the first whole IKE message; may be nil
 	Meter      *transport.Meter              // nil: a private one
 	Notices    *transport.Notices
 }
@@ -169,6 +170,17 @@ func (s *Conn) Close() {
 	s.timer = time.AfterFunc(s.cfg.Queue.Flush, func() { s.conn.Close() })
 	s.mu.Unlock()
 	s.w.finish()
+}
+
+// Cut ends the stream at once, with a reset, which leaves nothing behind on this side. It returns at once; Run then returns a *Fault.
+func (s *Conn) Cut(why transport.Drop, reason error) {
+	s.w.mu.Lock()
+	s.w.die() // before fail: Run may wait for the queue of a stream that is closing
+	s.w.mu.Unlock()
+	if c, ok := s.conn.(interface{ SetLinger(sec int) error }); ok {
+		_ = c.SetLinger(0)
+	}
+	s.fail(s.fault(why, reason))
 }
 
 // fail ends the stream at once; the first reason counts.

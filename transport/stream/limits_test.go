@@ -162,6 +162,128 @@ func TestMemoryOfStrangers(t *testing.T) {
 	})
 }
 
+// TestSlowMessagesGiveWay: strangers who send large messages and never finish them do not keep out a peer with a large IKE_AUTH.
+func TestSlowMessagesGiveWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, meter := NewMemory(20000), new(transport.Meter)
+		stranger := func() (net.Conn, *sink, <-chan error) {
+			near, far := net.Pipe()
+			t.Cleanup(func() { far.Close() })
+			k := newSink()
+			cfg := k.config()
+			cfg.Meter, cfg.Memory = meter, memory
+			return far, k, run(New(near, cfg))
+		}
+		var slow []<-chan error
+		for range 2 {
+			far, _, done := stranger()
+			slow = append(slow, done)
+			far.Write([]byte(Prefix))
+			far.Write(ikeFrame(strings.Repeat("x", 11000))[:11000])
+			synctest.Wait()
+			time.Sleep(time.Millisecond) // the bubble's clock: one of them is the first
+		}
+		hello := append([]byte(Prefix), ikeFrame(strings.Repeat("y", 8000))...)
+		early, _, done := stranger()
+		go early.Write(hello)
+		if err := <-done; !strings.Contains(err.Error(), "large messages at once") || len(slow[0])+len(slow[1]) > 0 {
+			t.Fatalf("while all are on time: %v", err)
+		}
+		time.Sleep(2 * memoryGrace) // the bubble's clock
+		far, k, _ := stranger()
+		go far.Write(hello)
+		synctest.Wait()
+		if have := k.all(); len(have) != 1 {
+			t.Fatalf("the message of the honest peer did not come: %d", len(have))
+		}
+		if err := <-slow[0]; !strings.Contains(err.Error(), "large messages at once") || len(slow[1]) > 0 {
+			t.Fatalf("the slowest ended with %v, the next: %d", err, len(slow[1]))
+		}
+		far.Close()
+		time.Sleep(time.Minute) // the bubble's clock
+		if <-slow[1]; memory.Used() != 0 {
+			t.Fatalf("%d octets still lent", memory.Used())
+		}
+	})
+}
+
+// TestLargeMessageIsLetGo: a stream that has sent one large message does not keep its buffer.
+func TestLargeMessageIsLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		k := newSink()
+		cfg := k.config()
+		cfg.Memory = NewMemory(1 << 20)
+		s := New(near, cfg)
+		done := run(s)
+		far.Write(append([]byte(Prefix), ikeFrame(strings.Repeat("x", 60000))...))
+		far.Write(frame(espPacket(1, 60000)))
+		synctest.Wait()
+		if len(k.all()) != 2 || cfg.Memory.Used() != 0 || cap(s.r.msg) > exactStart || s.r.one[0] != nil {
+			t.Errorf("%d messages, %d octets lent, a buffer of %d, one of %d", len(k.all()), cfg.Memory.Used(), cap(s.r.msg), cap(s.r.one[0]))
+		}
+		far.Close()
+		<-done
+	})
+}
+
+// TestOctetsOfBatches: a read that ends with a full batch counts its last packet, too.
+func TestOctetsOfBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		k := newSink()
+		cfg := k.config()
+		cfg.Meter = new(transport.Meter)
+		s := New(near, cfg)
+		s.Own()
+		done := run(s)
+		var b []byte
+		for i := range uint32(bulkBatch) {
+			b = append(b, frame(espPacket(i, 100))...)
+		}
+		far.Write([]byte(Prefix))
+		far.Write(b)
+		synctest.Wait()
+		if c := cfg.Meter.Snapshot().TCP; c.ESPIn != bulkBatch || c.ESPInBytes != 100*bulkBatch {
+			t.Errorf("%d packets of 100 octets counted as %d octets", c.ESPIn, c.ESPInBytes)
+		}
+		far.Close()
+		<-done
+	})
+}
+
+// TestCut: whatever the stream is doing, Run ends with the reason.
+func TestCut(t *testing.T) {
+	for _, doing := range []string{"reading", "busy handler", "closing"} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
+			k := newSink()
+			cfg := k.config()
+			cfg.Meter = new(transport.Meter)
+			if doing == "busy handler" {
+				k.busy = 1 << 30
+			}
+			s := New(near, cfg)
+			done := run(s)
+			go far.Write(append([]byte(Prefix), ikeFrame("one")...))
+			synctest.Wait()
+			if doing == "closing" {
+				s.SendIKE([]byte("nobody reads this"))
+				s.Close()
+			}
+			s.Cut(transport.DropStreamLimit, errors.New("enough"))
+			s.Cut(transport.DropStreamLimit, errors.New("twice"))
+			s.Close()
+			err := <-done
+			if f, ok := errors.AsType[*Fault](err); doing != "closing" && (!ok || f.Why != transport.DropStreamLimit || f.Error() != "enough") ||
+				doing == "closing" && !errors.Is(err, transport.ErrClosed) {
+				t.Errorf("%s: ended with %v", doing, err)
+			}
+		})
+	}
+}
+
 // TestBusyHandlerStopsTheReader: a message that cannot be taken is offered again after Resume, nothing behind it overtakes, nothing is lost
 // (RFC 9329 6.2: the peer will not repeat it).
 func TestBusyHandlerStopsTheReader(t *testing.T) {

@@ -43,8 +43,9 @@ type reader struct {
 	one   [1][]byte
 
 	// exact reads
-	msg   []byte
-	taken int // octets of msg that Memory knows of
+	msg  []byte
+	loan loan // what Memory has lent for msg, beyond exactStart
+	owes bool // there may be a loan
 
 	// bulk reads
 	call  func(fd uintptr) bool // bound once
@@ -54,11 +55,12 @@ type reader struct {
 	n     int
 	err   error
 
-	bad int // messages without sense in a row
+	bad   int  // messages without sense in a row
+	spoke bool // Config.Spoke has been called
 }
 
 func (r *reader) init(s *Conn, raw syscall.RawConn) {
-	r.s, r.raw = s, raw
+	r.s, r.raw, r.loan.s = s, raw, s
 	r.call = r.readReady
 }
 
@@ -139,21 +141,20 @@ func (r *reader) exact() error {
 	}
 	r.s.cfg.Meter.Read(path.TCP)
 	r.one[0] = r.msg
-	if err := r.message(r.msg, r.one[:]); err != nil {
-		return err
-	}
+	err := r.message(r.msg, r.one[:])
+	r.one[0] = nil
 	r.drop(exactStart)
-	return nil
+	return err
 }
 
 // body reads n octets into r.msg, which grows with what has come and not with what the length promises.
 func (r *reader) body(n int) error {
 	for have := 0; have < n; {
 		if want := min(n, max(exactStart, 2*have)); cap(r.msg) < want {
-			if r.limited() && !r.s.cfg.Memory.take(want-r.taken) {
-				return r.s.fault(transport.DropStreamMemory, errors.New("too many connections without an IKE SA send large messages at once: this one is closed"))
-			} else if r.limited() {
-				r.taken = want
+			if want > exactStart && r.limited() {
+				if r.owes = true; !r.s.cfg.Memory.take(&r.loan, want-exactStart) {
+					return r.s.fault(transport.DropStreamMemory, errMemory)
+				}
 			}
 			r.msg = append(make([]byte, 0, want), r.msg[:have]...)
 		}
@@ -164,17 +165,22 @@ func (r *reader) body(n int) error {
 		r.msg, have = r.msg[:to], to
 	}
 	r.msg = r.msg[:n]
+	if r.owes {
+		r.s.cfg.Memory.arrived(&r.loan)
+	}
 	return nil
 }
 
-func (r *reader) limited() bool { return !r.s.cfg.Originator }
+func (r *reader) limited() bool { return !r.s.cfg.Originator && !r.s.owned.Load() }
 
-// drop lets go of a message buffer larger than keep.
+// drop lets go of a message buffer larger than keep, and of what Memory lent for it.
 func (r *reader) drop(keep int) {
 	if cap(r.msg) > keep {
 		r.msg = nil
-		r.s.cfg.Memory.give(r.taken)
-		r.taken = 0
+	}
+	if r.owes && cap(r.msg) <= exactStart {
+		r.owes = false
+		r.s.cfg.Memory.give(&r.loan)
 	}
 }
 
@@ -239,7 +245,17 @@ func (r *reader) ike(b []byte) error {
 		}
 		s.readBy(by)
 	}
-	r.offer(transport.Datagram{Path: s.cfg.Path, Data: append([]byte(nil), b...), At: now})
+	data := b
+	if cap(r.msg) > exactStart { // the buffer of a large message goes with it; its loan ends when it is taken
+		r.msg = nil
+	} else {
+		data = append([]byte(nil), b...)
+	}
+	if s.cfg.Spoke != nil && !r.spoke {
+		r.spoke = true
+		s.cfg.Spoke()
+	}
+	r.offer(transport.Datagram{Path: s.cfg.Path, Data: data, At: now})
 	return nil
 }
 
@@ -314,10 +330,10 @@ func (r *reader) frames(b []byte) (used int, err error) {
 		}
 		used += n
 		if classify(msg) == esp {
+			octets += len(msg)
 			if packets = append(packets, msg); len(packets) == bulkBatch {
 				flush()
 			}
-			octets += len(msg)
 			continue
 		}
 		flush()

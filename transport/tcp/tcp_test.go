@@ -19,64 +19,6 @@ import (
 
 var loopback = netip.MustParseAddr("127.0.0.1")
 
-func TestAdmission(t *testing.T) {
-	a := newAdmission(Limits{Streams: 6, Unowned: 4, PerSource: 2})
-	admit := func(from string) *Ticket {
-		t.Helper()
-		k, why, ok := a.admit(netip.MustParseAddr(from))
-		if !ok {
-			t.Fatalf("%s refused: %s", from, why)
-		}
-		return k
-	}
-	refuse := func(from string, want transport.Drop) {
-		t.Helper()
-		if _, why, ok := a.admit(netip.MustParseAddr(from)); ok || why != want {
-			t.Fatalf("%s: admitted %v, or %q, want %q", from, ok, why, want)
-		}
-	}
-	one := admit("192.0.2.1")
-	admit("::ffff:192.0.2.1")
-	refuse("192.0.2.1", transport.DropStreamSource)
-	six := admit("2001:db8:0:1::1")
-	admit("2001:db8:0:1:ffff::9")
-	refuse("2001:db8:0:1::2", transport.DropStreamLimit)
-	one.Own()
-	one.Own()
-	refuse("2001:db8:0:1::2", transport.DropStreamSource) // the whole /64 is one source
-	admit("192.0.2.1")                                    // owned streams do not count for their source
-	six.Own()
-	admit("192.0.2.2")
-	six.Release()
-	six.Release()
-	six.Own()
-	one.Release()
-	refuse("192.0.2.9", transport.DropStreamLimit)
-	if a.streams != 4 || a.unowned != 4 || a.sources[netip.MustParseAddr("192.0.2.1")] != 2 {
-		t.Fatalf("%d streams, %d unowned, sources %v", a.streams, a.unowned, a.sources)
-	}
-	var dialed *Ticket // has no place
-	dialed.Own()
-	dialed.Release()
-}
-
-func TestSourcesAreForgotten(t *testing.T) {
-	a := newAdmission(Limits{})
-	for i := range 1000 {
-		k, _, ok := a.admit(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
-		if !ok {
-			t.Fatal("refused")
-		}
-		if i%2 == 0 {
-			k.Own()
-		}
-		k.Release()
-	}
-	if len(a.sources) != 0 || a.streams != 0 || a.unowned != 0 {
-		t.Fatalf("left: %d sources, %d streams, %d unowned", len(a.sources), a.streams, a.unowned)
-	}
-}
-
 func listen(t *testing.T, c Config) (*Listener, chan *Conn) {
 	t.Helper()
 	if len(c.Ports) == 0 {
