@@ -33,6 +33,7 @@ const (
 	DropStreamSource               // the same by the limit on streams of one source
 	DropStreamIKEQueue             // a stream closed since its peer did not read the IKE messages for it
 	DropKeepAliveLimit             // a path that found no room in the table of NAT keepalives
+	DropAccept                     // a TCP connection that the system could not hand over, for lack of file descriptors or memory
 	NumDrops
 )
 
@@ -40,6 +41,7 @@ var drops = [...]string{
 	"NAT keepalive", "empty", "short", "length mismatch", "ESP on the IKE port", "truncated", "no datapath", "handler busy",
 	"send queue full", "send buffer full", "too large to send", "send failed", "ICMP unreachable", "no IKETCP prefix", "slow stream",
 	"corrupt stream", "memory for unauthenticated streams", "stream limit", "stream limit per source", "IKE queue overflow", "keepalive table full",
+	"accept failed",
 }
 
 // String names the reason in lower-case words.

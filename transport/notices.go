@@ -13,9 +13,10 @@ const NoticeInterval = 5 * time.Second
 
 // Notices tells an operator about drops, at most one of a kind in NoticeInterval. A nil *Notices tells nobody. Safe for concurrent use.
 type Notices struct {
-	tell func(Drop, path.Path, string)
-	kind [NumDrops]struct {
-		last    atomic.Int64 // Unix nanoseconds
+	tell  func(Drop, path.Path, string)
+	start time.Time // times are counted from it: a wall clock that is set back must not silence anything
+	kind  [NumDrops]struct {
+		next    atomic.Int64 // nanoseconds from start
 		skipped atomic.Uint64
 	}
 }
@@ -25,7 +26,7 @@ func NewNotices(tell func(Drop, path.Path, string)) *Notices {
 	if tell == nil {
 		return nil
 	}
-	return &Notices{tell: tell}
+	return &Notices{tell: tell, start: time.Now()}
 }
 
 // Due reports whether a notice of this kind would be told now; otherwise it is counted. The caller then makes the text and calls Tell: dropping a packet
@@ -35,8 +36,8 @@ func (n *Notices) Due(d Drop) bool {
 		return false
 	}
 	k := &n.kind[d]
-	now, last := time.Now().UnixNano(), k.last.Load()
-	if now-last < int64(NoticeInterval) || !k.last.CompareAndSwap(last, now) {
+	now, next := int64(time.Since(n.start)), k.next.Load()
+	if now < next || !k.next.CompareAndSwap(next, now+int64(NoticeInterval)) {
 		k.skipped.Add(1)
 		return false
 	}

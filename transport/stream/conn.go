@@ -239,5 +239,8 @@ func (s *Conn) explain(err error) error {
 	case errors.Is(err, syscall.ETIMEDOUT):
 		return fmt.Errorf("the TCP connection timed out, the peer does not acknowledge: %w", syscall.ETIMEDOUT)
 	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return fmt.Errorf("the TCP connection failed: %w", errno)
+	}
 	return err
 }

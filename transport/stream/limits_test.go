@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -325,5 +327,21 @@ func TestBusyHandlerStopsTheReader(t *testing.T) {
 			far.Close()
 			<-done
 		})
+	}
+}
+
+// TestEndsAreExplained: no error of Go's net package, which names both addresses a second time, reaches an operator.
+func TestEndsAreExplained(t *testing.T) {
+	near, _ := net.Pipe()
+	s := New(near, newSink().config())
+	defer s.Close()
+	for errno, want := range map[syscall.Errno]string{
+		syscall.ECONNRESET: "the TCP connection was reset, by the peer or by a middlebox", syscall.EHOSTUNREACH: "the TCP connection failed: no route to host",
+		syscall.EPIPE: "the peer closed the TCP connection", syscall.ETIMEDOUT: "does not acknowledge", syscall.ENETDOWN: "the TCP connection failed: network is down",
+	} {
+		err := s.explain(&net.OpError{Op: "read", Net: "tcp", Addr: &net.TCPAddr{Port: 4500}, Err: os.NewSyscallError("read", errno)})
+		if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "tcp :4500") || !errors.Is(err, errno) {
+			t.Errorf("%v: %v", errno, err)
+		}
 	}
 }

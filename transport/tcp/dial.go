@@ -54,30 +54,41 @@ func (s silence) Error() string { return string(s) }
 // Unwrap makes it context.DeadlineExceeded.
 func (silence) Unwrap() error { return context.DeadlineExceeded }
 
+// dialError says in an operator's words why there is no connection. cause is the system's or the context's error, for errors.Is; where it says something to an
+// operator it is in the text.
+type dialError struct {
+	text  string
+	cause error
+}
+
+func (e *dialError) Error() string { return e.text }
+func (e *dialError) Unwrap() error { return e.cause }
+
 func connectError(ctx context.Context, err error, local netip.Addr, remote netip.AddrPort, took time.Duration) error {
-	port, host := remote.Port(), remote.Addr()
+	where := fmt.Sprintf("TCP/%d of %s", remote.Port(), remote.Addr())
+	const silence = "the packets are dropped on the way, or the host is down; check firewalls and tcp-remoteport="
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return fmt.Errorf("connecting to TCP/%d of %s: %w", port, host, context.Canceled)
+		return &dialError{fmt.Sprintf("connecting to %s was given up after %v", where, took.Round(time.Millisecond)), context.Canceled}
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
-		return silence(fmt.Sprintf("no answer from TCP/%d of %s within %v: the packets are dropped on the way, or the host is down; check firewalls and tcp-remoteport=",
-			port, host, took.Round(10*time.Millisecond)))
+		return &dialError{fmt.Sprintf("no answer from %s within %v: %s", where, took.Round(time.Millisecond), silence), context.DeadlineExceeded}
 	}
 	cause := rootCause(err)
 	switch {
 	case errors.Is(cause, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: nothing listens on TCP/%d of %s; set listen-tcp=yes there, or check a firewall", cause, port, host)
+		return fmt.Errorf("%w: nothing listens on %s; set listen-tcp=yes there, or check a firewall", cause, where)
 	case errors.Is(cause, syscall.ECONNRESET):
-		return fmt.Errorf("%w: TCP/%d of %s accepted and reset at once; it has too many connections from here, or a middlebox forbids it", cause, port, host)
+		return fmt.Errorf("%w: %s accepted and reset at once; it has too many connections from here, or a middlebox forbids it", cause, where)
 	case errors.Is(cause, syscall.ETIMEDOUT):
-		return fmt.Errorf("%w: no answer from TCP/%d of %s; the packets are dropped on the way, or the host is down; check firewalls and tcp-remoteport=",
-			cause, port, host)
+		return &dialError{fmt.Sprintf("no answer from %s: %s", where, silence), cause}
 	case errors.Is(cause, syscall.EHOSTUNREACH), errors.Is(cause, syscall.ENETUNREACH):
-		return fmt.Errorf("%w: no way to TCP/%d of %s; check the routing table, and firewalls that reject", cause, port, host)
+		return fmt.Errorf("%w: no way to %s; check the routing table, and firewalls that reject", cause, where)
+	case errors.Is(cause, syscall.EADDRNOTAVAIL) && local.IsValid():
+		return fmt.Errorf("%w: no interface has the address %s to connect from to %s; check left= or right=", cause, local, where)
 	case errors.Is(cause, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("%w: no interface has the address %s to connect from to TCP/%d of %s; check left= or right=", cause, local, port, host)
+		return fmt.Errorf("%w: no free local port to connect from to %s; too many connections are open or in TIME-WAIT", cause, where)
 	case errors.Is(cause, syscall.EPERM), errors.Is(cause, syscall.EACCES):
-		return fmt.Errorf("%w: a firewall on this host forbids connecting to TCP/%d of %s", cause, port, host)
+		return fmt.Errorf("%w: a firewall on this host forbids connecting to %s", cause, where)
 	}
-	return fmt.Errorf("connecting to TCP/%d of %s: %w", port, host, cause)
+	return fmt.Errorf("connecting to %s: %w", where, cause)
 }

@@ -120,7 +120,8 @@ func (l *Listener) accept(ln *net.TCPListener, deliver func(*Conn)) {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			// Out of file descriptors or memory, or a connection that ended in the queue: go on, not too fast.
+			// Out of file descriptors or memory: go on, not too fast.
+			l.failed(ln, err)
 			delay = min(max(5*time.Millisecond, 2*delay), time.Second)
 			if !l.pause(delay) {
 				return
@@ -136,6 +137,19 @@ func (l *Listener) accept(ln *net.TCPListener, deliver func(*Conn)) {
 		l.cfg.Meter.Accepted.Add(1)
 		deliver(newConn(c, t))
 	}
+}
+
+// failed tells that accepting is held up: peers see connections that stand and say nothing.
+func (l *Listener) failed(ln net.Listener, err error) {
+	l.cfg.Meter.Drop(transport.DropAccept, 1)
+	if !l.cfg.Notices.Due(transport.DropAccept) {
+		return
+	}
+	hint := ""
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		hint = "; raise the limit of open files (LimitNOFILE= of the service, or fs.file-max)"
+	}
+	l.cfg.Notices.Tell(transport.DropAccept, path.Path{}, "cannot accept TCP connections to port %d: %v%s", addrPort(ln.Addr()).Port(), rootCause(err), hint)
 }
 
 // refuse closes with a reset, which leaves nothing behind on this side.
