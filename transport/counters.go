@@ -16,7 +16,6 @@ const (
 	DropEmpty                      // empty datagram, or a stream message of length 2 (RFC 9329 3)
 	DropShort                      // shorter than an IKE header or an ESP header
 	DropLength                     // the IKE header's Length is not the size of the message
-	DropNotIKE                     // ESP on a port that carries IKE only
 	DropTruncated                  // larger than the read buffer, or its control data did not fit
 	DropNoDatapath                 // ESP, but no datapath takes it
 	DropHandlerBusy                // IKE over UDP that the handler could not take
@@ -38,7 +37,7 @@ const (
 )
 
 var drops = [...]string{
-	"NAT keepalive", "empty", "short", "length mismatch", "ESP on the IKE port", "truncated", "no datapath", "handler busy",
+	"NAT keepalive", "empty", "short", "length mismatch", "truncated", "no datapath", "handler busy",
 	"send queue full", "send buffer full", "too large to send", "send failed", "ICMP unreachable", "no IKETCP prefix", "slow stream",
 	"corrupt stream", "memory for unauthenticated streams", "stream limit", "stream limit per source", "IKE queue overflow", "keepalive table full",
 	"accept failed",

@@ -40,6 +40,12 @@ func (t *Transport) icmpError(s *socket, oob []byte, to unix.Sockaddr) {
 			break
 		}
 		oob = rest
+		switch {
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+			local = netip.AddrFrom4([4]byte(data[8:12])) // ipi_addr: where the ICMP message was sent to, which is where the datagram came from
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
+			local = netip.AddrFrom16([16]byte(data[:16])).Unmap()
+		}
 		isErr := h.Level == unix.IPPROTO_IP && h.Type == unix.IP_RECVERR || h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_RECVERR
 		if isErr && len(data) >= 16 { // struct sock_extended_err begins with the errno
 			cause = syscall.Errno(binary.NativeEndian.Uint32(data))

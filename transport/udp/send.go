@@ -103,6 +103,14 @@ func (t *Transport) SendESP(p path.Path, buf []byte, segmentSize int) error {
 	return failure
 }
 
+// sendErrors say what the system's error numbers mean for a send. They are made once, since a blocked ESP path fails for every batch.
+var sendErrors = []error{
+	fmt.Errorf("%w: a firewall on this host forbids it", syscall.EPERM),
+	fmt.Errorf("%w for the local address: is it still an address of this host?", syscall.EINVAL),
+	fmt.Errorf("%w: check the routing table, and firewalls that reject", syscall.ENETUNREACH),
+	fmt.Errorf("%w: check the routing table, and firewalls that reject", syscall.EHOSTUNREACH),
+}
+
 // failed sorts the error of a send.
 func (t *Transport) failed(err error) (transport.Drop, error) {
 	switch errno(err) {
@@ -113,6 +121,11 @@ func (t *Transport) failed(err error) (transport.Drop, error) {
 	}
 	if errors.Is(err, net.ErrClosed) {
 		return transport.DropSendFailed, transport.ErrNoPath
+	}
+	for _, known := range sendErrors {
+		if errors.Is(err, errors.Unwrap(known)) {
+			return transport.DropSendFailed, known
+		}
 	}
 	return transport.DropSendFailed, err
 }

@@ -355,13 +355,28 @@ func TestUnreachableIsOnlyAHint(t *testing.T) {
 	wr.mu.Lock()
 	hint := wr.unreachable[0]
 	wr.mu.Unlock()
-	if hint.Remote != gone.Remote {
-		t.Fatalf("the hint is about %s", hint)
+	if hint != gone {
+		t.Fatalf("the hint is about %s, want %s", hint, gone)
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	if len(notices) != 1 || !strings.Contains(notices[0], "nothing listens") {
 		t.Fatalf("notices: %q", notices)
+	}
+}
+
+// TestSendErrorsSayWhatToDo: the number of the system is there, and what it means here.
+func TestSendErrorsSayWhatToDo(t *testing.T) {
+	u, _ := listen(t, Config{})
+	for errno, want := range map[syscall.Errno]string{
+		syscall.EPERM: "a firewall on this host", syscall.EINVAL: "is it still an address of this host", syscall.ENETUNREACH: "routing table", syscall.EHOSTUNREACH: "routing table",
+	} {
+		if why, err := u.failed(errno); why != transport.DropSendFailed || !errors.Is(err, errno) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, %v", errno, why, err)
+		}
+	}
+	if why, err := u.failed(syscall.ENOBUFS); why != transport.DropSendBuffer || !errors.Is(err, transport.ErrQueueFull) {
+		t.Errorf("no buffer: %v, %v", why, err)
 	}
 }
 
