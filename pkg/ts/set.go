@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/ikegod/ikegod/pkg/wire"
 )
 
 // Set is a list of selectors; a packet is in the set if it is in one of them.
@@ -34,34 +36,29 @@ func (s Set) Contains(o Set) bool {
 }
 
 // Intersect returns the pairwise intersections without duplicates and without selectors contained in others, in the order of s.
-func (s Set) Intersect(o Set) Set {
+func (s Set) Intersect(o Set) Set { return s.intersect(o, len(s)*len(o)) }
+
+// intersect stops when it has found so many.
+func (s Set) intersect(o Set, limit int) Set {
 	var out Set
 	for _, a := range s {
 		for _, b := range o {
 			if got, ok := a.Intersect(b); ok {
-				out = append(out, got)
+				if out = out.with(got); len(out) >= limit {
+					return out
+				}
 			}
-		}
-	}
-	return out.simplify()
-}
-
-// simplify drops selectors that are inside others; of equal ones the first stays.
-func (s Set) simplify() Set {
-	var out Set
-	for i, sel := range s {
-		redundant := false
-		for j, other := range s {
-			if i != j && other.Contains(sel) && (other != sel || j < i) {
-				redundant = true
-				break
-			}
-		}
-		if !redundant {
-			out = append(out, sel)
 		}
 	}
 	return out
+}
+
+// with adds a selector, unless it is inside one that is there, in the place of those that are inside it.
+func (s Set) with(sel Selector) Set {
+	if slices.ContainsFunc(s, func(t Selector) bool { return t.Contains(sel) }) {
+		return s
+	}
+	return append(slices.DeleteFunc(s, func(t Selector) bool { return sel.Contains(t) }), sel)
 }
 
 // Equal reports whether both hold the same selectors in any order.
@@ -75,12 +72,12 @@ func (s Set) Equal(o Set) bool {
 // Narrow is the responder's choice (RFC 7296 2.9) for one side: the part of offer that allowed allows. When allowed allows the first selector of
 // the offer, which is the packet that triggered it if a packet did, the result contains it. An empty result means TS_UNACCEPTABLE.
 // narrowing false: every selector of offer must be inside one of allowed, and the offer is returned without what is said twice; else the
-// result is empty.
+// result is empty. It has at most wire.MaxSelectors selectors, as many as an answer can hold, so that hostile offers make neither a long nor a wrong one.
 func Narrow(offer, allowed Set, narrowing bool) Set {
 	if !narrowing && !allowed.Contains(offer) {
 		return nil
 	}
 	// Everything allowed goes into one SA, so there is no choosing among subsets and the first selector, if allowed, is never lost: it
 	// is in the result as it is or inside a wider one.
-	return offer.Intersect(allowed)
+	return offer.intersect(allowed, wire.MaxSelectors)
 }

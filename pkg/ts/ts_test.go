@@ -292,3 +292,45 @@ func TestFromPrefix(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// TestNarrowFitsIntoAPayload: a peer that offers 255 selectors cannot make an answer of more, whose count would not fit its octet (RFC 7296 3.13), nor one
+// that takes long to find.
+func TestNarrowFitsIntoAPayload(t *testing.T) {
+	var offer, allowed ts.Set
+	for i := range wire.MaxSelectors {
+		offer = append(offer, ts.FromAddr(netip.AddrFrom4([4]byte{10, 0, byte(i), 1})))
+	}
+	for i := range 100 {
+		allowed = append(allowed, ts.Selector{Start: netip.MustParseAddr("10.0.0.0"), End: netip.MustParseAddr("10.255.255.255"), Protocol: 17, StartPort: uint16(2 * i), EndPort: uint16(2 * i)})
+	}
+	got := ts.Narrow(offer, allowed, true)
+	if len(got) != wire.MaxSelectors || got[0].Start != offer[0].Start || !allowed.Contains(got) || !offer.Contains(got) {
+		t.Fatalf("%d selectors: %v...", len(got), got[:min(len(got), 3)])
+	}
+	p := wire.TS{Payload: iana.PayloadTSi, Selectors: got.ToWire()}
+	if _, err := wire.ParseChain(iana.PayloadTSi, wire.AppendChain(nil, []wire.Item{{Payload: p}}), 0); err != nil {
+		t.Fatal(err)
+	}
+	// What is said many times, and once more in a wider selector, is one selector.
+	offer = append(offer[:0:0], offer[0])
+	for range wire.MaxSelectors - 2 {
+		offer = append(offer, offer[0])
+	}
+	offer = append(offer, ts.FromPrefix(netip.MustParsePrefix("10.0.0.0/8")))
+	if got := ts.Narrow(offer, ts.Set{ts.FromPrefix(netip.MustParsePrefix("10.0.0.0/8"))}, true); len(got) != 1 || !got.Contains(offer) {
+		t.Fatalf("%v", got)
+	}
+}
+
+func BenchmarkNarrowHostile(b *testing.B) {
+	var offer, allowed ts.Set
+	for i := range wire.MaxSelectors {
+		offer = append(offer, ts.FromAddr(netip.AddrFrom4([4]byte{10, 0, byte(i), 1})))
+	}
+	for i := range 10 {
+		allowed = append(allowed, ts.Selector{Start: netip.MustParseAddr("10.0.0.0"), End: netip.MustParseAddr("10.255.255.255"), Protocol: 17, StartPort: uint16(2 * i), EndPort: uint16(2 * i)})
+	}
+	for b.Loop() {
+		ts.Narrow(offer, allowed, true)
+	}
+}
