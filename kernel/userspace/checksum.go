@@ -34,25 +34,52 @@ func sum(b []byte, initial uint32) uint32 {
 		q += c
 		b = b[128:]
 	}
+	for len(b) >= 32 {
+		w := b[:32:32]
+		p, c = bits.Add64(p, binary.NativeEndian.Uint64(w[0:]), 0)
+		p, c = bits.Add64(p, binary.NativeEndian.Uint64(w[8:]), c)
+		p, c = bits.Add64(p, binary.NativeEndian.Uint64(w[16:]), c)
+		p, c = bits.Add64(p, binary.NativeEndian.Uint64(w[24:]), c)
+		p, c = bits.Add64(p, c, 0)
+		p += c
+		b = b[32:]
+	}
 	for len(b) >= 8 {
 		p, c = bits.Add64(p, binary.NativeEndian.Uint64(b), 0)
 		p += c
 		b = b[8:]
 	}
-	if len(b) > 0 {
-		var last [8]byte
-		copy(last[:], b)
-		p, c = bits.Add64(p, binary.NativeEndian.Uint64(last[:]), 0)
-		p += c
+	var last uint64 // less than 8 octets: no carry
+	if len(b) >= 4 {
+		last = uint64(binary.NativeEndian.Uint32(b))
+		b = b[4:]
 	}
+	if len(b) >= 2 {
+		last += uint64(binary.NativeEndian.Uint16(b))
+		b = b[2:]
+	}
+	if len(b) > 0 {
+		last += uint64(binary.NativeEndian.Uint16([]byte{b[0], 0}))
+	}
+	p, c = bits.Add64(p, last, 0)
+	p += c
 	p, c = bits.Add64(p, q, 0)
 	p += c
 	p = p>>32 + p&0xffffffff
 	p = p>>32 + p&0xffffffff
-	var native [4]byte
-	binary.NativeEndian.PutUint32(native[:], uint32(p))
-	return fold(uint32(binary.BigEndian.Uint16(native[:]))+uint32(binary.BigEndian.Uint16(native[2:]))) + initial
+	s := fold(uint32(p)&0xffff + uint32(p)>>16)
+	return uint32(networkOrder(uint16(s))) + initial
 }
+
+// networkOrder swaps the octets of a native 16-bit word where the machine's order is not the network's.
+func networkOrder(v uint16) uint16 {
+	if littleEndian {
+		return bits.ReverseBytes16(v)
+	}
+	return v
+}
+
+var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
 // fold adds the upper half to the lower until the sum has 16 bits.
 func fold(s uint32) uint32 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +26,8 @@ type carrier struct {
 	to       *netns.Host
 	src, dst string
 	daemons  []pid
-	gbits    []float64
+	gbits    []float64 // by round
+	rtt      []float64 // microseconds, likewise
 }
 
 type pid struct {
@@ -116,7 +116,11 @@ func compare(carriers []*carrier) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			c.gbits = append(c.gbits, rate/1e9)
+			rtt, err := c.ping()
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			c.gbits, c.rtt = append(c.gbits, rate/1e9), append(c.rtt, rtt)
 		}
 	}
 	return nil
@@ -160,18 +164,27 @@ func (c *carrier) iperf(seconds int) (float64, error) {
 	return result.End.Received.BitsPerSecond, nil
 }
 
-// median of the rounds in Gbit/s.
-func (c *carrier) median() float64 {
-	s := slices.Sorted(slices.Values(c.gbits))
-	return s[len(s)/2]
+// ping measures the mean round trip of single small packets in microseconds: what waiting for more to send would cost.
+func (c *carrier) ping() (float64, error) {
+	out, err := c.from.Output("ping", "-n", "-q", "-f", "-c", "5000", "-I", c.src, c.dst)
+	if err != nil {
+		return 0, err
+	}
+	_, times, ok := strings.Cut(out, "min/avg/max/mdev = ")
+	if f := strings.Split(times, "/"); ok && len(f) > 1 {
+		ms, err := strconv.ParseFloat(f[1], 64)
+		return ms * 1000, err
+	}
+	return 0, fmt.Errorf("ping printed no times: %s", out)
 }
 
 // report makes the table. The ratio is the figure that means something on another machine.
 func report(carriers []*carrier, wg *carrier) (rows []row) {
 	for _, c := range carriers {
-		r := row{What: c.name, Measured: fmt.Sprintf("%.2f Gbit/s, %.2f x wireguard-go", c.median(), c.median()/wg.median())}
+		rate, other := median(c.gbits), median(wg.gbits)
+		r := row{What: c.name, Measured: fmt.Sprintf("%.2f Gbit/s, %.2f x wireguard-go, round trip %.0f us", rate, rate/other, median(c.rtt))}
 		if strings.HasPrefix(c.name, "ESP") && strings.HasSuffix(c.name, "GCM") {
-			r.Bar, r.Peer = "at least 1.00 x", fmt.Sprintf("wireguard-go %.2f", wg.median())
+			r.Bar, r.Peer = "at least 1.00 x", fmt.Sprintf("wireguard-go %.2f", other)
 		}
 		rows = append(rows, r)
 		for _, d := range c.daemons {
