@@ -318,7 +318,10 @@ func sealedMatrix(t *testing.T, to *Host, x iana.Exchange, id uint32, response b
 // TestResponseTwiceWhileBusy: a response that comes twice while its first copy is in work.
 func TestResponseTwiceWhileBusy(t *testing.T) {
 	w := Pair(1, nil, nil)
-	w.West.Hold = func(e machine.Effect) bool { j, ok := e.(machine.Job); return ok && (j.Verify != nil || j.Finish != nil) }
+	w.West.Hold = func(e machine.Effect) bool {
+		j, ok := e.(machine.Job)
+		return ok && (j.Verify != nil || j.Finish != nil)
+	}
 	w.West.Initiate(w.West.UDP())
 	for range 2 {
 		w.West.Deliver()
