@@ -73,7 +73,7 @@ func connectError(ctx context.Context, err error, local netip.Addr, remote netip
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
 		return &dialError{fmt.Sprintf("no answer from %s within %v: %s", where, took.Round(time.Millisecond), silence), context.DeadlineExceeded}
 	}
-	cause := rootCause(err)
+	cause := transport.RootCause(err)
 	switch {
 	case errors.Is(cause, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: nothing listens on %s; set listen-tcp=yes there, or check a firewall", cause, where)

@@ -3,7 +3,6 @@ package tcp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -41,7 +40,7 @@ func Listen(c Config) (*Listener, error) {
 	}
 	l := &Listener{cfg: c, admission: newAdmission(c.Limits), done: make(chan struct{})}
 	for _, port := range c.Ports {
-		if err := l.listenPort(port); err != nil {
+		if err := transport.OpenEach(c.Addrs, port, l.open); err != nil {
 			l.closeListeners()
 			return nil, err
 		}
@@ -49,47 +48,15 @@ func Listen(c Config) (*Listener, error) {
 	return l, nil
 }
 
-func (l *Listener) listenPort(port uint16) error {
-	if len(l.cfg.Addrs) > 0 {
-		for _, a := range l.cfg.Addrs {
-			if err := l.open(a.Unmap(), port); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if err := l.open(netip.IPv4Unspecified(), port); err != nil {
-		return err
-	}
-	if port == 0 {
-		port = addrPort(l.listeners[len(l.listeners)-1].Addr()).Port()
-	}
-	err := l.open(netip.IPv6Unspecified(), port)
-	if errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EPROTONOSUPPORT) {
-		return nil
-	}
-	return err
-}
-
-func (l *Listener) open(a netip.Addr, port uint16) error {
+func (l *Listener) open(a netip.Addr, port uint16) (uint16, error) {
 	lc := net.ListenConfig{Control: control(l.cfg.Prepare), KeepAliveConfig: keepAlive}
 	lc.SetMultipathTCP(false) // an upper layer protocol such as espintcp attaches to plain TCP only
 	ln, err := lc.Listen(context.Background(), network(a), netip.AddrPortFrom(a, port).String())
-	if err == nil {
-		l.listeners = append(l.listeners, ln.(*net.TCPListener))
-		return nil
+	if err != nil {
+		return 0, transport.ListenError(path.TCP, a, port, err, "another program holds it; stop it, or choose another port with listen-tcp=")
 	}
-	cause := rootCause(err)
-	where := fmt.Sprintf("listening on TCP/%d of %s", port, a)
-	switch {
-	case errors.Is(cause, syscall.EADDRINUSE):
-		return fmt.Errorf("%s: %w: another program holds it; stop it, or choose another port with listen-tcp=", where, cause)
-	case errors.Is(cause, syscall.EACCES):
-		return fmt.Errorf("%s: %w: ports below 1024 need root or CAP_NET_BIND_SERVICE", where, cause)
-	case errors.Is(cause, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("%s: %w: no interface has this address; check listen=", where, cause)
-	}
-	return fmt.Errorf("%s: %w", where, cause)
+	l.listeners = append(l.listeners, ln.(*net.TCPListener))
+	return addrPort(ln.Addr()).Port(), nil
 }
 
 // Ports returns the ports as bound.
@@ -149,7 +116,7 @@ func (l *Listener) failed(ln net.Listener, err error) {
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 		hint = "; raise the limit of open files (LimitNOFILE= of the service, or fs.file-max)"
 	}
-	l.cfg.Notices.Tell(transport.DropAccept, path.Path{}, "cannot accept TCP connections to port %d: %v%s", addrPort(ln.Addr()).Port(), rootCause(err), hint)
+	l.cfg.Notices.Tell(transport.DropAccept, path.Path{}, "cannot accept TCP connections to port %d: %v%s", addrPort(ln.Addr()).Port(), transport.RootCause(err), hint)
 }
 
 // refuse closes with a reset, which leaves nothing behind on this side.

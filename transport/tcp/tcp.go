@@ -2,7 +2,6 @@
 package tcp
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -74,12 +73,4 @@ func network(a netip.Addr) string {
 		return "tcp4"
 	}
 	return "tcp6"
-}
-
-// rootCause is the system's own error inside the net package's wrapping, which names addresses a second time.
-func rootCause(err error) error {
-	if e, ok := errors.AsType[syscall.Errno](err); ok {
-		return e
-	}
-	return err
 }

@@ -2,7 +2,6 @@ package udp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -11,6 +10,9 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/transport"
 )
 
 // socketBuffer is asked for in both directions: about 10 ms of 3 Gbit/s, so that a reader that was away for one scheduling slice loses nothing.
@@ -30,7 +32,8 @@ type socket struct {
 	senders  sync.Pool   // of *sender
 }
 
-func (t *Transport) open(local netip.Addr, port Port) error {
+// open binds one socket and returns its port.
+func (t *Transport) open(local netip.Addr, port Port) (uint16, error) {
 	network := "udp6"
 	if local.Is4() {
 		network = "udp4"
@@ -38,7 +41,7 @@ func (t *Transport) open(local netip.Addr, port Port) error {
 	lc := net.ListenConfig{Control: control(t.prepare)}
 	pc, err := lc.ListenPacket(context.Background(), network, netip.AddrPortFrom(local, port.Number).String())
 	if err != nil {
-		return listenError(local, port.Number, err)
+		return 0, transport.ListenError(path.UDP, local, port.Number, err, "another IKE daemon (such as pluto or charon) holds it; stop it, or set listen-udp=no")
 	}
 	s := &socket{
 		conn: pc.(*net.UDPConn), local: local, wildcard: local.IsUnspecified(), is4: local.Is4(), marker: port.Marker,
@@ -52,11 +55,11 @@ func (t *Transport) open(local netip.Addr, port Port) error {
 	}
 	if err != nil {
 		s.conn.Close()
-		return fmt.Errorf("preparing the socket for UDP/%d: %w", port.Number, err)
+		return 0, fmt.Errorf("preparing the socket for UDP/%d: %w", port.Number, err)
 	}
 	s.senders.New = func() any { return newSender(t, s) }
 	t.sockets = append(t.sockets, s)
-	return nil
+	return s.port, nil
 }
 
 // setOptions asks for what is needed (packet info) and for what is good to have.
@@ -86,18 +89,4 @@ func (s *socket) setOptions(fd int) error {
 	_, err := unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
 	s.gso.Store(err == nil)
 	return nil
-}
-
-func listenError(local netip.Addr, port uint16, err error) error {
-	cause := rootCause(err)
-	where := fmt.Sprintf("listening on UDP/%d of %s", port, local)
-	switch {
-	case errors.Is(cause, syscall.EADDRINUSE):
-		return fmt.Errorf("%s: %w: another IKE daemon (such as pluto or charon) holds it; stop it, or set listen-udp=no", where, cause)
-	case errors.Is(cause, syscall.EACCES):
-		return fmt.Errorf("%s: %w: ports below 1024 need root or CAP_NET_BIND_SERVICE", where, cause)
-	case errors.Is(cause, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("%s: %w: no interface has this address; check listen=", where, cause)
-	}
-	return fmt.Errorf("%s: %w", where, cause)
 }

@@ -67,35 +67,14 @@ func Listen(c Config) (*Transport, error) {
 		ports = []Port{{IKEPort, false}, {NATTPort, true}}
 	}
 	for _, port := range ports {
-		if err := t.listenPort(c.Addrs, port); err != nil {
+		err := transport.OpenEach(c.Addrs, port.Number, func(a netip.Addr, n uint16) (uint16, error) { return t.open(a, Port{n, port.Marker}) })
+		if err != nil {
 			t.closeSockets()
 			return nil, err
 		}
 	}
 	t.alive = newKeepAlives(t)
 	return t, nil
-}
-
-func (t *Transport) listenPort(addrs []netip.Addr, port Port) error {
-	if len(addrs) > 0 {
-		for _, a := range addrs {
-			if err := t.open(a.Unmap(), port); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if err := t.open(netip.IPv4Unspecified(), port); err != nil {
-		return err
-	}
-	if port.Number == 0 { // the same number for both families
-		port.Number = t.sockets[len(t.sockets)-1].port
-	}
-	err := t.open(netip.IPv6Unspecified(), port)
-	if errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EPROTONOSUPPORT) {
-		return nil
-	}
-	return err
 }
 
 // Start begins to read. h and esp get what arrives; esp may be nil as long as there is no datapath: ESP is then dropped and counted.
@@ -185,7 +164,7 @@ func (t *Transport) source(remote netip.AddrPort) (netip.Addr, error) {
 	d := net.Dialer{Control: control(t.prepare)}
 	c, err := d.Dial("udp", remote.String())
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("no address to send from to %s: %w; check the routing table", remote, rootCause(err))
+		return netip.Addr{}, fmt.Errorf("no address to send from to %s: %w; check the routing table", remote, transport.RootCause(err))
 	}
 	defer c.Close()
 	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone(""), nil
@@ -208,14 +187,6 @@ func control(prepare func(syscall.RawConn) error) func(string, string, syscall.R
 		return nil
 	}
 	return func(_, _ string, c syscall.RawConn) error { return prepare(c) }
-}
-
-// rootCause is the system's own error inside the net package's wrapping, which names addresses a second time.
-func rootCause(err error) error {
-	if e := errno(err); e != 0 {
-		return e
-	}
-	return err
 }
 
 // errno is the system's error number inside err, or 0.
