@@ -164,6 +164,27 @@ func TestMemoryOfStrangers(t *testing.T) {
 	})
 }
 
+// TestBusyHandlerIsNotThePeersFault: the time for which we could not take a message does not count as the peer's silence.
+func TestBusyHandlerIsNotThePeersFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		k := newSink()
+		k.busy = 1 << 30
+		done := run(New(near, k.config()))
+		far.Write(append([]byte(Prefix), ikeFrame("one")...))
+		time.Sleep(40 * time.Second) // the bubble's clock: longer than Limits.Silence
+		k.mu.Lock()
+		k.busy = 0
+		k.mu.Unlock()
+		time.Sleep(time.Second) // the bubble's clock
+		if _, err := far.Write(ikeFrame("two")); err != nil || len(k.all()) != 2 {
+			t.Fatalf("cut while we were busy: %v, %d messages", err, len(k.all()))
+		}
+		far.Close()
+		<-done
+	})
+}
+
 // TestSlowMessagesGiveWay: strangers who send large messages and never finish them do not keep out a peer with a large IKE_AUTH.
 func TestSlowMessagesGiveWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -236,16 +236,7 @@ func (r *reader) ike(b []byte) error {
 	}
 	r.bad = 0
 	s.cfg.Meter.IKEIn(path.TCP, len(b))
-	now := time.Now()
-	if !s.cfg.Originator && !s.owned.Load() {
-		r.stage = "next"
-		by := now.Add(s.cfg.Limits.Silence)
-		if end := s.start.Add(s.cfg.Limits.Unowned); end.Before(by) {
-			by = end
-		}
-		s.readBy(by)
-	}
-	data := b
+	now, data := time.Now(), b
 	if cap(r.msg) > exactStart { // the buffer of a large message goes with it; its loan ends when it is taken
 		r.msg = nil
 	} else {
@@ -256,6 +247,14 @@ func (r *reader) ike(b []byte) error {
 		s.cfg.Spoke()
 	}
 	r.offer(transport.Datagram{Path: s.cfg.Path, Data: data, At: now})
+	if r.limited() {
+		r.stage = "next"
+		by := time.Now().Add(s.cfg.Limits.Silence) // from here: how long we were busy is not the peer's silence
+		if end := s.start.Add(s.cfg.Limits.Unowned); end.Before(by) {
+			by = end
+		}
+		s.readBy(by)
+	}
 	return nil
 }
 
