@@ -30,6 +30,14 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// reached says which limit an operator meets.
+func (l Limits) reached(d transport.Drop) string {
+	if d == transport.DropStreamSource {
+		return fmt.Sprintf("%s reached: %d connections from one IPv4 address or IPv6 /64 have no IKE SA", d, l.PerSource)
+	}
+	return fmt.Sprintf("%s reached: %d connections have no IKE SA, or there are %d in all", d, l.Unowned, l.Streams)
+}
+
 // What a connection is left alone for when the places run out. An honest peer sends its IKE_SA_INIT one round trip after the connection stands, and is
 // authenticated a few later; whoever only wants to hold a place stays longer.
 const (
@@ -191,7 +199,7 @@ func (t *Ticket) giveWay(kind transport.Drop) func() {
 	if t.spoke.Load() {
 		what = "authenticated no IKE SA"
 	}
-	t.kind, t.why = kind, fmt.Errorf("it had %s for %v and gave way to a newer connection: %s reached", what, time.Since(t.since).Round(time.Millisecond), kind)
+	t.kind, t.why = kind, fmt.Errorf("it had %s for %v and gave way to a newer connection: %s", what, time.Since(t.since).Round(time.Millisecond), t.a.limits.reached(kind))
 	cut, why := t.cut, t.why
 	return func() {
 		if cut != nil {

@@ -124,7 +124,7 @@ func (l *Listener) refuse(c *net.TCPConn, why transport.Drop) {
 	l.cfg.Meter.Drop(why, 1)
 	if l.cfg.Notices.Due(why) {
 		p := path.Path{Local: addrPort(c.LocalAddr()), Remote: addrPort(c.RemoteAddr()), Kind: path.TCP}
-		l.cfg.Notices.Tell(why, p, "refused a TCP connection from %s: %s reached", p.Peer(), why)
+		l.cfg.Notices.Tell(why, p, "refused a TCP connection from %s: %s", p.Peer(), l.admission.limits.reached(why))
 	}
 	_ = c.SetLinger(0)
 	c.Close()

@@ -45,7 +45,8 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
-// keepAlive notices a peer that has vanished without a word, within two minutes. It never replaces IKE's own liveness check (RFC 9329 6.7).
+// keepAlive notices a peer that has vanished without a word, within two minutes. It does nothing while octets wait to be acknowledged; then the system gives up
+// by itself, after about a quarter of an hour (net.ipv4.tcp_retries2). It never replaces IKE's own liveness check (RFC 9329 6.7).
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
 
 // control prepares a socket before bind, listen or connect.

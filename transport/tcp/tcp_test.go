@@ -31,7 +31,10 @@ func listen(t *testing.T, c Config) (*Listener, chan *Conn) {
 		t.Fatal(err)
 	}
 	conns := make(chan *Conn, 100)
-	l.Serve(func(c *Conn) { conns <- c })
+	l.Serve(func(c *Conn) {
+		c.Ticket.Spoke() // a silent one would give way to others after a second
+		conns <- c
+	})
 	t.Cleanup(func() {
 		l.Close()
 		for len(conns) > 0 {
@@ -140,7 +143,7 @@ func TestTooManyAreRefused(t *testing.T) {
 	if len(conns) != 3 || meter.Dropped(transport.DropStreamSource) != 5 {
 		t.Fatalf("%d admitted, %d counted as refused", len(conns), meter.Dropped(transport.DropStreamSource))
 	}
-	if !strings.Contains(text, "per source reached") || len(notices) != 0 {
+	if !strings.Contains(text, "per source reached: 3 connections") || len(notices) != 0 {
 		t.Fatalf("first notice %q, and %d more", text, len(notices))
 	}
 	(<-conns).Ticket.Release()
