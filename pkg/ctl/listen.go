@@ -35,6 +35,8 @@ type listener struct {
 	*net.UnixListener
 	allow   func(uid uint32) bool
 	clients atomic.Int32
+
+	turnedAway atomic.Int32 // being told so now
 }
 
 // Accept implements net.Listener.
@@ -45,7 +47,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if refusal := l.refuse(c); refusal != nil {
-			turnAway(c, refusal)
+			l.turnAway(c, refusal)
 			continue
 		}
 		l.clients.Add(1)
@@ -66,13 +68,28 @@ func (l *listener) refuse(c *net.UnixConn) *Error {
 	return nil
 }
 
-// turnAway answers before any request was read: HTTP allows it, and every client shows it. It writes to a fresh socket buffer and cannot block long.
-func turnAway(c net.Conn, e *Error) {
-	body, _ := json.Marshal(Result{Error: e})
-	c.SetDeadline(time.Now().Add(time.Second))
-	fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		e.httpStatus(), e.Code, len(body), body)
-	c.Close()
+// turnAway answers a client's request with a refusal. It waits for the request, since clients take an answer that comes before it for noise; only a few
+// clients at a time are waited for, and not for long.
+func (l *listener) turnAway(c net.Conn, e *Error) {
+	if l.turnedAway.Add(1) > maxTurnedAway {
+		l.turnedAway.Add(-1)
+		_ = c.Close()
+		return
+	}
+	go func() {
+		defer l.turnedAway.Add(-1)
+		defer func() { _ = c.Close() }()
+		_ = c.SetDeadline(time.Now().Add(time.Second))
+		if _, err := c.Read(make([]byte, maxHeader)); err != nil {
+			return
+		}
+		body, err := json.Marshal(Result{Error: e})
+		if err != nil {
+			return
+		}
+		fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+			e.httpStatus(), e.Code, len(body), body)
+	}()
 }
 
 func peerUID(c *net.UnixConn) (uint32, error) {

@@ -14,6 +14,7 @@ import (
 // middle), not against strangers.
 const (
 	maxClients    = 64
+	maxTurnedAway = 16
 	maxHeader     = 16 << 10
 	headerTimeout = 5 * time.Second
 	idleTimeout   = time.Minute
