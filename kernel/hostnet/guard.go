@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/google/nftables"
@@ -12,7 +11,6 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
-	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/ts"
 )
 
@@ -21,12 +19,12 @@ import (
 //
 //	chain prerouting { type filter hook prerouting priority raw;
 //	    iifname { "lo", TUN } accept
-//	    ip daddr @local4 fib saddr oifname TUN goto clear     # the way back to the source is a tunnel
-//	    jump specific                                         # policies for single protocols or ports
+//	    fib saddr oifname TUN goto clear     # the way back, from destination to source, is a tunnel
+//	    jump specific                        # policies for single protocols or ports
 //	}
 //	chain clear { socket mark MARK accept; counter drop }     # what our own sockets wait for is IKE or sealed already
 //
-// The question about the source goes to the routes, so that ten thousand policies cost one lookup, and routes and guard cannot disagree.
+// The question goes to the routes, so that ten thousand policies cost one lookup, and routes and guard cannot disagree.
 type guard struct {
 	conn  *nftables.Conn
 	table *nftables.Table
@@ -34,24 +32,12 @@ type guard struct {
 	mark  uint32
 
 	prerouting, specific, clear *nftables.Chain
-	local                       map[int]*nftables.Set // by address family
 
-	want map[selectors]int // what policies protect, with the number of policies
+	want map[selectors]int // what policies of single protocols or ports protect, with the number of policies
 }
 
 // selectors is one pair of a policy's selectors. Comparable.
 type selectors struct{ local, remote ts.Selector }
-
-func pairsOf(p kernel.Policy) (out []selectors) {
-	for _, l := range p.Local {
-		for _, r := range p.Remote {
-			if l.Start.BitLen() == r.Start.BitLen() {
-				out = append(out, selectors{l, r})
-			}
-		}
-	}
-	return out
-}
 
 // newGuard makes the table, after removing one of that name that was left behind.
 func newGuard(set Settings, tun string) (*guard, error) {
@@ -59,7 +45,7 @@ func newGuard(set Settings, tun string) (*guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{conn: conn, tun: tun, mark: set.Mark, want: map[selectors]int{}, local: map[int]*nftables.Set{}}
+	g := &guard{conn: conn, tun: tun, mark: set.Mark, want: map[selectors]int{}}
 	if err := g.make(set.NFTable); err != nil {
 		return nil, errors.Join(err, conn.CloseLasting())
 	}
@@ -78,18 +64,10 @@ func (g *guard) make(name string) error {
 	for _, in := range []string{"lo", g.tun} {
 		g.rule(g.prerouting, slices.Concat(ifname(expr.MetaKeyIIFNAME, in), verdict(expr.VerdictAccept, "")))
 	}
-	for _, f := range addressFamilies {
-		g.local[f.bits] = &nftables.Set{Table: g.table, Name: f.set, KeyType: f.datatype, Interval: true}
-		if err := g.conn.AddSet(g.local[f.bits], nil); err != nil {
-			return err
-		}
-		g.rule(g.prerouting, slices.Concat(f.match(), []expr.Any{
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: f.daddr, Len: uint32(f.bits / 8)},
-			&expr.Lookup{SourceRegister: 1, SetName: f.set, SetID: g.local[f.bits].ID},
-			&expr.Fib{Register: 1, FlagSADDR: true, ResultOIFNAME: true},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded(g.tun)},
-		}, verdict(expr.VerdictGoto, "clear")))
-	}
+	g.rule(g.prerouting, slices.Concat([]expr.Any{
+		&expr.Fib{Register: 1, FlagSADDR: true, ResultOIFNAME: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded(g.tun)},
+	}, verdict(expr.VerdictGoto, "clear")))
 	g.rule(g.prerouting, verdict(expr.VerdictJump, "specific"))
 	g.rule(g.clear, slices.Concat([]expr.Any{
 		&expr.Socket{Key: expr.SocketKeyMark, Register: 1},
@@ -108,27 +86,24 @@ type addressFamily struct {
 	bits         int
 	proto        byte
 	saddr, daddr uint32 // offsets in the IP header
-	set          string
-	datatype     nftables.SetDatatype
 }
 
 var addressFamilies = []addressFamily{
-	{32, unix.NFPROTO_IPV4, 12, 16, "local4", nftables.TypeIPAddr},
-	{128, unix.NFPROTO_IPV6, 8, 24, "local6", nftables.TypeIP6Addr},
+	{32, unix.NFPROTO_IPV4, 12, 16},
+	{128, unix.NFPROTO_IPV6, 8, 24},
 }
 
 // swap goes from what one policy wanted guarded to what its successor wants; either may be nil.
 func (g *guard) swap(old, next *routed) error {
-	before := len(g.want)
 	changed := false
 	if next != nil {
-		for _, s := range next.clear {
+		for _, s := range next.guards {
 			g.want[s]++
 			changed = changed || g.want[s] == 1
 		}
 	}
 	if old != nil {
-		for _, s := range old.clear {
+		for _, s := range old.guards {
 			g.want[s]--
 			if g.want[s] == 0 {
 				delete(g.want, s)
@@ -136,33 +111,17 @@ func (g *guard) swap(old, next *routed) error {
 			}
 		}
 	}
-	if !changed && before == len(g.want) {
+	if !changed {
 		return nil
 	}
 	return g.apply()
 }
 
-// apply writes sets and rules anew, in one transaction.
+// apply writes the rules for single protocols and ports anew, in one transaction.
 func (g *guard) apply() error {
-	for _, f := range addressFamilies {
-		var ranges []addrRange
-		for s := range g.want {
-			if s.local.Start.BitLen() == f.bits && !specific(s.local) && !specific(s.remote) {
-				ranges = append(ranges, addrRange{s.local.Start, s.local.End})
-			}
-		}
-		g.conn.FlushSet(g.local[f.bits])
-		if elements := elementsOf(merge(ranges)); len(elements) > 0 {
-			if err := g.conn.SetAddElements(g.local[f.bits], elements); err != nil {
-				return fmt.Errorf("nft set %s: %w", f.set, err)
-			}
-		}
-	}
 	g.conn.FlushChain(g.specific)
 	for s := range g.want {
-		if specific(s.local) || specific(s.remote) {
-			g.rule(g.specific, matchInbound(s))
-		}
+		g.rule(g.specific, matchInbound(s))
 	}
 	if err := g.conn.Flush(); err != nil {
 		return fmt.Errorf("nft table %s: %w", g.table.Name, err)
@@ -193,34 +152,6 @@ func (g *guard) close() error {
 		err = fmt.Errorf("remove nft table %s: %w", g.table.Name, err)
 	}
 	return errors.Join(err, g.conn.CloseLasting())
-}
-
-type addrRange struct{ first, last netip.Addr }
-
-// merge sorts ranges and joins those that overlap or touch, since an nft set takes none that overlap.
-func merge(ranges []addrRange) (out []addrRange) {
-	slices.SortFunc(ranges, func(a, b addrRange) int { return a.first.Compare(b.first) })
-	for _, r := range ranges {
-		if n := len(out) - 1; n >= 0 && (r.first.Compare(out[n].last) <= 0 || out[n].last.Next() == r.first) {
-			if out[n].last.Less(r.last) {
-				out[n].last = r.last
-			}
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
-}
-
-// elementsOf writes ranges as nft does: where one begins, and the first address after it unless there is none.
-func elementsOf(ranges []addrRange) (out []nftables.SetElement) {
-	for _, r := range ranges {
-		out = append(out, nftables.SetElement{Key: r.first.AsSlice()})
-		if after := r.last.Next(); after.IsValid() {
-			out = append(out, nftables.SetElement{Key: after.AsSlice(), IntervalEnd: true})
-		}
-	}
-	return out
 }
 
 // matchInbound matches packets from the remote selector to the local one.

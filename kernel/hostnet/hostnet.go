@@ -30,9 +30,9 @@ const (
 type Settings struct {
 	// Mark is SO_MARK of our sockets: what carries it is never led to the TUN.
 	Mark uint32
-	// Table is the routing table that holds one route for each protected prefix; Table+1 those of policies for single protocols or ports.
+	// Table is the first of our routing tables; it and the 257 after it are ours alone.
 	Table int
-	// Preference of the first of our rules; it and the three numbers after it are ours alone.
+	// Preference of the first of our rules; it and the four after it are ours alone.
 	Preference int
 	// NFTable is the name of our nft table (family inet).
 	NFTable string
@@ -58,6 +58,18 @@ func (s *Settings) fill() {
 	}
 }
 
+// check refuses numbers that are not ours to use.
+func (s Settings) check() error {
+	if first, last := s.Table, s.Table+numTables-1; first < 1 || first <= unix.RT_TABLE_LOCAL && last >= unix.RT_TABLE_DEFAULT || last > 1<<31-1 {
+		return fmt.Errorf("table=%d: tables %d to %d would be ours, and 253 to 255 are the system's; choose 256 or more", s.Table, first, last)
+	}
+	if s.Preference < 1 || s.Preference+prefLast > 32765 {
+		return fmt.Errorf("preference=%d: rules %d to %d would be ours, and must stand between 1 and 32765, before those of the main table",
+			s.Preference, s.Preference, s.Preference+prefLast)
+	}
+	return nil
+}
+
 // Net is what was changed in one network namespace. Safe for concurrent use.
 type Net struct {
 	set    Settings
@@ -70,7 +82,8 @@ type Net struct {
 	mu       sync.Mutex // guards all below
 	policies map[kernel.PolicyID]*routed
 	prefixes map[tableKey][]*routed // in the order in which they came
-	rules    map[ruleKey]int        // rules for single protocols and ports, with the number of policies that want them
+	rules    map[ruleKey]int        // with the number of policies that want them
+	locals   map[netip.Prefix]int   // the tables of local prefixes
 	added    map[netip.Addr]int     // source addresses that we put on the TUN, likewise
 	guard    *guard
 }
@@ -99,13 +112,16 @@ func Prepare(mark uint32) func(syscall.RawConn) error {
 // removed, the TUN is set up, and the rule and the nft table put in place. Where nft is missing, Notes says what that means.
 func New(tun string, set Settings) (*Net, error) {
 	set.fill()
+	if err := set.check(); err != nil {
+		return nil, err
+	}
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("netlink: %w", err)
 	}
 	n := &Net{
 		set: set, handle: h, tun: tun,
-		policies: map[kernel.PolicyID]*routed{}, prefixes: map[tableKey][]*routed{}, rules: map[ruleKey]int{}, added: map[netip.Addr]int{},
+		policies: map[kernel.PolicyID]*routed{}, prefixes: map[tableKey][]*routed{}, rules: map[ruleKey]int{}, locals: map[netip.Prefix]int{}, added: map[netip.Addr]int{},
 	}
 	if err := n.setUp(); err != nil {
 		return nil, errors.Join(err, n.Close())

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -34,7 +35,7 @@ func namespace(t *testing.T) {
 		need(t, "network namespaces ("+err.Error()+")")
 	}
 	for _, c := range []string{
-		"ip link set lo up", "ip link add eth0 type veth peer name wire", "ip addr add 192.0.1.254/24 dev eth0", "ip addr add 192.1.2.45/24 dev eth0",
+		"sysctl -qw net.ipv4.ip_forward=1", "ip link set lo up", "ip link add eth0 type veth peer name wire", "ip addr add 192.0.1.254/24 dev eth0", "ip addr add 192.1.2.45/24 dev eth0",
 		"ip link set eth0 up", "ip link set wire up", "ip route add default via 192.1.2.254", "ip tuntap add t0 mode tun",
 	} {
 		sh(t, c)
@@ -109,6 +110,24 @@ func open(t *testing.T, s Settings) *Net {
 	return n
 }
 
+// rules lists our rules of one preference.
+func rules(t *testing.T, pref string) []string {
+	t.Helper()
+	return slices.DeleteFunc(lines(t, "ip rule"), func(s string) bool { return !strings.HasPrefix(s, pref+":") })
+}
+
+// goes checks where the kernel would send a packet.
+func goes(t *testing.T, packet string, want ...string) {
+	t.Helper()
+	got := strings.Join(strings.Fields(sh(t, "ip route get "+packet)), " ")
+	for _, w := range want {
+		plain := strings.ReplaceAll(w, " table 4501", "")
+		if !strings.Contains(got, w) && !strings.Contains(regexp.MustCompile(` table \d+`).ReplaceAllString(got, ""), plain) {
+			t.Errorf("%s goes %q, want %q", packet, got, w)
+		}
+	}
+}
+
 func route(t *testing.T, n *Net, id string, local, remote ts.Set, mtu int, change ...func(*kernel.Policy)) {
 	t.Helper()
 	p := kernel.Policy{ID: kernel.PolicyID(id), Local: local, Remote: remote}
@@ -134,31 +153,43 @@ func TestRouteAndUnroute(t *testing.T) {
 	before := state(t)
 	n := open(t, Settings{})
 	same(t, "rules", lines(t, "ip rule"), []string{
-		"0: from all lookup local", "4500: from all fwmark 0x494b45 goto 4503", "4502: from all lookup 4500", "4503: from all nop",
+		"0: from all lookup local", "4500: from all fwmark 0x494b45 goto 4504", "4502: from 0.0.0.0 iif lo lookup 4500", "4504: from all nop",
 		"32766: from all lookup main", "32767: from all lookup default",
 	})
 	route(t, n, "net", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24", "10.2.0.0/15"), 1438)
-	same(t, "routes", lines(t, "ip route show table 4500"), []string{
+	same(t, "routes without source", lines(t, "ip route show table 4500"), []string{
 		"192.0.2.0/24 dev t0 scope link src 192.0.1.254 mtu 1438", "10.2.0.0/15 dev t0 scope link src 192.0.1.254 mtu 1438",
 	})
-	if got := sh(t, "ip route get 192.0.2.9"); !strings.Contains(got, "dev t0") || !strings.Contains(got, "src 192.0.1.254") {
-		t.Errorf("ip route get: %s", got)
-	}
-	if got := sh(t, "ip route get 192.0.2.9 mark 0x494b45"); !strings.Contains(got, "via 192.1.2.254 dev eth0") {
-		t.Errorf("with our mark: %s", got)
-	}
+	same(t, "rule", rules(t, "4503"), []string{"4503: from 192.0.1.0/24 lookup 4502"})
+	same(t, "routes", lines(t, "ip route show table 4502"), []string{"192.0.2.0/24 dev t0 scope link mtu 1438", "10.2.0.0/15 dev t0 scope link mtu 1438"})
+	goes(t, "192.0.2.9", "dev t0", "src 192.0.1.254")
+	goes(t, "192.0.2.9 from 192.0.1.254", "dev t0")
+	goes(t, "192.0.2.9 from 192.0.1.77 iif eth0", "dev t0")
+	goes(t, "192.0.2.9 from 192.1.2.45", "via 192.1.2.254 dev eth0") // not the policy's
+	goes(t, "192.0.2.9 from 172.16.0.1 iif eth0", "via 192.1.2.254 dev eth0")
+	goes(t, "192.0.2.9 mark 0x494b45", "via 192.1.2.254 dev eth0")
 	// The same prefix for another policy; replaced with other selectors; taken away in the other order.
 	route(t, n, "other", set(t, "172.16.0.0/16"), set(t, "192.0.2.0/24"), 1400)
-	same(t, "routes of two", lines(t, "ip route show table 4500 192.0.2.0/24"), []string{"192.0.2.0/24 dev t0 scope link src 192.0.1.254 mtu 1400"})
-	route(t, n, "net", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24"), 1438)
-	same(t, "routes replaced", lines(t, "ip route show table 4500"), []string{"192.0.2.0/24 dev t0 scope link src 192.0.1.254 mtu 1400"})
-	for _, id := range []kernel.PolicyID{"net", "none", "other"} {
+	route(t, n, "third", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24"), 1390)
+	same(t, "rules of two", rules(t, "4503"), []string{"4503: from 192.0.1.0/24 lookup 4502", "4503: from 172.16.0.0/16 lookup 4503"})
+	same(t, "routes of two", lines(t, "ip route show table 4503"), []string{"192.0.2.0/24 dev t0 scope link mtu 1400"})
+	same(t, "routes of two", lines(t, "ip route show table 4502"), []string{"192.0.2.0/24 dev t0 scope link mtu 1390", "10.2.0.0/15 dev t0 scope link mtu 1438"})
+	route(t, n, "net", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24"), 1380)
+	same(t, "routes replaced", lines(t, "ip route show table 4502"), []string{"192.0.2.0/24 dev t0 scope link mtu 1380"})
+	for _, id := range []kernel.PolicyID{"net", "none", "third"} {
 		if err := n.Unroute(id); err != nil {
 			t.Error(err)
 		}
 	}
-	if got := lines(t, "ip route show table 4500"); len(got) != 0 {
-		t.Errorf("routes left: %q", got)
+	same(t, "rules of one", rules(t, "4503"), []string{"4503: from 172.16.0.0/16 lookup 4503"})
+	if err := n.Unroute("other"); err != nil {
+		t.Error(err)
+	}
+	if got := sh(t, "ip route show table all"); strings.Contains(got, "table 45") {
+		t.Errorf("routes left: %s", got)
+	}
+	if got := rules(t, "4503"); len(got) != 0 {
+		t.Errorf("rules left: %q", got)
 	}
 	route(t, n, "net", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24"), 1438)
 	if err := n.Close(); err != nil {
@@ -170,21 +201,57 @@ func TestRouteAndUnroute(t *testing.T) {
 	}
 }
 
-func TestPassAndWholeInternet(t *testing.T) {
+// TestWholeInternet: a network that sends everything through a tunnel; its gateway keeps its own way out.
+func TestWholeInternet(t *testing.T) {
 	namespace(t)
 	n := open(t, Settings{})
 	route(t, n, "all", set(t, "192.0.1.0/24"), set(t, "0.0.0.0/0"), 1438)
 	route(t, n, "pass", set(t, "192.0.1.0/24"), set(t, "198.51.100.0/24"), 0, func(p *kernel.Policy) { p.Action = kernel.Pass })
-	same(t, "routes", lines(t, "ip route show table 4500"), []string{
-		"default dev t0 scope link src 192.0.1.254 mtu 1438", "throw 192.0.1.0/24", "throw 198.51.100.0/24",
-	})
-	for dst, dev := range map[string]string{"8.8.8.8": "dev t0", "192.0.1.7": "dev eth0", "198.51.100.1": "dev eth0", "192.0.1.254": "dev lo"} {
-		if got := sh(t, "ip route get "+dst); !strings.Contains(got, dev) {
-			t.Errorf("%s: %s, want %s", dst, got, dev)
+	same(t, "routes", lines(t, "ip route show table 4502"), []string{"default dev t0 scope link mtu 1438", "throw 192.0.1.0/24", "throw 198.51.100.0/24"})
+	goes(t, "8.8.8.8 from 192.0.1.7 iif eth0", "dev t0")
+	goes(t, "8.8.8.8 from 192.0.1.254", "dev t0")
+	goes(t, "192.0.1.7 from 192.0.1.254", "dev eth0")
+	goes(t, "198.51.100.1 from 192.0.1.254", "dev eth0")
+	goes(t, "192.0.1.254", "dev lo")
+	goes(t, "8.8.8.8", "via 192.1.2.254 dev eth0 src 192.1.2.45")
+	goes(t, "8.8.8.8 from 192.1.2.45", "via 192.1.2.254 dev eth0")
+	goes(t, "8.8.8.8 from 192.0.1.254 mark 0x494b45", "dev eth0")
+}
+
+// TestWholeInternetOfThisHost: a host that sends everything of its own through a tunnel, from its own address or one that it was given.
+func TestWholeInternetOfThisHost(t *testing.T) {
+	namespace(t)
+	n := open(t, Settings{})
+	route(t, n, "all", set(t, "192.1.2.45/32"), set(t, "0.0.0.0/0"), 1438)
+	goes(t, "8.8.8.8", "dev t0 src 192.1.2.45")
+	goes(t, "8.8.8.8 from 192.1.2.45", "dev t0")
+	goes(t, "8.8.8.8 from 192.0.1.254", "dev eth0")
+	goes(t, "8.8.8.8 mark 0x494b45", "dev eth0")
+	if err := n.Unroute("all"); err != nil {
+		t.Fatal(err)
+	}
+	route(t, n, "vip", set(t, "10.9.0.5/32"), set(t, "0.0.0.0/0"), 1438, func(p *kernel.Policy) { p.SourceIP = netip.MustParseAddr("10.9.0.5") })
+	goes(t, "8.8.8.8", "dev t0 src 10.9.0.5")
+	goes(t, "8.8.8.8 from 192.1.2.45", "dev eth0") // bound to the address of the cable: a DHCP client
+}
+
+func TestTooManyLocalPrefixesShare(t *testing.T) {
+	namespace(t)
+	n := open(t, Settings{})
+	for i := range 300 {
+		route(t, n, fmt.Sprint(i), set(t, fmt.Sprintf("10.%d.%d.0/24", i/256, i%256)), set(t, "192.0.2.0/24"), 1400)
+	}
+	if got := len(rules(t, "4503")); got != maxLocals-2+1 {
+		t.Errorf("%d rules", got)
+	}
+	goes(t, "192.0.2.9 from 10.1.43.7 iif eth0", "dev t0")
+	for i := range 300 {
+		if err := n.Unroute(kernel.PolicyID(fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if got := sh(t, "ip route get 8.8.8.8 mark 0x494b45"); !strings.Contains(got, "dev eth0") {
-		t.Errorf("with our mark: %s", got)
+	if got := rules(t, "4503"); len(got) != 0 || len(n.locals) != 0 || len(n.rules) != 0 || len(n.prefixes) != 0 {
+		t.Errorf("left: %q", got)
 	}
 }
 
@@ -194,15 +261,14 @@ func TestSinglePorts(t *testing.T) {
 	n := open(t, Settings{})
 	route(t, n, "bgp", set(t, "192.1.2.45/32"), set(t, "192.1.2.23/32/tcp/179"), 1400)
 	route(t, n, "gre", set(t, "192.1.2.45/32/gre"), set(t, "192.1.2.23/32/gre"), 1400)
-	same(t, "rules", slices.DeleteFunc(lines(t, "ip rule"), func(s string) bool { return !strings.HasPrefix(s, "4501") }), []string{
-		"4501: from all to 192.1.2.23 ipproto tcp dport 179 lookup 4501", "4501: from all to 192.1.2.23 ipproto gre lookup 4501",
+	same(t, "rules", rules(t, "4501"), []string{
+		"4501: from 192.1.2.45 to 192.1.2.23 ipproto tcp dport 179 lookup 4501", "4501: from 0.0.0.0 to 192.1.2.23 iif lo ipproto tcp dport 179 lookup 4501",
+		"4501: from 192.1.2.45 to 192.1.2.23 ipproto gre lookup 4501", "4501: from 0.0.0.0 to 192.1.2.23 iif lo ipproto gre lookup 4501",
 	})
-	if got := sh(t, "ip route get 192.1.2.23 ipproto tcp dport 179"); !strings.Contains(got, "dev t0") {
-		t.Errorf("BGP: %s", got)
-	}
-	if got := sh(t, "ip route get 192.1.2.23 ipproto tcp dport 80"); !strings.Contains(got, "dev eth0") {
-		t.Errorf("HTTP: %s", got)
-	}
+	goes(t, "192.1.2.23 ipproto tcp dport 179", "dev t0 table 4501 src 192.1.2.45")
+	goes(t, "192.1.2.23 from 192.1.2.45 ipproto tcp dport 179", "dev t0")
+	goes(t, "192.1.2.23 from 192.0.1.254 ipproto tcp dport 179", "dev eth0")
+	goes(t, "192.1.2.23 ipproto tcp dport 80", "dev eth0")
 	chain := sh(t, "nft list chain inet ikegod specific")
 	for _, want := range []string{"ip saddr 192.1.2.23 ip daddr 192.1.2.45 tcp sport 179 goto clear", "l4proto gre goto clear"} {
 		if !strings.Contains(strings.Join(strings.Fields(chain), " "), want) {
@@ -268,10 +334,11 @@ func TestLeftoversOfACrashAreRemoved(t *testing.T) {
 	n := open(t, Settings{})
 	route(t, n, "a", set1, set(t, "192.0.9.0/24"), 1438)
 	same(t, "rules", lines(t, "ip rule"), []string{
-		"0: from all lookup local", "4500: from all fwmark 0x494b45 goto 4503", "4502: from all lookup 4500", "4503: from all nop",
-		"32766: from all lookup main", "32767: from all lookup default",
+		"0: from all lookup local", "4500: from all fwmark 0x494b45 goto 4504", "4502: from 0.0.0.0 iif lo lookup 4500", "4504: from all nop",
+		"4503: from 192.0.1.0/24 lookup 4502", "32766: from all lookup main", "32767: from all lookup default",
 	})
 	same(t, "routes", lines(t, "ip route show table 4500"), []string{"192.0.9.0/24 dev t0 scope link src 192.0.1.254 mtu 1438"})
+	same(t, "routes", lines(t, "ip route show table 4502"), []string{"192.0.9.0/24 dev t0 scope link mtu 1438"})
 	if got := sh(t, "nft list tables"); strings.Count(got, "ikegod") != 1 {
 		t.Errorf("nft tables: %s", got)
 	}
@@ -289,7 +356,15 @@ func TestSomebodyElsesTableIsLeftAlone(t *testing.T) {
 	if after := state(t); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	open(t, Settings{Table: 4600})
+	open(t, Settings{Table: 5000})
+}
+
+func TestSettingsAreChecked(t *testing.T) {
+	for _, s := range []Settings{{Table: 1}, {Table: 254}, {Table: 255}, {Table: -5}, {Preference: 32762}, {Preference: -1}} {
+		if n, err := New("t0", s); err == nil {
+			t.Errorf("%+v was taken: %v", s, n.Close())
+		}
+	}
 }
 
 func TestRouteFailsWhole(t *testing.T) {
@@ -308,33 +383,6 @@ func TestRouteFailsWhole(t *testing.T) {
 	}
 	if after := state(t); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
-	}
-}
-
-func TestGuardSets(t *testing.T) {
-	namespace(t)
-	n := open(t, Settings{NFTable: "other"})
-	for i, c := range []struct{ local, want string }{
-		{"10.0.0.0/24", "10.0.0.0/24"},
-		{"10.0.1.0/24", "10.0.0.0/23"},
-		{"10.0.0.7/32", "10.0.0.0/23"},
-		{"10.0.4.0/24", "10.0.0.0/23, 10.0.4.0/24"},
-		{"0.0.0.0/0", "0.0.0.0/0"},
-	} {
-		route(t, n, fmt.Sprint(i), set(t, c.local), set(t, "192.0.2.0/24"), 1400)
-		got := strings.Join(strings.Fields(sh(t, "nft list set inet other local4")), " ")
-		want := "elements = { " + strings.ReplaceAll(c.want, "0.0.0.0/0", "0.0.0.0-255.255.255.255") + " }"
-		if !strings.Contains(got, want) && !strings.Contains(got, "elements = { "+c.want+" }") {
-			t.Errorf("after %s: %s, want %s", c.local, got, want)
-		}
-	}
-	for i := range 5 {
-		if err := n.Unroute(kernel.PolicyID(fmt.Sprint(i))); err != nil {
-			t.Error(err)
-		}
-	}
-	if got := sh(t, "nft list set inet other local4"); strings.Contains(got, "elements") {
-		t.Errorf("left: %s", got)
 	}
 }
 
@@ -399,14 +447,6 @@ func TestPrepareSetsTheMark(t *testing.T) {
 		}
 	}); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestMerge(t *testing.T) {
-	r := func(a, b string) addrRange { return addrRange{netip.MustParseAddr(a), netip.MustParseAddr(b)} }
-	got := merge([]addrRange{r("10.0.0.5", "10.0.0.9"), r("10.0.0.1", "10.0.0.6"), r("10.0.0.10", "10.0.0.10"), r("10.0.0.2", "10.0.0.3"), r("10.0.0.20", "10.0.0.30")})
-	if want := []addrRange{r("10.0.0.1", "10.0.0.10"), r("10.0.0.20", "10.0.0.30")}; !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

@@ -11,33 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ikegod/ikegod/kernel"
-	"github.com/ikegod/ikegod/pkg/ts"
 )
-
-// routed is what one policy wants.
-type routed struct {
-	policy kernel.Policy
-	mtu    int
-	src    netip.Addr
-	wants  map[tableKey]int // route types by prefix
-	rules  []ruleKey
-	clear  []selectors // for the guard
-}
-
-// tableKey is a prefix in one of our tables.
-type tableKey struct {
-	prefix netip.Prefix
-	table  int
-}
-
-// ruleKey is a rule for one protocol, with ports or without, that leads to Table+1.
-type ruleKey struct {
-	remote       netip.Prefix
-	protocol     uint8
-	sport, dport portRange
-}
-
-type portRange struct{ first, last uint16 }
 
 // Route leads the policy's traffic to the TUN, or around our table for Pass. It replaces what it did for the same ID. mtu zero sets none. After an
 // error nothing has changed.
@@ -65,102 +39,6 @@ func (n *Net) Unroute(id kernel.PolicyID) error {
 	return n.swap(old, nil)
 }
 
-// plan works out what a policy wants.
-func (n *Net) plan(p kernel.Policy, mtu int) *routed {
-	r := &routed{policy: p, mtu: mtu, src: p.SourceIP, wants: map[tableKey]int{}}
-	if !r.src.IsValid() {
-		r.src = n.sourceInside(p.Local)
-	}
-	kind := unix.RTN_UNICAST
-	if p.Action == kernel.Pass {
-		kind = unix.RTN_THROW
-	}
-	for _, remote := range p.Remote {
-		for _, prefix := range (ts.Set{remote}).Prefixes() {
-			if specific := specificLocals(p.Local, remote); specific != nil {
-				r.wants[tableKey{prefix, n.set.Table + 1}] = kind
-				r.rules = append(r.rules, rulesFor(specific, remote, prefix)...)
-			} else {
-				r.wants[tableKey{prefix, n.set.Table}] = kind
-			}
-		}
-	}
-	// With a remote side like 0.0.0.0/0 our own networks would be routed into the tunnel too.
-	for _, local := range p.Local.Prefixes() {
-		for k := range r.wants {
-			if kind == unix.RTN_UNICAST && k.prefix.Bits() < local.Bits() && k.prefix.Overlaps(local) && !local.IsSingleIP() {
-				r.wants[tableKey{local, k.table}] = unix.RTN_THROW
-			}
-		}
-	}
-	if kind == unix.RTN_UNICAST {
-		r.clear = pairsOf(p)
-	}
-	return r
-}
-
-// specificLocals returns the local selectors if traffic between them and remote is chosen by protocol or port, else nil.
-func specificLocals(local ts.Set, remote ts.Selector) ts.Set {
-	if specific(remote) || slices.ContainsFunc(local, specific) {
-		return local
-	}
-	return nil
-}
-
-func specific(s ts.Selector) bool { return s.Protocol != 0 || !s.AnyPort() }
-
-// rulesFor makes the rules for one remote prefix. Only outbound packets are routed by them, so the remote port is the destination's.
-func rulesFor(local ts.Set, remote ts.Selector, prefix netip.Prefix) (out []ruleKey) {
-	for _, l := range local {
-		protocol := max(l.Protocol, remote.Protocol)
-		if l.Protocol != 0 && remote.Protocol != 0 && l.Protocol != remote.Protocol {
-			continue
-		}
-		k := ruleKey{remote: prefix, protocol: protocol}
-		if hasPorts(protocol) {
-			k.sport, k.dport = ports(l), ports(remote)
-		}
-		if !slices.Contains(out, k) {
-			out = append(out, k)
-		}
-	}
-	return out
-}
-
-func hasPorts(protocol uint8) bool {
-	return protocol == unix.IPPROTO_TCP || protocol == unix.IPPROTO_UDP || protocol == unix.IPPROTO_SCTP || protocol == unix.IPPROTO_DCCP
-}
-
-// ports returns a selector's ports; zero: any.
-func ports(s ts.Selector) portRange {
-	if s.AnyPort() || s.Opaque() {
-		return portRange{}
-	}
-	return portRange{s.StartPort, s.EndPort}
-}
-
-// sourceInside finds an address of ours inside the selectors, so that packets made here match the policy (leftsourceip= does it explicitly).
-func (n *Net) sourceInside(local ts.Set) netip.Addr {
-	for _, family := range families {
-		addrs, err := n.handle.AddrList(nil, family)
-		if err != nil {
-			continue
-		}
-		for _, a := range addrs {
-			ip, ok := netip.AddrFromSlice(a.IP)
-			if ip = ip.Unmap(); !ok || ip.IsLoopback() || ip.IsLinkLocalUnicast() || a.LinkIndex == n.index {
-				continue
-			}
-			for _, s := range local {
-				if s.Start.BitLen() == ip.BitLen() && !ip.Less(s.Start) && !s.End.Less(ip) {
-					return ip
-				}
-			}
-		}
-	}
-	return netip.Addr{}
-}
-
 // swap goes from what one policy wanted to what its successor wants; either may be nil. New things come before old ones go, so that no packet
 // finds a gap.
 func (n *Net) swap(old, next *routed) error {
@@ -173,14 +51,14 @@ func (n *Net) swap(old, next *routed) error {
 		if r == nil {
 			continue
 		}
-		for k := range r.wants {
+		for k := range r.routes {
 			touched[k] = true
 		}
 	}
 	for k := range touched {
 		list := slices.DeleteFunc(slices.Clone(n.prefixes[k]), func(r *routed) bool { return r == old || r == next })
 		if next != nil {
-			if _, ok := next.wants[k]; ok {
+			if _, ok := next.routes[k]; ok {
 				list = append(list, next)
 			}
 		}
@@ -214,16 +92,17 @@ func (n *Net) setPrefix(k tableKey, list []*routed) error {
 	}
 	n.prefixes[k] = list
 	r := n.route(k, unix.RTN_THROW)
-	for _, want := range list {
-		if want.wants[k] != unix.RTN_UNICAST {
+	for _, who := range list {
+		w := who.routes[k]
+		if w.kind != unix.RTN_UNICAST {
 			continue
 		}
 		r.Type, r.LinkIndex, r.Scope = unix.RTN_UNICAST, n.index, netlink.SCOPE_LINK
-		if want.src.IsValid() && want.src.Is4() == k.prefix.Addr().Is4() {
-			r.Src = want.src.AsSlice()
+		if w.source {
+			r.Src = who.src.AsSlice()
 		}
-		if want.mtu > 0 && (r.MTU == 0 || want.mtu < r.MTU) {
-			r.MTU = want.mtu
+		if who.mtu > 0 && (r.MTU == 0 || who.mtu < r.MTU) {
+			r.MTU = who.mtu
 		}
 	}
 	if err := n.handle.RouteReplace(r); err != nil {
@@ -296,8 +175,7 @@ func (n *Net) has(a netip.Addr) bool {
 	})
 }
 
-// wantRules leads a policy for single protocols or ports to Table+1: its traffic alone goes to the TUN, the rest between the same addresses in clear.
-// There is a rule for each, which is slow for thousands; policies for whole prefixes need none.
+// wantRules puts the rules of a policy in place that no other has, dropRules takes those away that no other wants any more.
 func (n *Net) wantRules(r *routed) error {
 	var errs []error
 	for _, k := range r.rules {
@@ -306,7 +184,7 @@ func (n *Net) wantRules(r *routed) error {
 			continue
 		}
 		if err := n.handle.RuleAdd(n.rule(k)); err != nil {
-			errs = append(errs, fmt.Errorf("rule for %s: %w", k.remote, err))
+			errs = append(errs, fmt.Errorf("rule for table %d: %w", k.table, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -320,8 +198,11 @@ func (n *Net) dropRules(r *routed) error {
 			continue
 		}
 		delete(n.rules, k)
+		if k.pref == prefLocal {
+			delete(n.locals, k.from)
+		}
 		if err := n.handle.RuleDel(n.rule(k)); err != nil && !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, fmt.Errorf("remove rule for %s: %w", k.remote, err))
+			errs = append(errs, fmt.Errorf("remove rule for table %d: %w", k.table, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -329,11 +210,20 @@ func (n *Net) dropRules(r *routed) error {
 
 func (n *Net) rule(k ruleKey) *netlink.Rule {
 	family := unix.AF_INET
-	if k.remote.Addr().Is6() {
+	if k.from.Addr().Is6() || k.to.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	r := n.newRule(family, prefSpecific)
-	r.Table, r.Dst, r.IPProto = n.set.Table+1, ipNet(k.remote), int(k.protocol)
+	r := n.newRule(family, k.pref)
+	r.Table, r.IPProto = k.table, int(k.protocol)
+	if k.unbound {
+		unbound(r)
+	}
+	if k.from.Bits() > 0 {
+		r.Src = ipNet(k.from)
+	}
+	if k.to.IsValid() {
+		r.Dst = ipNet(k.to)
+	}
 	if k.sport != (portRange{}) {
 		r.Sport = netlink.NewRulePortRange(k.sport.first, k.sport.last)
 	}
@@ -341,4 +231,13 @@ func (n *Net) rule(k ruleKey) *netlink.Rule {
 		r.Dport = netlink.NewRulePortRange(k.dport.first, k.dport.last)
 	}
 	return r
+}
+
+// unbound makes a rule one for packets made here whose source is not chosen yet.
+func unbound(r *netlink.Rule) {
+	zero := netip.IPv4Unspecified()
+	if r.Family == unix.AF_INET6 {
+		zero = netip.IPv6Unspecified()
+	}
+	r.IifName, r.Src = "lo", ipNet(netip.PrefixFrom(zero, zero.BitLen()))
 }

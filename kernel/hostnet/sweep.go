@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -18,23 +19,30 @@ var families = []int{unix.AF_INET, unix.AF_INET6}
 // them: then nothing is touched.
 func (n *Net) sweep() error {
 	for _, family := range families {
-		for _, table := range []int{n.set.Table, n.set.Table + 1} {
-			routes, err := n.handle.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
-			if err != nil && family == unix.AF_INET6 {
-				continue // no IPv6 here
-			}
-			if err != nil {
-				return fmt.Errorf("routing table %d: %w", table, err)
-			}
-			for _, r := range routes {
-				if r.LinkIndex != 0 && r.LinkIndex != n.index && r.Type == unix.RTN_UNICAST {
-					return fmt.Errorf("routing table %d holds a route to %s through interface %d: somebody else uses the table; choose another number",
-						table, r.Dst, r.LinkIndex)
-				}
+		routes, err := n.routes(family)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			if r.LinkIndex != 0 && r.LinkIndex != n.index && r.Type == unix.RTN_UNICAST {
+				return fmt.Errorf("routing table %d holds a route to %s through interface %d: somebody else uses the table; choose another number",
+					r.Table, r.Dst, r.LinkIndex)
 			}
 		}
 	}
 	return n.clear()
+}
+
+// routes lists the routes in our tables.
+func (n *Net) routes(family int) ([]netlink.Route, error) {
+	all, err := n.handle.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	if err != nil && family == unix.AF_INET6 {
+		return nil, nil // no IPv6 here
+	}
+	if err != nil {
+		return nil, fmt.Errorf("routing tables: %w", err)
+	}
+	return slices.DeleteFunc(all, func(r netlink.Route) bool { return r.Table < n.set.Table || r.Table >= n.set.Table+numTables }), nil
 }
 
 // clear removes all rules at our preferences and all routes in our tables.
@@ -56,15 +64,11 @@ func (n *Net) clear() error {
 				errs = append(errs, fmt.Errorf("remove rule %d: %w", r.Priority, err))
 			}
 		}
-		for _, table := range []int{n.set.Table, n.set.Table + 1} {
-			routes, err := n.handle.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
-			if err != nil {
-				continue // the table does not exist
-			}
-			for _, r := range routes {
-				if err := n.handle.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
-					errs = append(errs, fmt.Errorf("remove route %s from table %d: %w", r.Dst, table, err))
-				}
+		routes, err := n.routes(family)
+		errs = append(errs, err)
+		for _, r := range routes {
+			if err := n.handle.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+				errs = append(errs, fmt.Errorf("remove route %s from table %d: %w", r.Dst, r.Table, err))
 			}
 		}
 	}
@@ -75,8 +79,9 @@ func (n *Net) clear() error {
 // find our tables even if no other has a route for it.
 const (
 	prefMark     = iota // fwmark MARK goto prefLast
-	prefSpecific        // one for each protocol and port that a policy names: lookup Table+1
-	prefAll             // lookup Table
+	prefSpecific        // some for each policy of single protocols or ports: lookup tableSpecific
+	prefUnbound         // from 0.0.0.0 iif lo lookup tableUnbound
+	prefLocal           // one for each local prefix: from it lookup its table
 	prefLast            // nop
 )
 
@@ -86,13 +91,15 @@ func (n *Net) newRule(family, pref int) *netlink.Rule {
 	return r
 }
 
+// addRules puts the rules in place that never change.
 func (n *Net) addRules() error {
 	for _, family := range families {
-		mark, all, last := n.newRule(family, prefMark), n.newRule(family, prefAll), n.newRule(family, prefLast)
+		mark, free, last := n.newRule(family, prefMark), n.newRule(family, prefUnbound), n.newRule(family, prefLast)
 		mark.Mark, mark.Goto = n.set.Mark, n.set.Preference+prefLast
-		all.Table = n.set.Table
+		free.Table = n.set.Table + tableUnbound
+		unbound(free)
 		last.Type = nl.FR_ACT_NOP
-		for _, r := range []*netlink.Rule{last, mark, all} {
+		for _, r := range []*netlink.Rule{last, mark, free} {
 			err := n.handle.RuleAdd(r)
 			if err != nil && family == unix.AF_INET6 {
 				n.notes = append(n.notes, fmt.Sprintf("no IPv6 rules (%v): IPv6 traffic is not protected", err))

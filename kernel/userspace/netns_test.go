@@ -377,6 +377,32 @@ func TestSinglePort(t *testing.T) {
 	}
 }
 
+// TestWhatIsNotProtectedFlows: west's inner network sends everything through the tunnel; the gateway itself, and a second network behind it, do not.
+func TestWhatIsNotProtectedFlows(t *testing.T) {
+	_, w, e := netns.Gateways(t)
+	if err := errors.Join(w.Stub("eth9", "172.16.9.254/24"), e.Run("ip", "route", "add", "172.16.9.0/24", "via", netns.West)); err != nil {
+		t.Fatal(err)
+	}
+	west, east := open(t, w, userspace.Config{}), open(t, e, userspace.Config{})
+	wp, ep := paths(t, path.UDP, west, east)
+	west.protect(set(netns.WestNet), set("0.0.0.0/0"), wp)
+	east.protect(set("0.0.0.0/0"), set(netns.WestNet), ep)
+	mustPing(t, west)
+	mustPing(t, east)
+	before := west.Usage(0xc0000001)[0].OutPackets
+	for _, args := range [][]string{{netns.East}, {"-I", netns.West, netns.EastInner}, {"-I", "172.16.9.254", netns.EastInner}} {
+		if out, err := ping(t, west, args...); err != nil || !strings.Contains(out, "3 received") {
+			t.Errorf("ping %v: %v\n%s", args, err, out)
+		}
+	}
+	if after := west.Usage(0xc0000001)[0].OutPackets; after != before {
+		t.Errorf("%d packets went through the tunnel that were not its own", after-before)
+	}
+	if out, err := ping(t, west, "-I", netns.WestInner, netns.East); err != nil || west.Usage(0xc0000001)[0].OutPackets != before+3 {
+		t.Errorf("from the inner network to east's outer address: %v\n%s", err, out)
+	}
+}
+
 // TestClearPacketsAreDropped: a packet from the wire that claims a protected source does not get in, whether or not there is an SA.
 func TestClearPacketsAreDropped(t *testing.T) {
 	west, east := lab(t, path.UDP, userspace.Config{})
