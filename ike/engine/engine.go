@@ -86,7 +86,7 @@ type Engine struct {
 		mu     sync.Mutex
 		source io.Reader // nil: crypto/rand
 	}
-	conf    sync.Mutex      // one change of the set at a time: Apply, Add, Delete, Shutdown
+	change  chan struct{}   // capacity 1, full while Apply, Add, Delete or Shutdown changes the set: one at a time
 	life    context.Context // ends with Run; dials hang on it
 	kill    context.CancelFunc
 	stopped chan struct{}
@@ -114,6 +114,7 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		mux: o.Mux, dp: o.Datapath, local: o.Local, events: o.Events, epoch: time.Now().Add(-time.Second),
 		seed: maphash.MakeSeed(), make: machineMakers, stopped: make(chan struct{}),
+		change: make(chan struct{}, 1),
 	}
 	e.life, e.kill = context.WithCancel(context.Background())
 	e.rand.source = o.Rand

@@ -17,8 +17,7 @@ func (s *shard) startJob(a *sa, j machine.Job) {
 	case slow(j):
 		s.toWorker(a, j)
 	default:
-		data, err := do(s.e.secrets.Load(), j)
-		s.step(a, machine.JobDone{ID: j.ID, Data: data, Err: err})
+		s.step(a, do(s.e.secrets.Load(), j))
 	}
 }
 
@@ -26,8 +25,8 @@ func (s *shard) toWorker(a *sa, j machine.Job) {
 	a.working = true
 	secrets := s.e.secrets.Load()
 	s.e.workers.submit(func() {
-		data, err := guardedDo(secrets, j)
-		s.box.post(func() { s.jobDone(a, machine.JobDone{ID: j.ID, Data: data, Err: err}) })
+		done := guardedDo(secrets, j)
+		s.box.post(func() { s.jobDone(a, done) })
 	})
 }
 
@@ -47,6 +46,8 @@ func (s *shard) jobDone(a *sa, done machine.JobDone) {
 // slow reports whether a job takes more than about a millisecond.
 func slow(j machine.Job) bool {
 	switch {
+	case j.Answer != nil:
+		return suite.Slow(j.Answer.Method)
 	case j.Finish != nil:
 		return suite.Slow(j.Finish.Exchange.Method)
 	case j.Pending != nil:
@@ -56,23 +57,28 @@ func slow(j machine.Job) bool {
 }
 
 // do performs a job.
-func do(secrets *auth.Store, j machine.Job) ([]byte, error) {
+func do(secrets *auth.Store, j machine.Job) machine.JobDone {
+	done := machine.JobDone{ID: j.ID}
 	switch {
+	case j.Answer != nil:
+		done.Data, done.Pending, done.Err = j.Answer.Do()
 	case j.Finish != nil:
-		return j.Finish.Exchange.Finish(j.Finish.Reply)
+		done.Data, done.Err = j.Finish.Exchange.Finish(j.Finish.Reply)
 	case j.Pending != nil:
-		return j.Pending.Secret()
+		done.Data, done.Err = j.Pending.Secret()
+	default:
+		done.Data, done.Err = secrets.Do(j)
 	}
-	return secrets.Do(j)
+	return done
 }
 
 var errJobPanic = errors.New("internal error while computing; please report it")
 
 // guardedDo is do for a worker's goroutine: a panic becomes the job's error.
-func guardedDo(secrets *auth.Store, j machine.Job) (data []byte, err error) {
+func guardedDo(secrets *auth.Store, j machine.Job) (done machine.JobDone) {
 	defer func() {
 		if recover() != nil {
-			data, err = nil, errJobPanic
+			done = machine.JobDone{ID: j.ID, Err: errJobPanic}
 		}
 	}()
 	return do(secrets, j)

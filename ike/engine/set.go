@@ -28,8 +28,10 @@ type ConnectionStatus struct {
 // their SAs; a changed one goes down and is loaded anew. On an error the old set stays. Apply returns when what had to go down is down, or when
 // ctx ends.
 func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
-	e.conf.Lock()
-	defer e.conf.Unlock()
+	if err := e.beginChange(ctx); err != nil {
+		return err
+	}
+	defer e.endChange()
 	if e.closing.Load() {
 		return errShutdown
 	}
@@ -60,6 +62,20 @@ func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 	e.swap(ctx, newView(set.Setup, list), fresh, gone)
 	return nil
 }
+
+// beginChange waits for its turn to change the set. A change may last as long as the deletes that it sends.
+func (e *Engine) beginChange(ctx context.Context) error {
+	select {
+	case e.change <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("another change of the connections is under way: %w", ctx.Err())
+	case <-e.stopped:
+		return errStopped
+	}
+}
+
+func (e *Engine) endChange() { <-e.change }
 
 // sameCarriers reports whether two setups mean the same for initiating.
 func sameCarriers(a, b policy.Setup) bool { return a.ListenUDP == b.ListenUDP && a.Listen == b.Listen }
@@ -128,8 +144,10 @@ func (c *control) load() {
 
 // Add puts one connection into the set, or replaces it; the replaced one goes down first.
 func (e *Engine) Add(ctx context.Context, c *policy.Connection) error {
-	e.conf.Lock()
-	defer e.conf.Unlock()
+	if err := e.beginChange(ctx); err != nil {
+		return err
+	}
+	defer e.endChange()
 	if e.closing.Load() {
 		return errShutdown
 	}
@@ -145,8 +163,10 @@ func (e *Engine) Add(ctx context.Context, c *policy.Connection) error {
 
 // Delete takes a connection down and out of the set.
 func (e *Engine) Delete(ctx context.Context, name string) error {
-	e.conf.Lock()
-	defer e.conf.Unlock()
+	if err := e.beginChange(ctx); err != nil {
+		return err
+	}
+	defer e.endChange()
 	old := e.view.Load()
 	list, gone := without(old.list, name)
 	if len(gone) == 0 {
@@ -182,8 +202,9 @@ func (e *Engine) Up(ctx context.Context, name string, progress func(event.Event)
 		return e.unknown(name)
 	}
 	if c.oriented == nil {
-		if c = e.reorient(name); c == nil {
-			return e.unknown(name)
+		var err error
+		if c, err = e.reorient(ctx, name); err != nil {
+			return err
 		}
 	}
 	return e.await(ctx, c, progress, c.up)
@@ -211,13 +232,18 @@ func (e *Engine) await(ctx context.Context, c *control, progress func(event.Even
 }
 
 // reorient looks again which end of a connection is this host: an address may have come meanwhile.
-func (e *Engine) reorient(name string) *control {
-	e.conf.Lock()
-	defer e.conf.Unlock()
+func (e *Engine) reorient(ctx context.Context, name string) (*control, error) {
+	if err := e.beginChange(ctx); err != nil {
+		return nil, err
+	}
+	defer e.endChange()
 	old := e.view.Load()
 	c := old.byName[name]
-	if c == nil || c.oriented != nil {
-		return c
+	switch {
+	case c == nil:
+		return nil, e.unknown(name)
+	case c.oriented != nil:
+		return c, nil
 	}
 	k := newControl(e, c.conn, old.setup)
 	list := make([]*control, len(old.list))
@@ -227,7 +253,7 @@ func (e *Engine) reorient(name string) *control {
 		}
 	}
 	e.view.Store(newView(old.setup, list))
-	return k
+	return k, nil
 }
 
 // Connections describes the loaded connections, in file order.

@@ -13,9 +13,10 @@ import (
 // Shutdown sends deletes, waits for them at most until ctx ends, and removes all SAs and policies. Nothing is initiated or answered to strangers from
 // the moment it is called. Run goes on until its own context ends.
 func (e *Engine) Shutdown(ctx context.Context) error {
-	e.conf.Lock()
-	defer e.conf.Unlock()
-	e.closing.Store(true)
+	e.closing.Store(true) // a change under way ends soon
+	if err := e.beginChange(ctx); err == nil {
+		defer e.endChange()
+	}
 	linger := deleteLinger
 	if at, ok := ctx.Deadline(); ok {
 		linger = min(linger, max(time.Until(at)*3/4, 0))

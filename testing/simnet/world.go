@@ -28,10 +28,11 @@ var (
 	EastAddr = netip.MustParseAddr("192.1.2.23")
 )
 
-// World is two whole daemons without sockets and kernel: west and east, an engine of one shard each.
+// World is two whole daemons without sockets and kernel: west and east.
 type World struct {
 	Net        *Network
 	West, East *Node
+	Shards     int // of each engine; with more than one a seed does not reproduce a run
 
 	restarts int
 }
@@ -47,8 +48,10 @@ type Node struct {
 }
 
 // NewWorld makes and starts both. Call it inside the bubble.
-func NewWorld(seed uint64, f Faults) (*World, error) {
-	w := &World{Net: New(seed, f)}
+func NewWorld(seed uint64, f Faults) (*World, error) { return newWorld(seed, f, 1) }
+
+func newWorld(seed uint64, f Faults, shards int) (*World, error) {
+	w := &World{Net: New(seed, f), Shards: shards}
 	var err error
 	if w.West, err = w.node("west", WestAddr, seed*2+1); err != nil {
 		return nil, err
@@ -63,7 +66,7 @@ func (w *World) node(name string, addr netip.Addr, seed uint64) (*Node, error) {
 	n := &Node{Name: name, Host: w.Net.Host(name, addr)}
 	n.Datapath = kernel.NewFake(kernel.FakeOptions{Rand: generator(seed, "spi")})
 	e, err := engine.New(engine.Options{
-		Mux: n.Host, Datapath: n.Datapath, Local: localAddr(addr), Shards: 1, Rand: generator(seed, "ike"),
+		Mux: n.Host, Datapath: n.Datapath, Local: localAddr(addr), Shards: w.Shards, Rand: generator(seed, "ike"),
 		Secrets: auth.NewStore([]auth.Secret{{Key: []byte("a secret for both of them"), Position: "ipsec.secrets:1"}}),
 		Events: func(ev event.Event) {
 			if ev.Level > event.Debug || ev.Kind != event.KindNote {
