@@ -61,10 +61,13 @@ func sh(t *testing.T, command string) string {
 	return string(out)
 }
 
-// lines runs a command and returns its lines without surrounding blanks.
+// lines runs a command and returns its lines without surrounding blanks, and without the blackholes that stand behind each route.
 func lines(t *testing.T, command string) (out []string) {
 	t.Helper()
 	for l := range strings.Lines(sh(t, command)) {
+		if strings.HasPrefix(l, "blackhole") {
+			continue
+		}
 		l = strings.ReplaceAll(l, "linkdown", "") // nobody has opened t0
 		out = append(out, strings.Join(strings.Fields(l), " "))
 	}
@@ -75,7 +78,7 @@ func lines(t *testing.T, command string) (out []string) {
 func state(t *testing.T) string {
 	t.Helper()
 	s := ""
-	for _, c := range []string{"ip rule", "ip -6 rule", "ip route show table all type unicast", "ip route show table all type throw", "nft list ruleset", "ip -br addr"} {
+	for _, c := range []string{"ip rule", "ip -6 rule", "ip route show table all type unicast", "ip route show table all type throw", "ip route show table all type blackhole", "nft list ruleset", "ip -br addr"} {
 		s += c + "\n" + sh(t, c)
 	}
 	return s
@@ -233,6 +236,28 @@ func TestWholeInternetOfThisHost(t *testing.T) {
 	route(t, n, "vip", set(t, "10.9.0.5/32"), set(t, "0.0.0.0/0"), 1438, func(p *kernel.Policy) { p.SourceIP = netip.MustParseAddr("10.9.0.5") })
 	goes(t, "8.8.8.8", "dev t0 src 10.9.0.5")
 	goes(t, "8.8.8.8 from 192.1.2.45", "dev eth0") // bound to the address of the cable: a DHCP client
+}
+
+// TestNothingFlowsWithoutTheTUN: it is set down by somebody, or gone since ikegod was killed.
+func TestNothingFlowsWithoutTheTUN(t *testing.T) {
+	namespace(t)
+	n := open(t, Settings{})
+	route(t, n, "net", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24"), 1438)
+	route(t, n, "pass", set(t, "192.0.1.0/24"), set(t, "192.0.2.7/32"), 0, func(p *kernel.Policy) { p.Action = kernel.Pass })
+	for _, how := range []string{"ip link set t0 down", "ip link del t0"} {
+		sh(t, how)
+		for _, packet := range []string{"192.0.2.9", "192.0.2.9 from 192.0.1.254"} {
+			if out, err := exec.Command("sh", "-c", "ip route get "+packet).CombinedOutput(); err == nil {
+				t.Errorf("after %q %s goes %s", how, packet, out)
+			}
+		}
+		goes(t, "192.0.2.9 mark 0x494b45", "dev eth0")
+		goes(t, "192.0.2.7 from 192.0.1.254", "dev eth0")
+	}
+	if err := n.Unroute("net"); err != nil {
+		t.Error(err)
+	}
+	goes(t, "192.0.2.9", "dev eth0")
 }
 
 func TestTooManyLocalPrefixesShare(t *testing.T) {

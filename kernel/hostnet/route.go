@@ -76,19 +76,12 @@ func (n *Net) swap(old, next *routed) error {
 // setPrefix makes one route for all the policies that want a prefix. Protection is stronger than letting pass; the MTU is the smallest, the source
 // that of the newest policy that has one.
 func (n *Net) setPrefix(k tableKey, list []*routed) error {
-	before := len(n.prefixes[k])
 	if len(list) == 0 {
-		delete(n.prefixes, k)
-		if before == 0 {
+		if len(n.prefixes[k]) == 0 {
 			return nil
 		}
-		gone := n.route(k, unix.RTN_UNSPEC)
-		gone.Scope = netlink.SCOPE_NOWHERE // any
-		err := n.handle.RouteDel(gone)
-		if err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("remove route %s from table %d: %w", k.prefix, k.table, err)
-		}
-		return nil
+		delete(n.prefixes, k)
+		return errors.Join(n.dropRoute(k, 0), n.dropRoute(k, lastResort))
 	}
 	n.prefixes[k] = list
 	r := n.route(k, unix.RTN_THROW)
@@ -107,6 +100,28 @@ func (n *Net) setPrefix(k tableKey, list []*routed) error {
 	}
 	if err := n.handle.RouteReplace(r); err != nil {
 		return fmt.Errorf("route %s in table %d: %w", k.prefix, k.table, err)
+	}
+	if r.Type == unix.RTN_THROW {
+		return n.dropRoute(k, lastResort)
+	}
+	hole := n.route(k, unix.RTN_BLACKHOLE)
+	hole.Priority = lastResort
+	if err := n.handle.RouteReplace(hole); err != nil {
+		return fmt.Errorf("blackhole %s in table %d: %w", k.prefix, k.table, err)
+	}
+	return nil
+}
+
+// lastResort is the metric of the blackhole behind each route to the TUN. If the TUN is set down, or goes because ikegod was killed, the kernel takes the
+// route away, and protected traffic would flow in clear.
+const lastResort = 1 << 30
+
+// dropRoute removes the route of a metric, if it is there; zero: the first.
+func (n *Net) dropRoute(k tableKey, metric int) error {
+	gone := n.route(k, unix.RTN_UNSPEC)
+	gone.Scope, gone.Priority = netlink.SCOPE_NOWHERE, metric // any scope
+	if err := n.handle.RouteDel(gone); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("remove route %s from table %d: %w", k.prefix, k.table, err)
 	}
 	return nil
 }

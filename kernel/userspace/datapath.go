@@ -58,6 +58,8 @@ type Config struct {
 	MinSPI, MaxSPI kernel.SPI
 	// Rand is the source of SPIs; nil: crypto/rand.
 	Rand io.Reader
+	// Notice takes what an operator must know at once, a sentence each. It must not block. May be nil.
+	Notice func(text string)
 	// LinkMTU is assumed where the Host does not know the path's; zero: 1500.
 	LinkMTU int
 }
@@ -123,6 +125,9 @@ func newDatapath(cfg Config, sender Sender, events func(kernel.Event), queues []
 	}
 	if cfg.LinkMTU == 0 {
 		cfg.LinkMTU = 1500
+	}
+	if cfg.Notice == nil {
+		cfg.Notice = func(string) {}
 	}
 	if events == nil {
 		events = func(kernel.Event) {}

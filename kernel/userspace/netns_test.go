@@ -484,6 +484,24 @@ func TestCloseLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestRemovedTUNIsTold: an operator deletes the interface.
+func TestRemovedTUNIsTold(t *testing.T) {
+	_, w, _ := netns.Gateways(t)
+	told := make(chan string, 10)
+	west := open(t, w, userspace.Config{Notice: func(text string) { told <- text }})
+	if err := west.host.Run("ip", "link", "del", "ikegod0"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case text := <-told:
+		if !strings.Contains(text, "ikegod0") {
+			t.Error(text)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("nobody was told")
+	}
+}
+
 func TestSecondDatapathIsRefused(t *testing.T) {
 	_, w, _ := netns.Gateways(t)
 	first := open(t, w, userspace.Config{Queues: 2})

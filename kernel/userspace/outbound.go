@@ -2,6 +2,7 @@ package userspace
 
 import (
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -79,6 +80,9 @@ func (w *worker) run() {
 		}
 		w.flush()
 		if err != nil {
+			if !w.d.closed.Load() {
+				w.d.cfg.Notice(fmt.Sprintf("interface %s cannot be read any more (%v): nothing is carried out; was it removed? restart ikegod", w.d.cfg.Name, err))
+			}
 			return
 		}
 	}
