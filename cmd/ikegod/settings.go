@@ -49,9 +49,9 @@ func settingsFlags(f *pflag.FlagSet) flagSet {
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "console", "console or json")
 	f.String("metrics-listen", "127.0.0.1:9500", "address for Prometheus; empty: none")
-	f.Uint32("mark", hostnet.DefaultMark, "SO_MARK of the daemon's own sockets (userspace datapath)")
-	f.Int("table", hostnet.DefaultTable, "routing table for protected prefixes (userspace datapath)")
-	f.Int("preference", hostnet.DefaultPreference, "preference of the routing rule that looks the table up; the one before it is used too (userspace datapath)")
+	f.Uint32("mark", hostnet.DefaultMark, "SO_MARK of the daemon's own sockets")
+	f.Int("table", hostnet.DefaultTable, "first of the routing tables for protected prefixes: it and the 257 after it")
+	f.Int("preference", hostnet.DefaultPreference, "preference of the first of five routing rules")
 	return flagSet{f}
 }
 
@@ -182,10 +182,6 @@ func (s Settings) check() error {
 		return errors.New("config, secrets and rundir may not be empty")
 	case s.Mark == 0:
 		return errors.New("mark=0 marks nothing: IKE's own packets would be routed into the tunnel; choose another number")
-	case s.Table < 1 || s.Table >= 252 && s.Table <= 255:
-		return fmt.Errorf("table=%d: it and the table after it must be ikegod's own (253 is default, 254 main, 255 local)", s.Table)
-	case s.Preference < 2 || s.Preference > 32765:
-		return fmt.Errorf("preference=%d is outside 2 to 32765, the rules that come before table main", s.Preference)
 	}
 	if info, err := os.Stat(s.Config); err == nil && info.IsDir() {
 		return fmt.Errorf("config=%s is a directory", s.Config)

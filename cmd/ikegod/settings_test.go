@@ -73,8 +73,6 @@ func TestSettingsRefused(t *testing.T) {
 		{"bad-level", nil, []string{"IKEGOD_LOG_LEVEL=loud"}, "", []string{"log-level", "loud", "debug, info, warn, error"}},
 		{"bad-number", nil, []string{"IKEGOD_TABLE=many"}, "", []string{"IKEGOD_TABLE", "many"}},
 		{"bad-number-in-file", nil, nil, "table: many\n", []string{"table", "int"}},
-		{"main-table", nil, nil, "table: 254\n", []string{"table=254"}},
-		{"late-preference", []string{"--preference", "32766"}, nil, "", []string{"preference=32766"}},
 		{"no-mark", []string{"--mark", "0"}, nil, "", []string{"mark=0"}},
 		{"xfrm", []string{"--backend", "xfrm"}, nil, "", []string{"not in this build yet", "userspace"}},
 		{"backend", []string{"--backend", "kernel"}, nil, "", []string{"backend", "auto, xfrm, userspace"}},

@@ -166,6 +166,8 @@ func TestStartErrors(t *testing.T) {
 		{"secrets-readable-by-others", []string{"--config", good, "--secrets", open}, []string{open, "chmod"}},
 		{"unknown-setting", []string{"--config", good, "--secrets", secretsFile, "--settings", settings}, []string{settings, "log-levl"}},
 		{"xfrm", []string{"--config", good, "--secrets", secretsFile, "--backend", "xfrm"}, []string{"not in this build yet"}},
+		{"main-table", []string{"--config", good, "--secrets", secretsFile, "--table", "254"}, []string{"table=254"}},
+		{"late-preference", []string{"--config", good, "--secrets", secretsFile, "--preference", "32766"}, []string{"preference=32766"}},
 		{"unknown-flag", []string{"--confg", good}, []string{"--confg"}},
 		{"metrics", []string{"--config", good, "--secrets", secretsFile, "--metrics-listen", "192.0.9.9:1"}, []string{"metrics-listen=192.0.9.9:1"}},
 	} {
