@@ -31,20 +31,21 @@ type control struct {
 	watched atomic.Int32 // waiters that want its events
 
 	// Owned by the home shard.
-	phase    phase
-	wanted   bool // up was asked for, or auto=start: revival keeps it
-	gone     bool // taken out of the set
-	attempt  *sa  // the IKE SA that this connection is initiating now
-	dial     context.CancelFunc
-	ladder   *ladder.Ladder // nil: the configuration leaves no carrier to try
-	round    round
-	roundID  int // so that a completion for an earlier round is told from one for this
-	sas      int // IKE SAs of this connection, in whatever shard
-	children int // installed Child SAs, those of a template's instances not counted
-	upSince  time.Time
-	alarm    alarm
-	ups      []*waiter
-	downs    []*waiter
+	phase     phase
+	wanted    bool // up was asked for, or auto=start: revival keeps it
+	gone      bool // taken out of the set
+	attempt   *sa  // the IKE SA that this connection is initiating now
+	dial      context.CancelFunc
+	ladder    *ladder.Ladder // nil: the configuration leaves no carrier to try
+	round     round
+	roundID   int // so that a completion for an earlier round is told from one for this
+	sas       int // IKE SAs of this connection, in whatever shard
+	children  int // installed Child SAs
+	instances int // the same for a template: one or more for each peer
+	upSince   time.Time
+	alarm     alarm
+	ups       []*waiter
+	downs     []*waiter
 
 	public struct { // guarded by mu
 		mu sync.Mutex

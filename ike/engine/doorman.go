@@ -22,6 +22,8 @@ type door struct {
 	replies    bucket
 	reports    bucket
 	suppressed int // reports since the last one that was made
+	openers    bucket
+	unheard    int // what half-open IKE SAs had to say since the last time it was told
 }
 
 const (
@@ -29,6 +31,8 @@ const (
 	replyBurst     = 200
 	reportInterval = time.Second
 	reportBurst    = 20
+	openerInterval = 5 * time.Millisecond // 200 events a second of IKE SAs whose peer has not proved anything
+	openerBurst    = 2000
 )
 
 func (o *door) mayReply(at time.Duration) bool {
@@ -47,6 +51,18 @@ func (o *door) mayReport(at time.Duration) (suppressed int, ok bool) {
 	}
 	suppressed, o.suppressed = o.suppressed, 0
 	return suppressed, true
+}
+
+// mayTell is mayReport for the events of half-open responders: honest peers open them too, and their story should be in the log, but it has to end somewhere.
+func (o *door) mayTell(at time.Duration) (unheard int, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.openers.allow(at, openerInterval, openerBurst) {
+		o.unheard++
+		return 0, false
+	}
+	unheard, o.unheard = o.unheard, 0
+	return unheard, true
 }
 
 // report tells about a stranger, at a limited rate: what strangers send must not fill a log. The text is made only if it is told.

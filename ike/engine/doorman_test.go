@@ -12,6 +12,7 @@ import (
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/wire"
 	"github.com/ikegod/ikegod/transport"
 )
@@ -244,6 +245,25 @@ func TestLineage(t *testing.T) {
 		r.e.Lost(stream, transport.ErrClosed)
 		if s := r.e.Stats(); s.HalfOpen != 0 || s.IKESAs != 0 {
 			t.Errorf("half-open IKE SAs outlive their stream: %+v", s)
+		}
+	})
+}
+
+// TestForeignMessage: the same for a message to an IKE SA that lives on another stream; it does not reach that one.
+func TestForeignMessage(t *testing.T) {
+	inRig(t, policy.Setup{}, nil, func(t *testing.T, r *rig) {
+		streams := []path.Path{tcp("192.1.2.45:4000", 1), tcp("192.1.2.45:4001", 2)}
+		for n, stream := range streams {
+			r.e.Accepted(stream)
+			r.e.IKE(transport.Datagram{Path: stream, Data: initRequest(wire.SPI(n+1), nil)})
+			synctest.Wait()
+		}
+		r.to(r.machines()[1], streams[0])
+		if n := len(r.machines()[1].inputs); n != 1 {
+			t.Error("the message came through")
+		}
+		if len(r.mux.closed) != 1 || r.mux.closed[0] != streams[0] || r.drops(event.DropUnexpected) != 1 {
+			t.Errorf("closed: %v", r.mux.closed)
 		}
 	})
 }

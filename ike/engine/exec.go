@@ -86,6 +86,16 @@ func (s *shard) emit(a *sa, ev event.Event) {
 		}
 	}
 	s.e.counters.count(ev)
+	if a.control == nil && !a.initiator {
+		unheard, ok := s.e.door.mayTell(time.Since(s.e.epoch))
+		if !ok {
+			s.recent.add(ev)
+			return
+		}
+		if unheard > 0 {
+			ev.Text += fmt.Sprintf(" (%d events of half-open IKE SAs were not told before this one)", unheard)
+		}
+	}
 	s.e.emit(s, ev)
 	if c := a.control; c != nil && c.watched.Load() > 0 {
 		if c.home == s {

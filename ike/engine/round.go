@@ -343,6 +343,8 @@ func (c *control) childFailed(a *sa, ev event.Event) {
 // childUp takes note of an installed Child SA, whoever initiated it.
 func (c *control) childUp(a *sa, p path.Path, instance bool) {
 	if instance {
+		c.instances++
+		c.set(phaseUp)
 		return
 	}
 	if c.children == 0 {
@@ -367,6 +369,11 @@ func (c *control) childGone(ch child, left int) {
 	if ch.instance {
 		if left == 0 {
 			c.e.policies.idle(c.home, c, kernel.Policy{ID: ch.policy}, false, nil)
+		}
+		if ch.installed {
+			if c.instances--; c.instances == 0 {
+				c.set(phaseDown)
+			}
 		}
 		return
 	}

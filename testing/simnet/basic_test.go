@@ -2,6 +2,7 @@ package simnet
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,17 +45,23 @@ func TestUpDown(t *testing.T) {
 				if d := w.Disagreement(); d != "" {
 					t.Fatal(d)
 				}
+				if strings.Contains(w.Net.Text(), "cut") {
+					t.Error("a stream was closed as if nobody owned it")
+				}
 				if n := len(w.West.Datapath.Pairs()); n != 1 {
 					t.Fatalf("%d SA pairs", n)
 				}
 				if err := w.West.Engine.Down(ctx, "west-east", nil); err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(time.Minute)
+				time.Sleep(time.Second)
 				for _, n := range []*Node{w.West, w.East} {
 					if l := n.Leftovers(); l != "" {
 						t.Error(l)
 					}
+				}
+				time.Sleep(15 * time.Second) // machines that are over repeat their last reply for a while
+				for _, n := range []*Node{w.West, w.East} {
 					if s := n.Engine.Stats(); s.IKESAs != 0 || s.HalfOpen != 0 || s.Established != 0 || s.Children != 0 {
 						t.Errorf("%s: %+v", n.Name, s)
 					}

@@ -370,9 +370,14 @@ func TestTCPCut(t *testing.T) {
 		before := w.West.Snapshots()[0]
 		for range 5 {
 			w.CutStreams()
+			time.Sleep(time.Second)
+			back := w.West.Snapshots()[0].Path
 			time.Sleep(30 * time.Second)
 			w.agreed(t, 1)
 			after := w.West.Snapshots()[0]
+			if back != after.Path {
+				t.Errorf("the new stream did not last: %v, then %v", back, after.Path)
+			}
 			if before.SPIi != after.SPIi || before.Children[0].SPIIn != after.Children[0].SPIIn || after.PathLost {
 				t.Fatalf("before %+v\nafter %+v", before, after)
 			}
