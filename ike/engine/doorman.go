@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -95,8 +96,9 @@ func dropLevel(why event.Drop) event.Level {
 		return event.Warn
 	case event.DropClosed, event.DropNoConnection:
 		return event.Debug // what matters about these is told elsewhere
+	default:
+		return event.Info
 	}
-	return event.Info
 }
 
 var dropTexts = [event.NumDrops]string{
@@ -251,7 +253,7 @@ func (v *view) candidates(p path.Path) []*policy.Oriented {
 	if len(templates) == 0 {
 		return exact
 	}
-	return append(exact[:len(exact):len(exact)], templates...)
+	return append(slices.Clip(exact), templates...)
 }
 
 // whyNoCandidate tells the operator what was asked for and what is loaded.

@@ -294,8 +294,10 @@ func TestRefusedStreamStays(t *testing.T) {
 		if !ok {
 			return nil
 		}
-		return []machine.Effect{machine.Send{Path: d.Path, Data: header(wire.Header{})},
-			machine.Close{Close: event.Close{Reason: event.ReasonNoProposal, Notify: iana.INVALID_KE_PAYLOAD}}}
+		return []machine.Effect{
+			machine.Send{Path: d.Path, Data: header(wire.Header{})},
+			machine.Close{Close: event.Close{Reason: event.ReasonNoProposal, Notify: iana.INVALID_KE_PAYLOAD}},
+		}
 	}
 	inRig(t, policy.Setup{}, refuse, func(t *testing.T, r *rig) {
 		stream := tcp("192.1.2.45:4000", 1)

@@ -84,6 +84,7 @@ func (s *shard) emit(a *sa, ev event.Event) {
 		if c := a.control; c != nil {
 			defer c.home.box.post(func() { c.childFailed(a, ev) })
 		}
+	default:
 	}
 	s.e.counters.count(ev)
 	if a.control == nil && !a.initiator {

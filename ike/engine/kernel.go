@@ -169,8 +169,10 @@ func (s *shard) move(a *sa, ef machine.Move) {
 	a.path = ef.Path
 	s.e.dp.Move(s.request(request{fn: func(d kernel.Done) {
 		if d.Err != nil && !a.closed {
-			s.emit(a, event.Event{Level: event.Warn, Path: ef.Path,
-				Text: fmt.Sprintf("the datapath did not move the Child SA %#08x to %s: %v", ef.SPIIn, ef.Path, d.Err)})
+			s.emit(a, event.Event{
+				Level: event.Warn, Path: ef.Path,
+				Text: fmt.Sprintf("the datapath did not move the Child SA %#08x to %s: %v", ef.SPIIn, ef.Path, d.Err),
+			})
 		}
 	}}), kernel.SPI(ef.SPIIn), kernel.Endpoints{Path: ef.Path})
 }

@@ -29,11 +29,10 @@ var (
 
 // rig is an engine of one shard whose machines are scripts, with a transport and a datapath that keep books. It runs in a bubble.
 type rig struct {
-	e    *Engine
-	s    *shard
-	mux  *books
-	dp   *kernel.Fake
-	stop func()
+	e   *Engine
+	s   *shard
+	mux *books
+	dp  *kernel.Fake
 
 	mu     sync.Mutex // guards all below
 	events []event.Event

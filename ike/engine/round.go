@@ -112,6 +112,8 @@ func (c *control) dropChildless() {
 func newLadder(e *Engine, c *policy.Connection, setup policy.Setup) *ladder.Ladder {
 	cfg := ladder.Config{ListenUDP: setup.ListenUDP, TCPPort: c.TCP.RemotePort, Jitter: mrand.New(jitterSource(e)).Float64}
 	switch c.TCP.Mode {
+	case policy.TCPNo:
+		cfg.Mode = ladder.UDPOnly
 	case policy.TCPYes:
 		cfg.Mode = ladder.TCPOnly
 	case policy.TCPFallback:
@@ -142,8 +144,10 @@ func (c *control) climb(o ladder.Outcome) {
 		return
 	}
 	last := c.round.attempts[len(c.round.attempts)-1]
-	c.tell(event.Event{Level: event.Info, Kind: event.KindFallback, Path: c.pathFor(step.Rung),
-		Text: fmt.Sprintf("connection %q: %s; trying %s", c.conn.Name, last.answer(), c.pathFor(step.Rung).Peer())})
+	c.tell(event.Event{
+		Level: event.Info, Kind: event.KindFallback, Path: c.pathFor(step.Rung),
+		Text: fmt.Sprintf("connection %q: %s; trying %s", c.conn.Name, last.answer(), c.pathFor(step.Rung).Peer()),
+	})
 	c.tryRung(step.Rung)
 }
 

@@ -118,7 +118,7 @@ func (e *Engine) takeDown(ctx context.Context, gone []*control, reason event.Rea
 		})
 	}
 	for _, w := range waiters {
-		if w.wait(ctx, e.stopped, nil) == ctx.Err() && ctx.Err() != nil {
+		if _ = w.wait(ctx, e.stopped, nil); ctx.Err() != nil { // what could not be taken away was told as an event
 			return
 		}
 	}
@@ -139,6 +139,7 @@ func (c *control) load() {
 		c.up(nil)
 	case policy.AutoOnDemand:
 		c.base(nil)
+	case policy.AutoIgnore, policy.AutoAdd:
 	}
 }
 

@@ -123,8 +123,10 @@ func (s *shard) guarded(f func()) {
 		if r := recover(); r != nil {
 			s.stepping = false
 			s.e.counters.panics.Add(1)
-			s.e.emit(s, event.Event{Level: event.Error, Kind: event.KindNote,
-				Text: fmt.Sprintf("internal error in shard %d, please report it: %v\n%s", s.index, r, debug.Stack())})
+			s.e.emit(s, event.Event{
+				Level: event.Error, Kind: event.KindNote,
+				Text: fmt.Sprintf("internal error in shard %d, please report it: %v\n%s", s.index, r, debug.Stack()),
+			})
 		}
 	}()
 	f()

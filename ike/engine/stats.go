@@ -37,6 +37,7 @@ func (c *counters) count(ev event.Event) {
 		c.retransmits.Add(1)
 	case event.KindFallback:
 		c.fallbacks.Add(1)
+	default:
 	}
 }
 

@@ -67,6 +67,7 @@ func (v *view) wantsCookie(open int64, stream bool) bool {
 		return true
 	case policy.CookieNever:
 		return false
+	case policy.CookieAuto:
 	}
 	threshold := v.setup.CookieThreshold
 	if threshold <= 0 {

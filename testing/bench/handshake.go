@@ -29,7 +29,7 @@ func handshakes() ([]row, error) {
 		return nil, err
 	}
 	defer b.stop()
-	if err := b.run(500, inFlight); err != nil { // warm up
+	if err := b.run(500); err != nil { // warm up
 		return nil, err
 	}
 	var ours, x25519, ratios []float64
@@ -42,7 +42,7 @@ func handshakes() ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := b.run(cpuHandshakes, inFlight); err != nil {
+		if err := b.run(cpuHandshakes); err != nil {
 			return nil, err
 		}
 		after, err := b.cpu()
@@ -93,14 +93,14 @@ func memory() ([]row, error) {
 		return nil, err
 	}
 	defer b.stop()
-	if err := b.run(500, inFlight); err != nil { // the program's own pages come in
+	if err := b.run(500); err != nil { // the program's own pages come in
 		return nil, err
 	}
 	rssBefore, heapBefore, err := resident()
 	if err != nil {
 		return nil, err
 	}
-	if err := b.run(memorySAs, inFlight); err != nil {
+	if err := b.run(memorySAs); err != nil {
 		return nil, err
 	}
 	rssAfter, heapAfter, err := resident()

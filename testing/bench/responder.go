@@ -6,12 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-
 	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ikegod/ikegod/ike/auth"
 	"github.com/ikegod/ikegod/ike/engine"
@@ -26,7 +27,6 @@ import (
 	"github.com/ikegod/ikegod/pkg/ts"
 	"github.com/ikegod/ikegod/pkg/wire"
 	"github.com/ikegod/ikegod/transport"
-	"golang.org/x/sys/unix"
 )
 
 var gateway = netip.MustParseAddr("192.1.2.23")
@@ -102,8 +102,10 @@ func connections() (*policy.Connection, *policy.Oriented, error) {
 	}
 	initiator := c
 	initiator.Left.Host = policy.Host{Addr: netip.MustParseAddr("10.0.0.1")}
-	return &c, &policy.Oriented{Connection: &initiator, Local: &initiator.Left, Remote: &initiator.Right, LocalAddr: initiator.Left.Host.Addr,
-		RemoteAddr: gateway, LeftIsLocal: true}, nil
+	return &c, &policy.Oriented{
+		Connection: &initiator, Local: &initiator.Left, Remote: &initiator.Right, LocalAddr: initiator.Left.Host.Addr,
+		RemoteAddr: gateway, LeftIsLocal: true,
+	}, nil
 }
 
 // initiator is one peer.
@@ -114,13 +116,13 @@ type initiator struct {
 	in []machine.Input
 }
 
-// run establishes n IKE SAs with a Child SA each, at most width at a time.
-func (b *bed) run(n, width int) error {
+// run establishes n IKE SAs with a Child SA each, at most inFlight at a time.
+func (b *bed) run(n int) error {
 	live := map[netip.Addr]*initiator{}
 	started, established := 0, 0
 	timeout := time.After(time.Minute)
 	for established < n {
-		for started < n && len(live) < width {
+		for started < n && len(live) < inFlight {
 			addr, i, err := b.start()
 			if err != nil {
 				return err
