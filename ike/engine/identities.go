@@ -73,11 +73,11 @@ func (s *shard) ikeUp(a *sa, ev event.Event) {
 	a.established = true
 	s.e.counters.established.Add(1)
 	s.e.counters.handshake(a.initiator, ev.Path.Kind, event.ReasonNone)
-	older := s.e.identities.add(a)
-	if len(older) == 0 || !s.e.view.Load().setup.UniqueIDs {
+	if !s.e.view.Load().setup.UniqueIDs {
+		a.identity = 0 // there may be any number of the same: nobody asks, so nobody keeps a list
 		return
 	}
-	identity := a.identity
+	identity, older := a.identity, s.e.identities.add(a)
 	for _, spi := range older {
 		other := s.e.shardOf(spi)
 		if !a.initiator {
