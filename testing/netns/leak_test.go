@@ -39,8 +39,8 @@ func TestNothingInClearWhileNegotiating(t *testing.T) {
 	}
 }
 
-// TestClearPacketsWithAProtectedSourceAreDropped lets the peer's daemon die, so that the peer sends in clear what belongs into the tunnel: it reaches the
-// wire, and goes no further than our outer interface.
+// TestClearPacketsWithAProtectedSourceAreDropped lets the peer's daemon die. What it leaves behind holds the traffic back; once that is removed, the peer
+// sends in clear what belongs into the tunnel: it reaches the wire, and goes no further than our outer interface.
 func TestClearPacketsWithAProtectedSourceAreDropped(t *testing.T) {
 	west, east := gateways(t, config(nil))
 	up(t, west)
@@ -63,9 +63,22 @@ func TestClearPacketsWithAProtectedSourceAreDropped(t *testing.T) {
 	if err := west.Host.RunInput(inner, "nft", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := east.Host.Output("ping", "-n", "-c", "3", "-i", "0.05", "-W", "0.3", "-I", netns.EastInner, netns.WestInner); err == nil {
-		t.Errorf("a clear ping with a protected source was answered: %s", out)
+	clearPing := func() {
+		t.Helper()
+		if out, err := east.Host.Output("ping", "-n", "-c", "3", "-i", "0.05", "-W", "0.3", "-I", netns.EastInner, netns.WestInner); err == nil {
+			t.Errorf("a clear ping with a protected source was answered: %s", out)
+		}
 	}
+	clearPing()
+	if c, err := west.Host.Counts(); err != nil || c.Clear() != 0 {
+		t.Errorf("the killed daemon left nothing that holds its traffic back: %v %v", c, err)
+	}
+	for _, pref := range []string{"4502", "4503"} { // hostnet's rules for protected traffic (decision 0003)
+		if err := east.Host.Run("ip", "rule", "del", "pref", pref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clearPing()
 	if c, err := west.Host.Counts(); err != nil || c.Clear() != 3 {
 		t.Errorf("the wire should have seen 3 packets in clear: %v %v", c, err)
 	}
