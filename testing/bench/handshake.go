@@ -86,7 +86,8 @@ func exchange(n int) (float64, error) {
 	return float64(after.Nano()-before.Nano()) / 1e3 / float64(n), nil
 }
 
-// memory measures the growth of resident memory by established IKE SAs with one Child SA each, on the responder. The datapath's memory is not in it.
+// memory measures the growth of resident memory by established IKE SAs with one Child SA each, on the responder: every peer has an identity and a
+// selector of its own. The datapath's memory is not in it.
 func memory() ([]row, error) {
 	b, err := newBed()
 	if err != nil {

@@ -35,7 +35,7 @@ var gateway = netip.MustParseAddr("192.1.2.23")
 type bed struct {
 	engine  *engine.Engine
 	secrets *auth.Store
-	peer    *policy.Oriented // the initiators' side of the connection
+	peer    policy.Connection // the initiators' side of the connection, but for the address
 	replies chan transport.Datagram
 	thread  atomic.Int64 // of the responder's only shard
 	stop    func()
@@ -61,7 +61,7 @@ func newBed() (*bed, error) {
 	var running sync.WaitGroup
 	running.Go(func() { _ = e.Run(ctx) })
 	b.stop = func() { cancel(); running.Wait() }
-	return b, e.Apply(ctx, &policy.Set{Setup: policy.Setup{ListenUDP: true}, Connections: []*policy.Connection{responder}})
+	return b, e.Apply(ctx, &policy.Set{Setup: policy.Setup{ListenUDP: true, UniqueIDs: true}, Connections: []*policy.Connection{responder}})
 }
 
 // event runs on the shard's goroutine: it stays on its thread from the first event on, so that the thread's CPU time is the responder's.
@@ -82,30 +82,35 @@ func (b *bed) cpu() (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// connections are the template of the responder, and the connection of all initiators.
-func connections() (*policy.Connection, *policy.Oriented, error) {
+// connections are the template of the responder, and what the initiators' connections are made of.
+func connections() (*policy.Connection, policy.Connection, error) {
 	ike, err1 := suite.ParseIKE("aes_gcm128-sha2_256-dh31")
 	esp, err2 := suite.ParseESP("aes_gcm128", []iana.SN{iana.SN_ESN})
-	west, err3 := ident.Parse("@west")
-	east, err4 := ident.Parse("@east")
-	left, err5 := ts.Parse("192.0.1.0/24")
-	right, err6 := ts.Parse("192.0.2.0/24")
-	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
-		return nil, nil, err
+	east, err3 := ident.Parse("@east")
+	left, err4 := ts.Parse("10.0.0.0/8")
+	right, err5 := ts.Parse("192.0.2.0/24")
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+		return nil, policy.Connection{}, err
 	}
 	c := policy.Connection{
-		Name: "bench", IKE: ike, Auto: policy.AutoAdd,
-		Left:       policy.End{Host: policy.Host{Kind: policy.HostAny}, ID: ident.Pattern{ID: west}, Auth: iana.AuthSharedKey, Subnets: ts.Set{left}},
+		Name: "bench", IKE: ike, Auto: policy.AutoAdd, Narrowing: true,
+		Left:       policy.End{Host: policy.Host{Kind: policy.HostAny}, ID: ident.Pattern{Any: true}, Auth: iana.AuthSharedKey, Subnets: ts.Set{left}},
 		Right:      policy.End{Host: policy.Host{Addr: gateway}, ID: ident.Pattern{ID: east}, Auth: iana.AuthSharedKey, Subnets: ts.Set{right}},
 		Children:   []policy.Child{{Name: "bench", ESP: esp, Left: ts.Set{left}, Right: ts.Set{right}, ReplayWindow: 128}},
 		Retransmit: policy.Retransmit{Interval: 500 * time.Millisecond, Timeout: 30 * time.Second},
 	}
-	initiator := c
-	initiator.Left.Host = policy.Host{Addr: netip.MustParseAddr("10.0.0.1")}
-	return &c, &policy.Oriented{
-		Connection: &initiator, Local: &initiator.Left, Remote: &initiator.Right, LocalAddr: initiator.Left.Host.Addr,
-		RemoteAddr: gateway, LeftIsLocal: true,
-	}, nil
+	return &c, c, nil
+}
+
+// oriented is the connection as the initiator at addr has it: it is known by its address, and protects that alone.
+func (b *bed) oriented(addr netip.Addr) *policy.Oriented {
+	c := b.peer
+	c.Left.Host, c.Left.ID = policy.Host{Addr: addr}, ident.Pattern{}
+	mine := ts.Set{ts.FromPrefix(netip.PrefixFrom(addr, 32))}
+	child := c.Children[0]
+	child.Left, c.Left.Subnets = mine, mine
+	c.Children = []policy.Child{child}
+	return &policy.Oriented{Connection: &c, Local: &c.Left, Remote: &c.Right, LocalAddr: addr, RemoteAddr: gateway, LeftIsLocal: true}
 }
 
 // initiator is one peer.
@@ -158,7 +163,7 @@ func (b *bed) start() (netip.Addr, *initiator, error) {
 		return addr, nil, err
 	}
 	i := &initiator{b: b}
-	i.m = machine.NewInitiator(machine.Config{SPI: wire.SPI(binary.BigEndian.Uint64(spi[:])), Rand: rand.Reader}, b.peer, []int{0})
+	i.m = machine.NewInitiator(machine.Config{SPI: wire.SPI(binary.BigEndian.Uint64(spi[:])), Rand: rand.Reader}, b.oriented(addr), []int{0})
 	p := path.Path{Local: netip.AddrPortFrom(addr, iana.PortIKE), Remote: netip.AddrPortFrom(gateway, iana.PortIKE), Kind: path.UDP}
 	return addr, i, i.step(machine.Start{Path: p})
 }
