@@ -67,7 +67,7 @@ func (w *World) node(name string, addr netip.Addr, seed uint64) (*Node, error) {
 	n.Datapath = kernel.NewFake(kernel.FakeOptions{Rand: generator(seed, "spi")})
 	e, err := engine.New(engine.Options{
 		Mux: n.Host, Datapath: n.Datapath, Local: localAddr(addr), Shards: w.Shards, Rand: generator(seed, "ike"),
-		Secrets: auth.NewStore([]auth.Secret{{Key: []byte("a secret for both of them"), Position: "ipsec.secrets:1"}}),
+		Secrets: secrets(),
 		Events: func(ev event.Event) {
 			if ev.Level > event.Debug || ev.Kind != event.KindNote {
 				w.Net.Note(name, fmt.Sprintf("[%s] %s", ev.Kind, ev.Text))
@@ -116,6 +116,11 @@ func generator(seed uint64, use string) *rand.ChaCha8 {
 	binary.BigEndian.PutUint64(key[:], seed)
 	copy(key[8:], use)
 	return rand.NewChaCha8(key)
+}
+
+// secrets is what both have: one for everybody.
+func secrets() *auth.Store {
+	return auth.NewStore([]auth.Secret{{Key: []byte("a secret for both of them"), Position: "ipsec.secrets:1"}})
 }
 
 // localAddr is a host with one address.
