@@ -41,8 +41,10 @@ type (
 	// JobDone completes a Job.
 	JobDone struct {
 		ID   JobID
-		Data []byte // the secret or AUTH data; empty for a verification
-		Err  error
+		Data []byte // the secret, the public value of an AnswerJob, or AUTH data; empty for a verification
+		// Pending goes with an AnswerJob.
+		Pending *suite.Pending
+		Err     error
 	}
 	// SPIReserved completes ReserveSPI.
 	SPIReserved struct {
@@ -111,10 +113,18 @@ type (
 	// Job is slow or secret work. Exactly one of the pointers is set; the answer is a JobDone.
 	Job struct {
 		ID      JobID
+		Answer  *AnswerJob
 		Finish  *FinishJob
 		Pending *suite.Pending // compute Secret
 		Sign    *AuthJob
 		Verify  *AuthJob
+	}
+	// AnswerJob makes the responder's half of a key exchange whose public value alone is slow to make (suite.Slow). The random octets were drawn when the job
+	// was asked for, so that a run can be repeated.
+	AnswerJob struct {
+		Method iana.KE
+		Public []byte
+		octets []byte
 	}
 	// FinishJob computes the initiator's shared secret.
 	FinishJob struct {

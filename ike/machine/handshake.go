@@ -16,7 +16,8 @@ type handshake struct {
 	exchange   *suite.Exchange // initiator's half of the key exchange
 	pending    *suite.Pending  // responder's half, until its secret is computed
 	ni, nr     []byte
-	msg1, msg2 []byte // RealMessage1 and RealMessage2 of RFC 7296 2.15
+	asked      *message // responder: the IKE_SA_INIT request while an AnswerJob runs
+	msg1, msg2 []byte   // RealMessage1 and RealMessage2 of RFC 7296 2.15
 	chosen     wire.SA
 	natd       bool // the peer sent NAT_DETECTION notifications
 

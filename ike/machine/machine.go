@@ -116,7 +116,7 @@ func (m *Machine) dispatch(in Input) {
 		m.onStart(in)
 	case Datagram:
 		m.onDatagram(in)
-		if !m.initiator && m.state == idle {
+		if !m.initiator && m.state == idle && !m.in.busy {
 			m.state = closed // that was no IKE_SA_INIT request; it is counted
 			m.do(Close{event.Close{Reason: event.ReasonSyntax, Remote: true}})
 		}
@@ -180,7 +180,11 @@ func (m *Machine) onJobDone(in JobDone) {
 	switch in.ID {
 	case m.hs.keJob:
 		m.hs.keJob = 0
-		m.onSecret(in)
+		if m.hs.asked != nil {
+			m.onKeyAnswer(in)
+		} else {
+			m.onSecret(in)
+		}
 	case m.hs.signJob:
 		m.hs.signJob = 0
 		m.onSigned(in)

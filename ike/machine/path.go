@@ -82,11 +82,15 @@ func (m *Machine) onPathLost(in PathLost) {
 		m.needPath(c)
 	case halfOpen:
 		m.finish(c)
+	case idle:
+		if m.in.busy { // a responder whose public value is being made
+			m.finish(c)
+		}
 	case deleting, ended:
 		m.closeNow()
 	case established:
 		m.suspend(c)
-	case idle, waiting, closed: // nothing is on the path
+	case waiting, closed: // nothing is on the path
 	}
 }
 

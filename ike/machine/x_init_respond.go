@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -30,22 +31,48 @@ func (m *Machine) onInitRequest(msg *message) {
 			fmt.Sprintf("asked %s to repeat IKE_SA_INIT with key exchange %s instead of %s", msg.path.Peer(), keName(choice.Suite.KE), keName(ke.Method)))
 		return
 	}
-	reply, pending, err := suite.Answer(ke.Method, m.cfg.Rand, ke.Data)
-	if err != nil {
-		m.refuseInit(msg, iana.INVALID_SYNTAX, nil, event.ReasonSyntax, fmt.Sprintf("public value for %s in IKE_SA_INIT: %v", keName(ke.Method), err))
+	octets := make([]byte, nonceLen+answerOctets)
+	if _, err := io.ReadFull(m.cfg.Rand, octets); err != nil {
+		m.finish(event.Close{Reason: event.ReasonInternal, Detail: "no random octets for a nonce and a key: " + err.Error()})
 		return
 	}
-	nr := make([]byte, nonceLen)
-	if _, err := io.ReadFull(m.cfg.Rand, nr); err != nil {
-		m.finish(event.Close{Reason: event.ReasonInternal, Detail: "no random octets for a nonce: " + err.Error()})
-		return
-	}
-	m.spii, m.suite = msg.h.InitiatorSPI, choice.Suite
-	m.hs.pending, m.hs.chosen = pending, choice.Reply
-	m.hs.ni, m.hs.nr, m.hs.msg1 = nonce.Data, nr, msg.raw
-	m.detectNAT(msg)
+	m.spii, m.suite, m.hs.chosen = msg.h.InitiatorSPI, choice.Suite, choice.Reply
+	m.hs.ni, m.hs.nr, m.hs.msg1, m.hs.asked = nonce.Data, octets[:nonceLen:nonceLen], msg.raw, msg
 	m.take(msg)
-	m.answerInit(choice.Reply, wire.KE{Method: ke.Method, Data: reply})
+	m.onHalfOpen()
+	job := &AnswerJob{Method: ke.Method, Public: ke.Data, octets: octets[nonceLen:]}
+	if suite.Slow(ke.Method) {
+		m.hs.keJob = m.job(Job{Answer: job})
+		return
+	}
+	done := JobDone{}
+	done.Data, done.Pending, done.Err = job.Do()
+	m.onKeyAnswer(done)
+}
+
+// answerOctets of randomness are enough for a private key of any method, with room for tries that are out of range.
+const answerOctets = 256
+
+// Do makes the public value and what the secret will be computed from. Any goroutine may call it, once.
+func (j *AnswerJob) Do() ([]byte, *suite.Pending, error) {
+	defer clear(j.octets)
+	return suite.Answer(j.Method, bytes.NewReader(j.octets), j.Public)
+}
+
+// onKeyAnswer goes on with our public value.
+func (m *Machine) onKeyAnswer(in JobDone) {
+	msg, method := m.hs.asked, m.suite.KE
+	m.hs.asked = nil
+	if m.state != idle {
+		return
+	}
+	if in.Err != nil {
+		m.refuseInit(msg, iana.INVALID_SYNTAX, nil, event.ReasonSyntax, fmt.Sprintf("public value for %s in IKE_SA_INIT: %v", keName(method), in.Err))
+		return
+	}
+	m.hs.pending = in.Pending
+	m.detectNAT(msg)
+	m.answerInit(m.hs.chosen, wire.KE{Method: method, Data: in.Data})
 }
 
 // answerInit sends the IKE_SA_INIT response.
@@ -57,7 +84,6 @@ func (m *Machine) answerInit(sa wire.SA, ke wire.KE) {
 	}
 	m.hs.msg2 = m.clear(h, items)
 	m.state = halfOpen
-	m.onHalfOpen()
 	m.put(m.hs.msg2, false)
 	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("processed IKE_SA_INIT request from %s, sent IKE_SA_INIT response %s", m.path.Peer(), m.suiteText())})
 }

@@ -217,8 +217,7 @@ func (h *Host) Complete() {
 func (h *Host) complete(e machine.Effect) machine.Input {
 	switch e := e.(type) {
 	case machine.Job:
-		data, err := h.work(e)
-		return machine.JobDone{ID: e.ID, Data: data, Err: err}
+		return h.work(e)
 	case machine.ReserveSPI:
 		if h.FailSPI != nil {
 			return machine.SPIReserved{Child: e.Child, Err: h.FailSPI}
@@ -238,16 +237,21 @@ func (h *Host) complete(e machine.Effect) machine.Input {
 }
 
 // work does a job.
-func (h *Host) work(j machine.Job) ([]byte, error) {
+func (h *Host) work(j machine.Job) machine.JobDone {
+	done := machine.JobDone{ID: j.ID}
 	switch {
 	case h.FailJob != nil:
-		return nil, h.FailJob
+		done.Err = h.FailJob
+	case j.Answer != nil:
+		done.Data, done.Pending, done.Err = j.Answer.Do()
 	case j.Finish != nil, j.Pending != nil:
-		return h.keyExchange(j)
+		done.Data, done.Err = h.keyExchange(j)
 	case j.Sign != nil, j.Verify != nil:
-		return h.Secrets.Do(j)
+		done.Data, done.Err = h.Secrets.Do(j)
+	default:
+		done.Err = errors.New("empty job")
 	}
-	return nil, errors.New("empty job")
+	return done
 }
 
 // keyExchange computes a shared secret and remembers it for Forge.
