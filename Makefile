@@ -16,7 +16,7 @@ PURE     = $(filter-out $(addprefix github.com/ikegod/ikegod,$(HOSTED:.%=%)),$(s
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := $(CACHE)/bin/golangci-lint-$(GOLANGCI_VERSION)
 
-.PHONY: all build deps test test-pure test-hosted check fmt vet race fuzz lint arch ledger demo bench interop sim soak ci clean
+.PHONY: all build deps test test-pure test-hosted check fmt vet race fuzz lint arch ledger demo bench interop sim soak clean
 
 all: build
 
@@ -88,10 +88,6 @@ sim:
 
 soak: deps build
 	SOAK=1 TEST_BIN=$(CURDIR)/bin $(GO) test -count=1 -v -timeout 60m -run 'Garbage|Soak' ./testing/netns
-
-# The README's two commands; a failure does not hide the next one.
-ci: deps
-	$(MAKE) -k test-pure test-hosted demo
 
 clean:
 	rm -rf bin out
