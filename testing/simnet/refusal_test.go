@@ -1,6 +1,7 @@
 package simnet
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -90,5 +91,34 @@ func TestRefusals(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestShutdownOfDeafPeer: a peer that does not answer our Delete holds up the end for a bounded time, and nothing stays behind here.
+func TestShutdownOfDeafPeer(t *testing.T) {
+	for _, mode := range []policy.TCPMode{policy.TCPNo, policy.TCPYes} {
+		inWorld(t, 1, fine, Connection(mode), func(t *testing.T, w *World) {
+			if _, err := w.West.up(t); err != nil {
+				t.Fatal(err)
+			}
+			deaf := fine
+			deaf.BlockUDP, deaf.BlockTCP = true, true
+			w.Net.SetFaults(deaf)
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := w.West.Engine.Shutdown(ctx); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > 1100*time.Millisecond {
+				t.Errorf("the end took %v, 1 s was allowed", took)
+			}
+			if l := w.West.Leftovers(); l != "" {
+				t.Error(l)
+			}
+			if err := w.West.Engine.Up(t.Context(), connName, nil); err == nil {
+				t.Error("up after the end")
+			}
+		})
 	}
 }
