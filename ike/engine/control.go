@@ -29,6 +29,7 @@ type control struct {
 
 	// Atomic.
 	watched atomic.Int32 // waiters that want its events
+	hinted  atomic.Bool  // an ICMP hint is on its way to the home shard
 
 	// Owned by the home shard.
 	phase     phase

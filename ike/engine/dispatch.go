@@ -88,7 +88,7 @@ func (e *Engine) Accepted(p path.Path) { e.streams.accept(p) }
 
 // Lost implements transport.Handler.
 func (e *Engine) Lost(p path.Path, err error) {
-	if spi, owned := e.streams.lose(p); owned {
+	if spi, owned := e.streams.lose(p, err); owned {
 		e.tellLost(spi, p, err)
 	}
 }

@@ -110,8 +110,7 @@ func (s *shard) emit(a *sa, ev event.Event) {
 // authenticated binds an IKE SA to its connection, and its stream to it.
 func (s *shard) authenticated(a *sa, ef machine.Authenticated) {
 	s.setHalfOpen(a, false)
-	if ef.Path.Kind.Stream() {
-		s.ownStream(a, ef.Path)
+	if ef.Path.Kind.Stream() && s.ownStream(a, ef.Path) {
 		s.e.mux.Own(ef.Path)
 	}
 	a.path = ef.Path

@@ -27,7 +27,8 @@ type round struct {
 	wait     time.Duration // after the round, before the next
 	on       path.Path     // the rung in work
 	began    time.Time
-	open     bool // its outcome is not yet in attempts
+	open     bool  // its outcome is not yet in attempts
+	hint     error // what ICMP said about the rung in work
 }
 
 // UpError says what each rung answered.
@@ -158,7 +159,7 @@ func (c *control) pathFor(r ladder.Rung) path.Path {
 
 func (c *control) tryRung(r ladder.Rung) {
 	o := c.oriented
-	c.round.began, c.round.open, c.round.on = time.Now(), true, c.pathFor(r)
+	c.round.began, c.round.open, c.round.on, c.round.hint = time.Now(), true, c.pathFor(r), nil
 	if r.Kind.Stream() {
 		c.dialTCP(c.round.on.Remote)
 		return
@@ -263,6 +264,9 @@ func (c *control) record(why event.Close) {
 		return
 	}
 	c.round.open = false
+	if c.round.hint != nil && why.Reason == event.ReasonTimeout {
+		why.Detail += "; " + c.round.hint.Error()
+	}
 	c.e.counters.handshake(true, c.round.on.Kind, why.Reason)
 	c.round.attempts = append(c.round.attempts, Attempt{Path: c.round.on, Close: why, Took: time.Since(c.round.began)})
 }

@@ -3,11 +3,13 @@ package engine
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/wire"
+	"github.com/ikegod/ikegod/transport"
 )
 
 // maxJunk is how many messages in a row may belong to no IKE SA before a stream is closed.
@@ -81,14 +83,27 @@ func (t *streams) close(generation uint64) {
 	t.mu.Unlock()
 }
 
-// lose forgets a stream and returns who owned it.
-func (t *streams) lose(p path.Path) (owner wire.SPI, owned bool) {
+// closeUnowned forgets a stream if nobody owns it; ok says that it did.
+func (t *streams) closeUnowned(generation uint64) (ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st := t.m[generation]
+	if st == nil || st.owner != 0 {
+		return false
+	}
+	delete(t.m, generation)
+	return true
+}
+
+// lose forgets a stream and returns who owned it. why is kept for a dialer that does not know its stream yet; a stream that we closed
+// ourselves has none.
+func (t *streams) lose(p path.Path, why error) (owner wire.SPI, owned bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	st := t.m[p.Generation]
 	if st == nil {
-		if t.dials > 0 {
-			t.early[p.Generation] = errLostEarly
+		if t.dials > 0 && !errors.Is(why, transport.ErrClosed) {
+			t.early[p.Generation] = why
 		}
 		return 0, false
 	}
@@ -107,8 +122,6 @@ func (t *streams) junk(p path.Path) bool {
 	st.junk++
 	return st.junk >= maxJunk
 }
-
-var errLostEarly = errors.New("the connection was closed at once by the peer")
 
 func (t *streams) dialing() {
 	t.mu.Lock()
@@ -138,7 +151,12 @@ func (t *streams) dialed(p path.Path, err error) error {
 	return nil
 }
 
-// ownStream makes p the stream of an IKE SA. An older one of the same IKE SA is left: the originator closes it, or its silence does.
+// oldStreamGrace is how long a responder leaves a stream open whose IKE SA has gone on to a newer one: what is under way on it may still arrive, and the
+// originator is the one to close it (RFC 9329 6.1).
+const oldStreamGrace = 5 * time.Second
+
+// ownStream makes p the stream of an IKE SA. An older one of the same IKE SA is closed: by its originator at once, by the responder after a while. false says
+// that p belongs to another IKE SA, or is gone.
 func (s *shard) ownStream(a *sa, p path.Path) bool {
 	if a.stream == p.Generation {
 		return true
@@ -147,13 +165,26 @@ func (s *shard) ownStream(a *sa, p path.Path) bool {
 		return false
 	}
 	if a.stream != 0 {
-		if old, ok := s.e.streams.release(a.stream); ok && a.initiator {
-			s.e.streams.close(old.Generation)
-			s.e.mux.CloseStream(old)
+		if old, ok := s.e.streams.release(a.stream); ok {
+			s.e.retireStream(old, a.initiator)
 		}
 	}
 	a.stream = p.Generation
 	return true
+}
+
+// retireStream closes a stream that its IKE SA has left. One that the IKE SA has come back to stays.
+func (e *Engine) retireStream(p path.Path, atOnce bool) {
+	retire := func() {
+		if e.streams.closeUnowned(p.Generation) {
+			e.mux.CloseStream(p)
+		}
+	}
+	if atOnce {
+		retire()
+		return
+	}
+	time.AfterFunc(oldStreamGrace, retire)
 }
 
 // releaseStream ends what an IKE SA has to do with its stream. It is closed, but for one case: a responder that has refused an IKE_SA_INIT with a
@@ -178,7 +209,7 @@ var (
 
 // breakStream closes a stream because of what came on it, and tells its owner.
 func (e *Engine) breakStream(p path.Path, why error) {
-	spi, owned := e.streams.lose(p)
+	spi, owned := e.streams.lose(p, transport.ErrClosed)
 	e.mux.CloseStream(p)
 	if owned {
 		e.tellLost(spi, p, why)

@@ -71,8 +71,8 @@ func TestFailuresAreExplained(t *testing.T) {
 		},
 		{
 			name: "port-closed-udp", west: config(nil, "retransmit-timeout=2s"), east: config([]string{"listen-udp=no"}),
-			ikectl:  []string{netns.East + ":UDP/500"},
-			westLog: []string{netns.East + ":UDP/500"},
+			ikectl:  []string{netns.East + ":UDP/500", "ICMP says that nothing listens on this port"},
+			westLog: []string{netns.East + ":UDP/500", "ICMP says that nothing listens on this port"},
 		},
 		{
 			name: "port-closed-tcp", west: config(nil, "enable-tcp=yes"), east: strings.Replace(config(nil), "listen-tcp=yes", "listen-tcp=no", 1),

@@ -2,6 +2,7 @@ package udp
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"syscall"
 
@@ -67,7 +68,7 @@ func (t *Transport) icmpError(s *socket, oob []byte, to unix.Sockaddr) {
 		t.notices.Tell(transport.DropUnreachable, p, "%s: %s", p.Peer(), icmpText(cause))
 	}
 	if t.unreachable != nil {
-		t.unreachable.Unreachable(p, cause)
+		t.unreachable.Unreachable(p, fmt.Errorf("%s (%w)", icmpText(cause), cause))
 	}
 }
 
