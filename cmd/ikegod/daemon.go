@@ -130,7 +130,7 @@ func (d *daemon) parts(first loaded, pump *engine.Pump, undo *undoList) (err err
 	newHost := func(tun string) (userspace.Host, error) {
 		return hostnet.New(tun, hostnet.Settings{Mark: s.Mark, Table: s.Table, Preference: s.Preference})
 	}
-	d.datapath, err = userspace.New(userspace.Config{NewHost: newHost}, d.mux, func(ev kernel.Event) {
+	d.datapath, err = userspace.New(userspace.Config{NewHost: newHost, Notice: func(text string) { d.z.Error(text, zap.String(keyPart, "datapath")) }}, d.mux, func(ev kernel.Event) {
 		if e := sink.Load(); e != nil {
 			e.KernelEvent(ev)
 		}
