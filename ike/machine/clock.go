@@ -12,6 +12,9 @@ const (
 	defaultHalfOpen   = 30 * time.Second
 	defaultInterval   = 500 * time.Millisecond
 	defaultRetransmit = 30 * time.Second
+	// hintedFor is how long a better answer to IKE_SA_INIT is waited for after a refusal over UDP, which anybody on the path can forge. Somebody waits for `up`, and
+	// the true answer to a request that reached the peer is there within a round trip or its next retransmissions.
+	hintedFor = 5 * time.Second
 	// lingerFor is how long a machine that is over repeats its last reply. A peer that retransmits with the usual doubling from half a second asks
 	// four times in it.
 	lingerFor = 10 * time.Second
@@ -101,6 +104,14 @@ func (m *Machine) onSent() {
 	if !m.path.Kind.Stream() {
 		m.out.interval = t.Interval
 		m.clock.retransmit = m.now.add(t.Interval)
+	}
+}
+
+// onHint is called when an IKE_SA_INIT request was refused without protection: RFC 7296 2.21.1 wants us to continue "for some time", not for ever. The retransmissions
+// of that time ask again.
+func (m *Machine) onHint() {
+	if m.clock.exchange != 0 {
+		m.clock.exchange = min(m.clock.exchange, m.now.add(hintedFor))
 	}
 }
 

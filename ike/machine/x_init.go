@@ -156,6 +156,7 @@ func (m *Machine) initHint(msg *message, c event.Close) {
 		m.emit(event.Event{Level: event.Warn, Text: c.Detail + "; anybody can forge this over UDP, so a better answer is waited for"})
 	}
 	m.hs.last = &c
+	m.onHint()
 }
 
 // onInitResponse takes the responder's choice. The shared secret is computed as a job.

@@ -182,9 +182,13 @@ func TestNoIKEProposal(t *testing.T) {
 	closedFor(t, w.East, event.ReasonNoProposal, iana.NO_PROPOSAL_CHOSEN)
 	said(t, w.East, "192.1.2.45", "west-east", "offered AES_GCM_16_128", "allowed AES_GCM_16_256", "ipsec.conf:12", "sent NO_PROPOSAL_CHOSEN")
 	said(t, w.West, "192.1.2.23", "NO_PROPOSAL_CHOSEN", "ike=", "ipsec.conf:12")
-	w.Run(time.Minute)
+	w.Run(4 * time.Second)
+	if len(w.West.NeedPaths) != 0 {
+		t.Fatal("gave up at once on an answer that anybody can forge")
+	}
+	w.Run(2 * time.Second)
 	if len(w.West.NeedPaths) != 1 {
-		t.Fatalf("NeedPath: %v", w.West.NeedPaths)
+		t.Fatalf("still waiting for a better answer after 6 s of a timeout of 30 s: %v", w.West.NeedPaths)
 	}
 	if why := w.West.NeedPaths[0].Why; why.Reason != event.ReasonNoProposal || why.Notify != iana.NO_PROPOSAL_CHOSEN || !why.Remote {
 		t.Errorf("the hint is not the reason: %+v", why)
