@@ -134,6 +134,9 @@ func (l *Ladder) Failed(o Outcome) Step {
 		l.at++
 		return Step{Rung: l.rungs[l.at]}
 	}
+	if o == Refused {
+		l.failed = max(l.failed, 1) // who said no will not say yes at once
+	}
 	return l.Revive()
 }
 

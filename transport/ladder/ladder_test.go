@@ -78,6 +78,19 @@ func TestFallbackRound(t *testing.T) {
 	}
 }
 
+func TestRefusedAtOnceWaits(t *testing.T) {
+	l, err := New(Config{Mode: Fallback, ListenUDP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := l.Failed(Refused); !s.NewRound || s.Wait != 5*time.Second {
+		t.Errorf("after a first refusal: %+v, expected a new round after 5 s", s)
+	}
+	if s := l.Failed(Refused); s.Wait != 10*time.Second {
+		t.Errorf("after a second refusal: %+v, expected 10 s", s)
+	}
+}
+
 func TestBackOff(t *testing.T) {
 	l, err := New(Config{Mode: TCPOnly})
 	if err != nil {
