@@ -144,7 +144,6 @@ func (m *Machine) onVerified(in JobDone) {
 	case !m.initiator && m.state == halfOpen && in.Err != nil:
 		m.refuseAuth(event.Close{Reason: event.ReasonAuthFailed, Notify: iana.AUTHENTICATION_FAILED, Detail: m.authFailed("initiator", in.Err)})
 	case !m.initiator && m.state == halfOpen:
-		m.tellAuthenticated()
 		m.firstChildChoose()
 	}
 }

@@ -23,9 +23,16 @@ func (m *Machine) selectors(c *policy.Oriented, i int) (local, remote ts.Set) {
 
 // firstChildChoose is the responder's side of the Child SA in IKE_AUTH: choose, then reserve and install before the reply, so that a refused installation
 // becomes a notification. A failure leaves the IKE SA alone (RFC 7296 1.2).
+//
+// Connections that differ in their subnets alone could each have taken this peer. The IKE SA belongs to the one whose child was asked for: under another's name
+// it would replace that one's IKE SA, and what the datapath has of the child would be nobody's in the end.
 func (m *Machine) firstChildChoose() {
-	m.hs.signJob = m.job(Job{Sign: m.authJob(m.conn, m.conn.Local.Auth, m.responderOctets(m.localID), nil)})
 	offer, refusal := m.chooseChild()
+	if offer != nil {
+		m.conn = offer.conn
+	}
+	m.tellAuthenticated()
+	m.hs.signJob = m.job(Job{Sign: m.authJob(m.conn, m.conn.Local.Auth, m.responderOctets(m.localID), nil)})
 	if refusal != nil {
 		m.hs.refusal = refusal
 		return

@@ -109,7 +109,7 @@ func TestHostToHost(t *testing.T) {
 	}
 }
 
-// TestChildOfAnotherConnection: the identities choose one connection, the selectors fit another with the same ends: one IKE SA carries both.
+// TestChildOfAnotherConnection: the identities choose one connection, the selectors fit another with the same ends: the IKE SA becomes that one's.
 func TestChildOfAnotherConnection(t *testing.T) {
 	w := Pair(1, nil, nil)
 	other := Connection()
@@ -119,8 +119,8 @@ func TestChildOfAnotherConnection(t *testing.T) {
 	w.West.Initiate(w.West.UDP())
 	w.Settle()
 	agreed(t, w)
-	if s := w.East.M.Snapshot(); s.Conn != "other" || s.Children[0].Conn != "west-east" {
-		t.Errorf("%+v", s)
+	if s := w.East.M.Snapshot(); s.Conn != "west-east" || s.Children[0].Conn != "west-east" {
+		t.Errorf("the IKE SA is not the one's whose child was asked for: %+v", s)
 	}
 }
 
