@@ -61,7 +61,12 @@ func (m *Machine) deleteChildren(d wire.Delete) (ours []uint32) {
 			ours = append(ours, c.spiIn)
 		}
 		m.removeChild(c)
-		m.tellChildClosed(c, event.Close{Reason: event.ReasonPeerDeleted, Remote: !crossing, Detail: fmt.Sprintf("Child SA %q deleted by peer", c.name())})
+		why := event.Close{Reason: event.ReasonPeerDeleted, Remote: !crossing, Detail: fmt.Sprintf("Child SA %q deleted by peer", c.name())}
+		if c.state == childInstalling {
+			m.childFailed(c, why) // it was never up, and whoever waits for it waits no more
+		} else {
+			m.tellChildClosed(c, why)
+		}
 	}
 	return ours
 }

@@ -272,6 +272,9 @@ func TestPeerDeletesWhileInstalling(t *testing.T) {
 	if s := w.West.M.Snapshot(); len(s.Children) != 0 {
 		t.Errorf("%+v", s)
 	}
+	if e, ok := w.West.Last(event.KindChildFailed); !ok || e.Close == nil || e.Close.Reason != event.ReasonPeerDeleted {
+		t.Error("whoever waits for the child does not hear that it will not be there")
+	}
 	w.West.Complete()
 	if _, ok := w.West.Last(event.KindChildUp); ok {
 		t.Error("a deleted child is up")
