@@ -22,6 +22,7 @@ type row struct{ What, Measured, Bar, Peer string }
 var sections = []section{
 	{"memory", memory},
 	{"handshake", handshakes},
+	{"packets", packets},
 	{"datapath", datapath},
 }
 
