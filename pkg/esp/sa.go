@@ -37,7 +37,7 @@ var (
 type Params struct {
 	SPI      uint32
 	Suite    suite.Suite // Encr, Integ and SN
-	EncrKey  []byte      // with the salt of RFC 4106 8.1 and RFC 7634 2 at the end for AEADs
+	EncrKey  []byte      // with the salt of RFC 4106 8.1, RFC 4309 7.1 and RFC 7634 2 at the end for AEADs
 	IntegKey []byte
 	// ReplayWindow is the number of packets that may come out of order (inbound); zero turns replay protection off, more than
 	// MaxReplayWindow counts as MaxReplayWindow.
@@ -56,7 +56,7 @@ func (p Params) GoString() string { return p.String() }
 
 // Scratch is the working memory of one goroutine. The zero value is ready; it must not be used by two goroutines at a time.
 type Scratch struct {
-	nonce [12]byte
+	nonce [suite.MaxNonceLen]byte
 	aad   [12]byte
 }
 

@@ -25,7 +25,10 @@ var (
 	cbc256   = suite.Suite{Encr: suite.Encr{ID: iana.ENCR_AES_CBC, KeyBits: 256}, Integ: iana.AUTH_HMAC_SHA2_256_128}
 	cbc128   = suite.Suite{Encr: suite.Encr{ID: iana.ENCR_AES_CBC, KeyBits: 128}, Integ: iana.AUTH_HMAC_SHA2_512_256}
 	cbc384   = suite.Suite{Encr: suite.Encr{ID: iana.ENCR_AES_CBC, KeyBits: 256}, Integ: iana.AUTH_HMAC_SHA2_384_192}
-	allTests = []suite.Suite{gcm128, gcm256, chacha, cbc256, cbc128, cbc384}
+	ccm128   = suite.Suite{Encr: suite.Encr{ID: iana.ENCR_AES_CCM_16, KeyBits: 128}}
+	ccm256   = suite.Suite{Encr: suite.Encr{ID: iana.ENCR_AES_CCM_16, KeyBits: 256}}
+	cbcSHA1  = suite.Suite{Encr: suite.Encr{ID: iana.ENCR_AES_CBC, KeyBits: 128}, Integ: iana.AUTH_HMAC_SHA1_96}
+	allTests = []suite.Suite{gcm128, gcm256, chacha, cbc256, cbc128, cbc384, ccm128, ccm256, cbcSHA1}
 )
 
 func withESN(s suite.Suite) suite.Suite { s.SN = iana.SN_ESN; return s }
@@ -117,6 +120,50 @@ func TestSealLayoutGCM(t *testing.T) {
 		want := gcm.Seal(append(bytes.Clone(header), iv...), append(bytes.Clone(p.EncrKey[32:]), iv...), body, aad)
 		if !bytes.Equal(got, want) {
 			t.Errorf("esn %v:\n got %x\nwant %x", esn, got, want)
+		}
+	}
+}
+
+// TestSealLayoutCCM builds the packet of RFC 4309 step by step, from the block cipher: B_0, additional data, MAC, counter blocks.
+func TestSealLayoutCCM(t *testing.T) {
+	for _, esn := range []bool{false, true} {
+		s := ccm128
+		if esn {
+			s = withESN(s)
+		}
+		p := params(s)
+		out, in := pair(t, s)
+		out.seq.Store(4)
+		got := make([]byte, out.SealedLen(10))
+		if n, err := out.Seal(new(Scratch), got, 4, []byte("ten octets")); err != nil || n != len(got) {
+			t.Fatal(n, err)
+		}
+		if len(p.EncrKey) != 16+3 { // RFC 4309 7.1
+			t.Fatalf("keying material of %d octets", len(p.EncrKey))
+		}
+		block, err := aes.NewCipher(p.EncrKey[:16])
+		if err != nil {
+			t.Fatal(err)
+		}
+		header, iv := []byte{1, 2, 3, 4, 0, 0, 0, 5}, []byte{0, 0, 0, 0, 0, 0, 0, 5}
+		aad := append([]byte{0, 8}, header...)
+		if esn {
+			aad = []byte{0, 12, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 5}
+		}
+		body := append([]byte("ten octets"), 0, 4) // aligned to 4 octets without padding
+		nonce := append(bytes.Clone(p.EncrKey[16:]), iv...)
+		input := append(append([]byte{0x7b}, nonce...), 0, 0, 0, 12) // 64 + 8*(16-2)/2 + 4-1
+		input = append(input, append(aad, make([]byte, 16-len(aad))...)...)
+		input = append(input, append(bytes.Clone(body), make([]byte, 4)...)...)
+		cipher.NewCBCEncrypter(block, make([]byte, 16)).CryptBlocks(input, input)
+		stream := append(bytes.Clone(input[len(input)-16:]), body...)
+		cipher.NewCTR(block, append(append([]byte{3}, nonce...), 0, 0, 0, 0)).XORKeyStream(stream, stream)
+		want := append(append(append(bytes.Clone(header), iv...), stream[16:]...), stream[:16]...)
+		if !bytes.Equal(got, want) {
+			t.Errorf("esn %v:\n got %x\nwant %x", esn, got, want)
+		}
+		if opened, err := in.Open(new(Scratch), want); err != nil || string(opened.Plain) != "ten octets" {
+			t.Errorf("esn %v: %q, %v", esn, opened.Plain, err)
 		}
 	}
 }
@@ -232,7 +279,7 @@ func TestMaxPlainTooSmall(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	for _, s := range []suite.Suite{gcm256, chacha, cbc256, withESN(gcm256), withESN(cbc256)} {
+	for _, s := range []suite.Suite{gcm256, chacha, cbc256, ccm128, cbcSHA1, withESN(gcm256), withESN(cbc256), withESN(ccm256), withESN(cbcSHA1)} {
 		t.Run(name(s), func(t *testing.T) {
 			out, in := pair(t, s)
 			var sc Scratch
@@ -312,7 +359,7 @@ func TestSequenceNeverWraps(t *testing.T) {
 }
 
 func TestESNAcrossTheBoundary(t *testing.T) {
-	for _, s := range []suite.Suite{withESN(gcm256), withESN(cbc256), withESN(chacha)} {
+	for _, s := range []suite.Suite{withESN(gcm256), withESN(cbc256), withESN(chacha), withESN(ccm256)} {
 		out, in := pair(t, s)
 		var sc Scratch
 		out.seq.Store(1<<32 - 100)
@@ -352,7 +399,7 @@ func TestLatePacketsCountAsOld(t *testing.T) {
 }
 
 func TestConcurrentSealAndOpen(t *testing.T) {
-	for _, s := range []suite.Suite{gcm256, withESN(cbc256)} {
+	for _, s := range []suite.Suite{gcm256, withESN(cbc256), ccm128} {
 		p := params(s)
 		p.ReplayWindow = MaxReplayWindow
 		out, err := NewOutbound(p)
@@ -436,7 +483,7 @@ func TestNoAllocation(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	for _, s := range []suite.Suite{gcm256, withESN(cbc256)} {
+	for _, s := range []suite.Suite{gcm256, withESN(cbc256), ccm256, cbcSHA1} {
 		out, _ := pair(f, s)
 		buf := make([]byte, out.SealedLen(60))
 		if _, err := out.Seal(new(Scratch), buf, 4, make([]byte, 60)); err != nil {
@@ -444,6 +491,8 @@ func FuzzOpen(f *testing.F) {
 		}
 		f.Add(buf, uint8(1))
 		f.Add(buf[:20], uint8(3))
+		f.Add(buf, uint8(7)) // AES-CCM
+		f.Add(buf, uint8(0x88))
 	}
 	f.Fuzz(func(t *testing.T, packet []byte, which uint8) {
 		s := allTests[int(which)%len(allTests)]

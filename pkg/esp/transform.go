@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 
 	"github.com/ikegod/ikegod/pkg/iana"
-	"github.com/ikegod/ikegod/pkg/suite"
 )
 
 // transform is the algorithms of one SA direction: an AEAD, or a block cipher in CBC mode with a MAC over the whole packet.
@@ -21,7 +20,7 @@ type transform struct {
 	esn                  bool
 
 	aead cipher.AEAD
-	salt [suite.SaltLen]byte
+	salt []byte
 
 	block   cipher.Block
 	ivBlock cipher.Block // outbound: makes CBC's IVs
@@ -98,9 +97,7 @@ func (t *transform) seal(s *Scratch, packet []byte, seq uint64, body int) {
 	}
 	iv := packet[HeaderLen:off]
 	binary.BigEndian.PutUint64(iv, seq)
-	copy(s.nonce[:4], t.salt[:])
-	copy(s.nonce[4:], iv)
-	t.aead.Seal(packet[off:off], s.nonce[:], packet[off:off+body], t.aad(s, packet, seq))
+	t.aead.Seal(packet[off:off], t.nonce(s, iv), packet[off:off+body], t.aad(s, packet, seq))
 }
 
 // open verifies and decrypts a packet in place.
@@ -109,13 +106,16 @@ func (t *transform) open(s *Scratch, packet []byte, seq uint64, body int) bool {
 		return t.openCBC(packet, seq, body)
 	}
 	off := HeaderLen + t.ivLen
-	copy(s.nonce[:4], t.salt[:])
-	copy(s.nonce[4:], packet[HeaderLen:off])
-	_, err := t.aead.Open(packet[off:off], s.nonce[:], packet[off:], t.aad(s, packet, seq))
+	_, err := t.aead.Open(packet[off:off], t.nonce(s, packet[HeaderLen:off]), packet[off:], t.aad(s, packet, seq))
 	return err == nil
 }
 
-// aad is the additional authenticated data (RFC 4106 5): SPI and the whole sequence number.
+// nonce is the salt and the IV (RFC 4106 4, RFC 4309 4, RFC 7634 2).
+func (t *transform) nonce(s *Scratch, iv []byte) []byte {
+	return append(append(s.nonce[:0], t.salt...), iv...)
+}
+
+// aad is the additional authenticated data (RFC 4106 5, RFC 4309 5): SPI and the whole sequence number.
 func (t *transform) aad(s *Scratch, packet []byte, seq uint64) []byte {
 	if !t.esn {
 		return packet[:HeaderLen]

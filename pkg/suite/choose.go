@@ -20,7 +20,8 @@ type Choice struct {
 // trip. The error is a *Mismatch.
 //
 // Of what the initiator sent, a proposal with a transform type that is not known for the protocol is passed over, and so is a transform with
-// an unknown number or attribute (RFC 7296 3.3.6). We deviate in two points where peers are known to: an ESP proposal without the
+// an unknown number or attribute (RFC 7296 3.3.6). So is a proposal with an additional key exchange (RFC 9370), which is not implemented, unless
+// NONE is among its alternatives; NONE is then what the reply says. We deviate in two points where peers are known to: an ESP proposal without the
 // mandatory ESN transform means no ESN, and without withKE key exchange transforms are not looked at.
 func (p Proposals) Choose(offer wire.SA, protocol iana.Protocol, withKE bool, preferKE iana.KE) (Choice, error) {
 	for i := range offer.Proposals {
@@ -65,6 +66,9 @@ func (p Proposals) Accept(reply wire.SA, protocol iana.Protocol, withKE bool) (C
 	if fault != "" {
 		return Choice{}, p.refuse(reply, protocol, withKE, fault)
 	}
+	if i := slices.IndexFunc(sorted.add[:], func(ts []wire.Transform) bool { return len(ts) > 0 }); i >= 0 {
+		return Choice{}, p.refuse(reply, protocol, withKE, "the answer has "+typeName(iana.TransformAddKE1+iana.TransformType(i))+", but none was offered")
+	}
 	if t, twice := sorted.repeated(); twice {
 		return Choice{}, p.refuse(reply, protocol, withKE, "the answer has several transforms for "+t)
 	}
@@ -83,7 +87,11 @@ func (p Proposals) Accept(reply wire.SA, protocol iana.Protocol, withKE bool) (C
 // sorted is the transforms of one wire proposal by type, acceptable or not.
 type sorted struct {
 	encr, prf, integ, ke, sn []wire.Transform
+	add                      [maxAddKE][]wire.Transform // ADDKE1 first
 }
+
+// maxAddKE is how many additional key exchanges a proposal can have (RFC 9370 2.2.1).
+const maxAddKE = int(iana.TransformAddKE7 - iana.TransformAddKE1 + 1)
 
 // sortTransforms sorts a proposal's transforms. fault says why the whole proposal is unacceptable: another protocol, an SPI of the wrong
 // size, or a transform type that the protocol does not have here (RFC 7296 3.3.6).
@@ -118,7 +126,15 @@ func (s *sorted) of(t iana.TransformType) *[]wire.Transform {
 	case iana.TransformSN:
 		return &s.sn
 	}
+	if isAddKE(t) {
+		return &s.add[t-iana.TransformAddKE1]
+	}
 	return nil
+}
+
+// isAddKE reports whether t is an additional key exchange (RFC 9370).
+func isAddKE(t iana.TransformType) bool {
+	return t >= iana.TransformAddKE1 && t <= iana.TransformAddKE7
 }
 
 // repeated reports a type with more than one transform, in words.
@@ -150,6 +166,9 @@ func (p *Proposal) match(o *sorted, protocol iana.Protocol, withKE bool, preferK
 			return Choice{}, false
 		}
 	} else if !m.childKE(p, withKE) || !m.sn(p) {
+		return Choice{}, false
+	}
+	if !m.noAddKE() {
 		return Choice{}, false
 	}
 	reply := wire.SA{Proposals: []wire.Proposal{{Protocol: protocol, Transforms: m.reply}}}
@@ -279,6 +298,16 @@ func (m *matcher) childKE(p *Proposal, withKE bool) bool {
 		ours = []iana.KE{iana.KE_NONE}
 	}
 	return m.ke(ours, true)
+}
+
+// noAddKE takes NONE for each additional key exchange that is offered (RFC 9370 2.2.1): none of them is implemented.
+func (m *matcher) noAddKE() bool {
+	for _, offered := range m.offered.add {
+		if len(offered) > 0 && !m.takeID(offered, uint16(iana.KE_NONE)) {
+			return false
+		}
+	}
+	return true
 }
 
 // sn chooses the sequence numbers. Its absence means 32 bits.

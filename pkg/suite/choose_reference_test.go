@@ -80,7 +80,10 @@ func fits(o wire.Proposal, c combination, ike, withKE bool) bool {
 		return n
 	}
 	for _, x := range o.Transforms {
-		if x.Type < 1 || x.Type > 5 || ike && x.Type == 5 || !ike && x.Type == 2 {
+		if x.Type < 1 || x.Type > 12 || ike && x.Type == 5 || !ike && x.Type == 2 {
+			return false
+		}
+		if x.Type >= 6 && !has(x.Type, 0, 0) { // RFC 9370: each additional key exchange has to be optional
 			return false
 		}
 	}
@@ -145,13 +148,13 @@ func TestChooseAgainstReference(t *testing.T) {
 		}
 		var alternatives []string
 		for range 1 + r.IntN(3) {
-			a := subset("aes_gcm256", "aes_gcm128", "chacha20_poly1305", "aes256", "aes128")
+			a := subset("aes_gcm256", "aes_gcm128", "chacha20_poly1305", "aes256", "aes128", "aes_ccm256", "aes_ccm128")
 			if ike {
-				a += "-" + subset("sha2_512", "sha2_256") + "-" + subset("dh31", "dh19", "dh14")
+				a += "-" + subset("sha2_512", "sha2_256", "sha1") + "-" + subset("dh31", "dh19", "dh14", "dh32", "dh2", "dh18")
 			} else {
 				a += ";sn=" + subset("esn", "no")
 				if r.IntN(2) == 0 {
-					a += ";ke=" + subset("dh31", "dh19", "none")
+					a += ";ke=" + subset("dh31", "dh19", "none", "dh5", "dh17")
 				}
 			}
 			alternatives = append(alternatives, a)
@@ -193,7 +196,8 @@ func randomOffer(r *rand.Rand, protocol iana.Protocol) wire.SA {
 	pool := []wire.Transform{
 		encr(iana.ENCR_AES_GCM_16, key(256)...), encr(iana.ENCR_AES_GCM_16, key(128)...), encr(iana.ENCR_AES_GCM_16), encr(iana.ENCR_CHACHA20_POLY1305),
 		encr(iana.ENCR_AES_CBC, key(256)...), encr(iana.ENCR_AES_CBC, key(128)...), encr(iana.ENCR_3DES),
-		tr(3, 0), tr(3, 12), tr(3, 14), tr(3, 2), tr(4, 0), tr(4, 31), tr(4, 19), tr(4, 14), tr(4, 2),
+		encr(iana.ENCR_AES_CCM_16, key(256)...), encr(iana.ENCR_AES_CCM_16, key(128)...), encr(iana.ENCR_AES_CCM_8, key(128)...),
+		tr(3, 0), tr(3, 12), tr(3, 14), tr(3, 2), tr(4, 0), tr(4, 31), tr(4, 19), tr(4, 14), tr(4, 2), tr(4, 5), tr(4, 17), tr(4, 18), tr(4, 32), tr(4, 22),
 	}
 	if protocol == iana.ProtoIKE {
 		pool = append(pool, tr(2, 5), tr(2, 7), tr(2, 2), tr(2, 5), tr(2, 7))
@@ -211,7 +215,17 @@ func randomOffer(r *rand.Rand, protocol iana.Protocol) wire.SA {
 		}
 		switch r.IntN(25) {
 		case 0:
-			ts = append(ts, tr(99, 1))
+			ts = append(ts, tr([]iana.TransformType{0, 13, 99}[r.IntN(3)], 1))
+		case 2, 3, 4, 5: // additional key exchanges, mostly optional
+			for range 1 + r.IntN(3) {
+				add := iana.TransformAddKE1 + iana.TransformType(r.IntN(7))
+				if r.IntN(4) != 0 {
+					ts = append(ts, tr(add, 0))
+				}
+				if r.IntN(2) == 0 {
+					ts = append(ts, tr(add, []uint16{36, 31, 0}[r.IntN(3)]))
+				}
+			}
 		case 1:
 			if len(ts) > 0 {
 				ts[r.IntN(len(ts))].Attributes = key(7)

@@ -1,8 +1,8 @@
 package suite
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -62,16 +62,19 @@ func TestOffer(t *testing.T) {
 	want := offer(iana.ProtoESP,
 		[]wire.Transform{
 			encr(iana.ENCR_AES_CBC, key(128)...), encr(iana.ENCR_AES_CBC, key(192)...), encr(iana.ENCR_AES_CBC, key(256)...),
-			tr(iana.TransformInteg, 12), tr(iana.TransformInteg, 14), tr(iana.TransformSN, 1), tr(iana.TransformSN, 0)},
+			tr(iana.TransformInteg, 12), tr(iana.TransformInteg, 14), tr(iana.TransformSN, 1), tr(iana.TransformSN, 0),
+		},
 		[]wire.Transform{
-			encr(iana.ENCR_AES_GCM_16, key(128)...), encr(iana.ENCR_AES_GCM_16, key(256)...), tr(iana.TransformSN, 1), tr(iana.TransformSN, 0)})
+			encr(iana.ENCR_AES_GCM_16, key(128)...), encr(iana.ENCR_AES_GCM_16, key(256)...), tr(iana.TransformSN, 1), tr(iana.TransformSN, 0),
+		})
 	if diff := cmp.Diff(want, p.Offer(iana.ProtoESP, espSPI, true)); diff != "" {
 		t.Error(diff)
 	}
 
 	ike := mustIKE(t, "aes_gcm256+chacha20_poly1305-sha2_512-dh31+dh14")
 	want = offer(iana.ProtoIKE, []wire.Transform{
-		encr(iana.ENCR_AES_GCM_16, key(256)...), encr(iana.ENCR_CHACHA20_POLY1305), tr(iana.TransformPRF, 7), tr(iana.TransformKE, 31), tr(iana.TransformKE, 14)})
+		encr(iana.ENCR_AES_GCM_16, key(256)...), encr(iana.ENCR_CHACHA20_POLY1305), tr(iana.TransformPRF, 7), tr(iana.TransformKE, 31), tr(iana.TransformKE, 14),
+	})
 	if diff := cmp.Diff(want, ike.Offer(iana.ProtoIKE, nil, true)); diff != "" {
 		t.Error(diff)
 	}
@@ -119,51 +122,122 @@ func TestChoose(t *testing.T) {
 		number   uint8
 		reply    []wire.Transform // checked when not nil
 	}{
-		{name: "plain", protocol: ike, offer: offer(ike, []wire.Transform{cbc, prf, sha, dh19}), number: 1,
+		{
+			name: "plain", protocol: ike, offer: offer(ike, []wire.Transform{cbc, prf, sha, dh19}), number: 1,
 			want:  "{cipher=AES_CBC_256 integ=HMAC_SHA2_256_128 prf=HMAC_SHA2_256 ke=DH19}",
-			reply: []wire.Transform{cbc, prf, sha, dh19}},
-		{name: "initiator's order of proposals", protocol: ike, number: 1,
+			reply: []wire.Transform{cbc, prf, sha, dh19},
+		},
+		{
+			name: "initiator's order of proposals", protocol: ike, number: 1,
 			offer: offer(ike, []wire.Transform{cbc, prf, sha, dh14}, []wire.Transform{gcm, prf, dh19}),
-			want:  "{cipher=AES_CBC_256 integ=HMAC_SHA2_256_128 prf=HMAC_SHA2_256 ke=MODP2048}"},
-		{name: "our order inside", protocol: ike, policy: "aes_gcm256-sha2-dh14+dh19", number: 1,
-			offer: offer(ike, []wire.Transform{gcm, prf, dh19, dh14}), want: "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=MODP2048}"},
-		{name: "preferred KE", protocol: ike, policy: "aes_gcm256-sha2-dh14+dh19", prefer: iana.KE_ECP256, number: 1,
-			offer: offer(ike, []wire.Transform{gcm, prf, dh14, dh19}), want: "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=DH19}"},
-		{name: "preferred KE in a later alternative", protocol: ike, policy: "aes_gcm256-sha2-dh14,aes_gcm256-sha2-dh19", prefer: iana.KE_ECP256, number: 1,
-			offer: offer(ike, []wire.Transform{gcm, prf, dh14, dh19}), want: "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=DH19}"},
-		{name: "preferred KE not allowed", protocol: ike, policy: "aes_gcm256-sha2-dh14", prefer: iana.KE_ECP256, number: 1,
-			offer: offer(ike, []wire.Transform{gcm, prf, dh14, dh19}), want: "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=MODP2048}"},
-		{name: "preferred KE not offered", protocol: ike, prefer: iana.KE_ECP256, number: 1,
-			offer: offer(ike, []wire.Transform{gcm, prf, dh14}), want: "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=MODP2048}"},
-		{name: "AEAD with NONE", protocol: ike, number: 1, offer: offer(ike, []wire.Transform{gcm, prf, none, dh19}),
+			want:  "{cipher=AES_CBC_256 integ=HMAC_SHA2_256_128 prf=HMAC_SHA2_256 ke=MODP2048}",
+		},
+		{
+			name: "our order inside", protocol: ike, policy: "aes_gcm256-sha2-dh14+dh19", number: 1,
+			offer: offer(ike, []wire.Transform{gcm, prf, dh19, dh14}), want: "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=MODP2048}",
+		},
+		{
+			name: "preferred KE", protocol: ike, policy: "aes_gcm256-sha2-dh14+dh19", prefer: iana.KE_ECP256, number: 1,
+			offer: offer(ike, []wire.Transform{gcm, prf, dh14, dh19}), want: "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=DH19}",
+		},
+		{
+			name: "preferred KE in a later alternative", protocol: ike, policy: "aes_gcm256-sha2-dh14,aes_gcm256-sha2-dh19", prefer: iana.KE_ECP256, number: 1,
+			offer: offer(ike, []wire.Transform{gcm, prf, dh14, dh19}), want: "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=DH19}",
+		},
+		{
+			name: "preferred KE not allowed", protocol: ike, policy: "aes_gcm256-sha2-dh14", prefer: iana.KE_ECP256, number: 1,
+			offer: offer(ike, []wire.Transform{gcm, prf, dh14, dh19}), want: "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=MODP2048}",
+		},
+		{
+			name: "preferred KE not offered", protocol: ike, prefer: iana.KE_ECP256, number: 1,
+			offer: offer(ike, []wire.Transform{gcm, prf, dh14}), want: "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=MODP2048}",
+		},
+		{
+			name: "AEAD with NONE", protocol: ike, number: 1, offer: offer(ike, []wire.Transform{gcm, prf, none, dh19}),
 			want:  "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=DH19}",
-			reply: []wire.Transform{gcm, prf, none, dh19}},
+			reply: []wire.Transform{gcm, prf, none, dh19},
+		},
 		{name: "AEAD with integrity", protocol: ike, offer: offer(ike, []wire.Transform{gcm, prf, sha, dh19})},
-		{name: "AEAD and CBC mixed with integrity", protocol: ike, number: 1, offer: offer(ike, []wire.Transform{gcm, cbc, prf, sha, none, dh19}),
-			want: "{cipher=AES_CBC_256 integ=HMAC_SHA2_256_128 prf=HMAC_SHA2_256 ke=DH19}"},
+		{
+			name: "AEAD and CBC mixed with integrity", protocol: ike, number: 1, offer: offer(ike, []wire.Transform{gcm, cbc, prf, sha, none, dh19}),
+			want: "{cipher=AES_CBC_256 integ=HMAC_SHA2_256_128 prf=HMAC_SHA2_256 ke=DH19}",
+		},
 		{name: "CBC without integrity", protocol: ike, offer: offer(ike, []wire.Transform{cbc, prf, dh19})},
 		{name: "CBC with NONE", protocol: ike, offer: offer(ike, []wire.Transform{cbc, prf, none, dh19})},
 		{name: "AES without key length", protocol: ike, offer: offer(ike, []wire.Transform{encr(iana.ENCR_AES_GCM_16), prf, dh19})},
-		{name: "key length in the long form", protocol: ike,
-			offer: offer(ike, []wire.Transform{encr(iana.ENCR_AES_GCM_16, wire.Attribute{Type: iana.AttrKeyLength, Data: []byte{1, 0}}), prf, dh19})},
+		{
+			name: "key length in the long form", protocol: ike,
+			offer: offer(ike, []wire.Transform{encr(iana.ENCR_AES_GCM_16, wire.Attribute{Type: iana.AttrKeyLength, Data: []byte{1, 0}}), prf, dh19}),
+		},
 		{name: "key length twice", protocol: ike, offer: offer(ike, []wire.Transform{encr(iana.ENCR_AES_GCM_16, append(key(256), key(256)...)...), prf, dh19})},
 		{name: "key length of ChaCha20", protocol: ike, offer: offer(ike, []wire.Transform{encr(iana.ENCR_CHACHA20_POLY1305, key(256)...), prf, dh19})},
-		{name: "ChaCha20", protocol: ike, number: 1, offer: offer(ike, []wire.Transform{encr(iana.ENCR_CHACHA20_POLY1305), prf, dh19}),
-			want: "{cipher=CHACHA20_POLY1305 integ=n/a prf=HMAC_SHA2_256 ke=DH19}"},
-		{name: "unknown attribute, another transform", protocol: ike, number: 1, offer: offer(ike, []wire.Transform{odd(gcm), gcm, odd(prf), prf, odd(dh14), dh19}),
+		{
+			name: "ChaCha20", protocol: ike, number: 1, offer: offer(ike, []wire.Transform{encr(iana.ENCR_CHACHA20_POLY1305), prf, dh19}),
+			want: "{cipher=CHACHA20_POLY1305 integ=n/a prf=HMAC_SHA2_256 ke=DH19}",
+		},
+		{
+			name: "unknown attribute, another transform", protocol: ike, number: 1, offer: offer(ike, []wire.Transform{odd(gcm), gcm, odd(prf), prf, odd(dh14), dh19}),
 			want:  "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=DH19}",
-			reply: []wire.Transform{gcm, prf, dh19}},
+			reply: []wire.Transform{gcm, prf, dh19},
+		},
 		{name: "unknown attribute", protocol: ike, offer: offer(ike, []wire.Transform{gcm, prf, odd(dh19)})},
 		{name: "AEAD with an odd NONE", protocol: ike, offer: offer(ike, []wire.Transform{gcm, prf, odd(none), dh19})},
-		{name: "unknown transform IDs", protocol: ike, number: 1,
+		{
+			name: "unknown transform IDs", protocol: ike, number: 1,
 			offer: offer(ike, []wire.Transform{encr(1024), gcm, tr(iana.TransformPRF, 1024), prf, tr(iana.TransformKE, 1024), dh19}),
-			want:  "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=DH19}"},
-		{name: "unknown transform type, then a good one", protocol: ike, number: 2,
+			want:  "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=DH19}",
+		},
+		{
+			name: "unknown transform type, then a good one", protocol: ike, number: 2,
 			offer: offer(ike, []wire.Transform{gcm, prf, dh19, tr(99, 1)}, []wire.Transform{gcm, prf, dh14}),
-			want:  "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=MODP2048}"},
-		{name: "additional key exchange", protocol: ike, number: 2,
+			want:  "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=MODP2048}",
+		},
+		{
+			name: "additional key exchange", protocol: ike, number: 2,
 			offer: offer(ike, []wire.Transform{gcm, prf, dh19, tr(iana.TransformAddKE1, 36)}, []wire.Transform{gcm, prf, dh19}),
-			want:  "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=DH19}"},
+			want:  "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=DH19}",
+		},
+		{
+			name: "additional key exchange, optional", protocol: ike, number: 1,
+			offer: offer(ike, []wire.Transform{gcm, prf, dh19, tr(iana.TransformAddKE1, 36), tr(iana.TransformAddKE1, 0), tr(iana.TransformAddKE7, 0)}),
+			want:  "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_256 ke=DH19}",
+			reply: []wire.Transform{gcm, prf, dh19, tr(iana.TransformAddKE1, 0), tr(iana.TransformAddKE7, 0)},
+		},
+		{
+			name: "two additional key exchanges, one optional", protocol: ike,
+			offer: offer(ike, []wire.Transform{gcm, prf, dh19, tr(iana.TransformAddKE1, 0), tr(iana.TransformAddKE2, 36)}),
+		},
+		{
+			name: "additional key exchange, an odd NONE", protocol: ike,
+			offer: offer(ike, []wire.Transform{gcm, prf, dh19, odd(tr(iana.TransformAddKE1, 0))}),
+		},
+		{
+			name: "ESP, additional key exchange, optional", protocol: esp, policy: "aes_gcm256-dh19", number: 1,
+			offer: offer(esp, []wire.Transform{gcm, dh19, esn, tr(iana.TransformAddKE3, 37), tr(iana.TransformAddKE3, 0)}),
+			want:  "{cipher=AES_GCM_16_256 integ=n/a ke=DH19 esn=yes}", reply: []wire.Transform{gcm, dh19, esn, tr(iana.TransformAddKE3, 0)},
+		},
+		{
+			name: "ESP in IKE_AUTH, additional key exchange", protocol: esp, noKE: true,
+			offer: offer(esp, []wire.Transform{gcm, esn, tr(iana.TransformAddKE3, 37)}),
+		},
+		{
+			name: "SHA-1 and MODP1024 not by default", protocol: ike,
+			offer: offer(ike, []wire.Transform{cbc, tr(iana.TransformPRF, 2), tr(iana.TransformInteg, 2), tr(iana.TransformKE, 2)}),
+		},
+		{
+			name: "SHA-1 and MODP1024 when written", protocol: ike, policy: "aes256-sha1-modp1024", number: 1,
+			offer: offer(ike, []wire.Transform{cbc, tr(iana.TransformPRF, 2), tr(iana.TransformInteg, 2), tr(iana.TransformKE, 2)}),
+			want:  "{cipher=AES_CBC_256 integ=HMAC_SHA1_96 prf=HMAC_SHA1 ke=MODP1024}",
+		},
+		{
+			name: "CCM with integrity", protocol: esp, policy: "aes_ccm256", noKE: true,
+			offer: offer(esp, []wire.Transform{encr(iana.ENCR_AES_CCM_16, key(256)...), sha, esn}),
+		},
+		{
+			name: "CCM", protocol: esp, policy: "aes_ccm256", noKE: true, number: 1,
+			offer: offer(esp, []wire.Transform{encr(iana.ENCR_AES_CCM_16, key(128)...), encr(iana.ENCR_AES_CCM_16, key(256)...), esn}),
+			want:  "{cipher=AES_CCM_16_256 integ=n/a ke=none esn=yes}",
+		},
 		{name: "ESN in IKE", protocol: ike, offer: offer(ike, []wire.Transform{gcm, prf, dh19, noESN})},
 		{name: "IKE without PRF", protocol: ike, offer: offer(ike, []wire.Transform{gcm, dh19})},
 		{name: "IKE without KE", protocol: ike, offer: offer(ike, []wire.Transform{gcm, prf})},
@@ -172,41 +246,59 @@ func TestChoose(t *testing.T) {
 		{name: "empty", protocol: ike, offer: wire.SA{}},
 		{name: "no transforms", protocol: ike, offer: offer(ike, nil)},
 
-		{name: "ESP", protocol: esp, number: 1, noKE: true, offer: offer(esp, []wire.Transform{gcm, noESN, esn}),
-			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=yes}", reply: []wire.Transform{gcm, esn}},
-		{name: "ESP, no ESN of ours", protocol: esp, policy: "aes_gcm256;sn=no", number: 1, noKE: true, offer: offer(esp, []wire.Transform{gcm, esn, noESN}),
-			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=no}"},
+		{
+			name: "ESP", protocol: esp, number: 1, noKE: true, offer: offer(esp, []wire.Transform{gcm, noESN, esn}),
+			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=yes}", reply: []wire.Transform{gcm, esn},
+		},
+		{
+			name: "ESP, no ESN of ours", protocol: esp, policy: "aes_gcm256;sn=no", number: 1, noKE: true, offer: offer(esp, []wire.Transform{gcm, esn, noESN}),
+			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=no}",
+		},
 		{name: "ESP, ESN demanded", protocol: esp, policy: "aes_gcm256;sn=esn", noKE: true, offer: offer(esp, []wire.Transform{gcm, noESN})},
-		{name: "ESP without ESN transform", protocol: esp, number: 1, noKE: true, offer: offer(esp, []wire.Transform{gcm}),
-			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=no}", reply: []wire.Transform{gcm}},
+		{
+			name: "ESP without ESN transform", protocol: esp, number: 1, noKE: true, offer: offer(esp, []wire.Transform{gcm}),
+			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=no}", reply: []wire.Transform{gcm},
+		},
 		{name: "ESP without ESN transform, ESN demanded", protocol: esp, policy: "aes_gcm256;sn=esn", noKE: true, offer: offer(esp, []wire.Transform{gcm})},
 		{name: "ESP, odd ESN transform is not an absent one", protocol: esp, noKE: true, offer: offer(esp, []wire.Transform{gcm, odd(noESN)})},
-		{name: "ESP in IKE_AUTH with a key exchange", protocol: esp, number: 1, noKE: true, offer: offer(esp, []wire.Transform{gcm, dh19, esn}),
-			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=yes}", reply: []wire.Transform{gcm, esn}},
-		{name: "ESP in IKE_AUTH with NONE", protocol: esp, number: 1, noKE: true, offer: offer(esp, []wire.Transform{gcm, tr(iana.TransformKE, 0), esn}),
-			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=yes}", reply: []wire.Transform{gcm, tr(iana.TransformKE, 0), esn}},
-		{name: "ESP with PFS", protocol: esp, policy: "aes_gcm256-dh19", number: 1, offer: offer(esp, []wire.Transform{gcm, dh14, dh19, esn}),
-			want: "{cipher=AES_GCM_16_256 integ=n/a ke=DH19 esn=yes}", reply: []wire.Transform{gcm, dh19, esn}},
+		{
+			name: "ESP in IKE_AUTH with a key exchange", protocol: esp, number: 1, noKE: true, offer: offer(esp, []wire.Transform{gcm, dh19, esn}),
+			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=yes}", reply: []wire.Transform{gcm, esn},
+		},
+		{
+			name: "ESP in IKE_AUTH with NONE", protocol: esp, number: 1, noKE: true, offer: offer(esp, []wire.Transform{gcm, tr(iana.TransformKE, 0), esn}),
+			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=yes}", reply: []wire.Transform{gcm, tr(iana.TransformKE, 0), esn},
+		},
+		{
+			name: "ESP with PFS", protocol: esp, policy: "aes_gcm256-dh19", number: 1, offer: offer(esp, []wire.Transform{gcm, dh14, dh19, esn}),
+			want: "{cipher=AES_GCM_16_256 integ=n/a ke=DH19 esn=yes}", reply: []wire.Transform{gcm, dh19, esn},
+		},
 		{name: "ESP, PFS demanded", protocol: esp, policy: "aes_gcm256-dh19", offer: offer(esp, []wire.Transform{gcm, esn})},
-		{name: "ESP, PFS optional for us", protocol: esp, policy: "aes_gcm256;dh19+none", number: 1, offer: offer(esp, []wire.Transform{gcm, esn}),
-			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=yes}"},
-		{name: "ESP, PFS optional for both", protocol: esp, policy: "aes_gcm256;none+dh19", prefer: iana.KE_ECP256, number: 1,
-			offer: offer(esp, []wire.Transform{gcm, tr(iana.TransformKE, 0), dh19, esn}), want: "{cipher=AES_GCM_16_256 integ=n/a ke=DH19 esn=yes}"},
+		{
+			name: "ESP, PFS optional for us", protocol: esp, policy: "aes_gcm256;dh19+none", number: 1, offer: offer(esp, []wire.Transform{gcm, esn}),
+			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=yes}",
+		},
+		{
+			name: "ESP, PFS optional for both", protocol: esp, policy: "aes_gcm256;none+dh19", prefer: iana.KE_ECP256, number: 1,
+			offer: offer(esp, []wire.Transform{gcm, tr(iana.TransformKE, 0), dh19, esn}), want: "{cipher=AES_GCM_16_256 integ=n/a ke=DH19 esn=yes}",
+		},
 		{name: "ESP, PFS not wanted but demanded", protocol: esp, policy: "aes_gcm256", offer: offer(esp, []wire.Transform{gcm, dh19, esn})},
-		{name: "ESP, PFS not wanted and optional", protocol: esp, policy: "aes_gcm256", number: 1, offer: offer(esp, []wire.Transform{gcm, tr(iana.TransformKE, 0), dh19, esn}),
-			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=yes}", reply: []wire.Transform{gcm, tr(iana.TransformKE, 0), esn}},
+		{
+			name: "ESP, PFS not wanted and optional", protocol: esp, policy: "aes_gcm256", number: 1, offer: offer(esp, []wire.Transform{gcm, tr(iana.TransformKE, 0), dh19, esn}),
+			want: "{cipher=AES_GCM_16_256 integ=n/a ke=none esn=yes}", reply: []wire.Transform{gcm, tr(iana.TransformKE, 0), esn},
+		},
 		{name: "ESP with a PRF", protocol: esp, noKE: true, offer: offer(esp, []wire.Transform{gcm, prf, esn})},
-		{name: "ESP with a wrong SPI", protocol: esp, noKE: true,
-			offer: wire.SA{Proposals: []wire.Proposal{{Number: 1, Protocol: esp, SPI: []byte{1}, Transforms: []wire.Transform{gcm, esn}}}}},
+		{
+			name: "ESP with a wrong SPI", protocol: esp, noKE: true,
+			offer: wire.SA{Proposals: []wire.Proposal{{Number: 1, Protocol: esp, SPI: []byte{1}, Transforms: []wire.Transform{gcm, esn}}}},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p := mustIKE(t, "")
-			switch {
-			case tc.protocol == ike:
-				p = mustIKE(t, tc.policy)
-			default:
-				p = mustESP(t, tc.policy)
+			parse := mustESP
+			if tc.protocol == ike {
+				parse = mustIKE
 			}
+			p := parse(t, tc.policy)
 			c, err := p.Choose(tc.offer, tc.protocol, !tc.noKE, tc.prefer)
 			if tc.want == "" {
 				var m *Mismatch
@@ -287,7 +379,8 @@ func TestAccept(t *testing.T) {
 		{"KE not offered", reply(with(gcm, prf, tr(iana.TransformKE, 2))), "key exchange: offered MODP1024, allowed DH19 or MODP2048"},
 		{"key length not offered", reply(with(encr(iana.ENCR_AES_GCM_16, key(192)...), prf, dh)), "encryption: offered AES_GCM_16_192, allowed AES_GCM_16_256 or AES_GCM_16_128"},
 		{"integrity with an AEAD", reply(with(gcm, prf, tr(iana.TransformInteg, 12), dh)), "integrity: offered HMAC_SHA2_256_128, allowed none"},
-		{"type not offered", reply(with(gcm, prf, dh, tr(iana.TransformAddKE1, 36))), "additional key exchange 1"},
+		{"type not offered", reply(with(gcm, prf, dh, tr(iana.TransformAddKE1, 36))), "the answer has additional key exchange 1, but none was offered"},
+		{"NONE not offered", reply(with(gcm, prf, dh, tr(iana.TransformAddKE2, 0))), "the answer has additional key exchange 2, but none was offered"},
 		{"attribute changed", reply(with(gcm, wire.Transform{Type: iana.TransformPRF, ID: 5, Attributes: key(1)}, dh)), "PRF: offered"},
 		{"another protocol", reply(func(sa *wire.SA) { sa.Proposals[0].Protocol = iana.ProtoESP }), "protocol: offered ESP, expected IKE"},
 	} {
@@ -334,20 +427,46 @@ func TestMismatch(t *testing.T) {
 		esp    bool
 		want   string
 	}{
-		{"KE", mustIKE(t, "aes_gcm256-sha2_512-dh19+dh31"), offer(iana.ProtoIKE, []wire.Transform{encr(iana.ENCR_AES_GCM_16, key(256)...), tr(iana.TransformPRF, 7), tr(iana.TransformKE, 2)}), false,
+		{
+			"KE", mustIKE(t, "aes_gcm256-sha2_512-dh19+dh31"), offer(iana.ProtoIKE, []wire.Transform{encr(iana.ENCR_AES_GCM_16, key(256)...), tr(iana.TransformPRF, 7), tr(iana.TransformKE, 2)}), false,
 			"no proposal chosen: key exchange: offered MODP1024, allowed DH19 or CURVE25519; offered AES_GCM_16_256-HMAC_SHA2_512-MODP1024; " +
-				"allowed AES_GCM_16_256-HMAC_SHA2_512-DH19+CURVE25519"},
-		{"cipher", mustIKE(t, "aes_gcm256-sha2_512-dh19"),
+				"allowed AES_GCM_16_256-HMAC_SHA2_512-DH19+CURVE25519",
+		},
+		{
+			"cipher", mustIKE(t, "aes_gcm256-sha2_512-dh19"),
 			offer(iana.ProtoIKE, []wire.Transform{encr(iana.ENCR_3DES), encr(1024, key(77)...), tr(iana.TransformPRF, 7), tr(iana.TransformInteg, 2), tr(iana.TransformKE, 19)}), false,
 			"no proposal chosen: encryption: offered 3DES_CBC or ENCR_1024_77, allowed AES_GCM_16_256; offered 3DES_CBC+ENCR_1024_77-HMAC_SHA2_512-HMAC_SHA1_96-DH19; " +
-				"allowed AES_GCM_16_256-HMAC_SHA2_512-DH19"},
-		{"the nearest pair", mustIKE(t, "aes_gcm256-sha2_512-dh19,aes256-sha2-dh14"),
+				"allowed AES_GCM_16_256-HMAC_SHA2_512-DH19",
+		},
+		{
+			"the nearest pair", mustIKE(t, "aes_gcm256-sha2_512-dh19,aes256-sha2-dh14"),
 			offer(iana.ProtoIKE,
 				[]wire.Transform{encr(iana.ENCR_AES_GCM_16, key(128)...), tr(iana.TransformPRF, 5), tr(iana.TransformKE, 2)},
 				[]wire.Transform{encr(iana.ENCR_AES_CBC, key(256)...), tr(iana.TransformPRF, 5), tr(iana.TransformInteg, 2), tr(iana.TransformKE, 14)}), false,
-			"no proposal chosen: integrity: offered HMAC_SHA1_96, allowed HMAC_SHA2_256_128; "},
-		{"ESN", mustESP(t, "aes_gcm256;sn=esn"), offer(iana.ProtoESP, []wire.Transform{encr(iana.ENCR_AES_GCM_16, key(256)...), tr(iana.TransformSN, 0)}), true,
-			"no proposal chosen: sequence numbers (esn=): offered NO_ESN, allowed ESN; offered AES_GCM_16_256;SN=NO_ESN; allowed AES_GCM_16_256;SN=ESN"},
+			"no proposal chosen: integrity: offered HMAC_SHA1_96, allowed HMAC_SHA2_256_128; ",
+		},
+		{
+			"ESN", mustESP(t, "aes_gcm256;sn=esn"), offer(iana.ProtoESP, []wire.Transform{encr(iana.ENCR_AES_GCM_16, key(256)...), tr(iana.TransformSN, 0)}), true,
+			"no proposal chosen: sequence numbers (esn=): offered NO_ESN, allowed ESN; offered AES_GCM_16_256;SN=NO_ESN; allowed AES_GCM_16_256;SN=ESN",
+		},
+		{
+			"additional key exchange", mustIKE(t, "aes_gcm256-sha2_512-dh19"),
+			offer(iana.ProtoIKE, []wire.Transform{
+				encr(iana.ENCR_AES_GCM_16, key(256)...), tr(iana.TransformPRF, 7), tr(iana.TransformKE, 19),
+				tr(iana.TransformAddKE1, 36), tr(iana.TransformAddKE1, 37),
+			}), false,
+			"no proposal chosen: additional key exchange 1: offered ADDKE1_ML_KEM_768 or ADDKE1_ML_KEM_1024, allowed NONE: additional key exchanges " +
+				"(RFC 9370) are not implemented in this version of ikegod; offered AES_GCM_16_256-HMAC_SHA2_512-DH19-ADDKE1_ML_KEM_768+ADDKE1_ML_KEM_1024; " +
+				"allowed AES_GCM_16_256-HMAC_SHA2_512-DH19",
+		},
+		{
+			"all seven additional key exchanges and nothing else in common", mustIKE(t, "aes_gcm256-sha2_512-dh19"),
+			offer(iana.ProtoIKE, []wire.Transform{
+				encr(iana.ENCR_3DES), tr(iana.TransformPRF, 1), tr(iana.TransformInteg, 1), tr(iana.TransformKE, 1), tr(6, 36), tr(7, 36),
+				tr(8, 36), tr(9, 36), tr(10, 36), tr(11, 36), tr(12, 36),
+			}), false,
+			"no proposal chosen: encryption: offered 3DES_CBC, allowed AES_GCM_16_256; offered 3DES_CBC-HMAC_MD5-",
+		},
 		{"nothing offered", mustIKE(t, "aes_gcm256-sha2_512-dh19"), wire.SA{}, false, "no proposal chosen: the offer holds no proposal; offered nothing; "},
 		{"nothing allowed", nil, offer(iana.ProtoIKE, nil), false, "no proposal chosen: nothing is allowed; "},
 	} {
@@ -397,7 +516,7 @@ func TestInitiatorAcceptsResponder(t *testing.T) {
 		}
 		c.Reply.Proposals[0].SPI = espSPI
 		got, err := initiator.Accept(c.Reply, iana.ProtoESP, withKE)
-		if err != nil || got.Suite != c.Suite || fmt.Sprint(got.SPI) != fmt.Sprint(espSPI) {
+		if err != nil || got.Suite != c.Suite || !bytes.Equal(got.SPI, espSPI) {
 			t.Errorf("with KE %v: chosen %v, accepted %v, error %v", withKE, c.Suite, got.Suite, err)
 		}
 	}

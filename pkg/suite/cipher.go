@@ -1,19 +1,27 @@
 package suite
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
 	"fmt"
 	"hash"
+	"slices"
 
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/ikegod/ikegod/pkg/iana"
 )
 
-// SaltLen is the number of octets of salt at the end of an AEAD's keying material (RFC 4106 8.1, RFC 5282 7.1, RFC 7634 2).
-const SaltLen = 4
+// The number of octets of salt at the end of an AEAD's keying material.
+const (
+	saltLen    = 4 // RFC 4106 8.1, RFC 5282 7.1, RFC 7634 2
+	ccmSaltLen = 3 // RFC 4309 7.1, RFC 5282 7.1
+)
+
+// MaxNonceLen is the size of the longest nonce of the AEADs here in octets.
+const MaxNonceLen = saltLen + aeadIVLen
 
 // encr returns the row of the suite's encryption algorithm, or nil when it is not implemented.
 func (s Suite) encr() *algorithm {
@@ -38,12 +46,7 @@ func (a *algorithm) allowsKeyBits(bits uint16) bool {
 	if len(a.keyBits) == 0 {
 		return bits == 0
 	}
-	for _, b := range a.keyBits {
-		if b == bits {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(a.keyBits, bits)
 }
 
 // AEAD reports whether one algorithm both encrypts and authenticates.
@@ -59,10 +62,7 @@ func (s Suite) EncrKeyLen() int {
 	if len(a.keyBits) == 0 {
 		n = int(a.fixed / 8)
 	}
-	if a.aead {
-		n += SaltLen
-	}
-	return n
+	return n + a.salt
 }
 
 // IntegKeyLen is the number of octets of an integrity key: the size of the hash's output (RFC 7296 2.13). Zero with an AEAD.
@@ -101,25 +101,29 @@ func (s Suite) BlockLen() int {
 	return 0
 }
 
-// NewAEAD makes the cipher from the keying material of one direction: the key, then SaltLen octets of salt. The nonce is the salt and the 8
-// octets of the packet's IV (RFC 4106 4, RFC 5282 4, RFC 7634 2). The error never holds the key.
-func (s Suite) NewAEAD(key []byte) (aead cipher.AEAD, salt [SaltLen]byte, err error) {
+// NewAEAD makes the cipher from the keying material of one direction: the key, then the salt. The nonce is the salt and the 8 octets of the
+// packet's IV (RFC 4106 4, RFC 4309 4, RFC 5282 4, RFC 7634 2), at most MaxNonceLen octets in all. The salt does not alias the key. The
+// error never holds the key.
+func (s Suite) NewAEAD(key []byte) (aead cipher.AEAD, salt []byte, err error) {
 	a := s.encr()
 	switch {
 	case a == nil || !a.aead:
-		return nil, salt, fmt.Errorf("%v is not an AEAD that ikegod implements", s.Encr)
+		return nil, nil, fmt.Errorf("%v is not an AEAD that ikegod implements", s.Encr)
 	case len(key) != s.EncrKeyLen():
-		return nil, salt, fmt.Errorf("%v: %d octets of keying material, expected %d", s.Encr, len(key), s.EncrKeyLen())
+		return nil, nil, fmt.Errorf("%v: %d octets of keying material, expected %d", s.Encr, len(key), s.EncrKeyLen())
 	}
-	n := len(key) - SaltLen
-	copy(salt[:], key[n:])
+	n := len(key) - a.salt
+	salt = bytes.Clone(key[n:])
 	if s.Encr.ID == iana.ENCR_CHACHA20_POLY1305 {
 		aead, err = chacha20poly1305.New(key[:n])
 		return aead, salt, err
 	}
 	block, err := aes.NewCipher(key[:n])
 	if err != nil {
-		return nil, salt, err
+		return nil, nil, err
+	}
+	if s.Encr.ID == iana.ENCR_AES_CCM_16 {
+		return newCCM(block, ccmNonceLen, a.icv), salt, nil
 	}
 	aead, err = cipher.NewGCM(block)
 	return aead, salt, err

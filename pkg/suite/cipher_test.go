@@ -29,25 +29,35 @@ func TestAEADVectors(t *testing.T) {
 		s                         Suite
 		key, iv, aad, plain, want string
 	}{
-		{"RFC 7634 A", chacha, keymat + "a0a1a2a3", "1011121314151617", "0102030400000005", icmp,
+		{
+			"RFC 7634 A", chacha, keymat + "a0a1a2a3", "1011121314151617", "0102030400000005", icmp,
 			`24039428b97f417e3c13753a4f05087b 67c352e6a7fab1b982d466ef407ae5c6 14ee8099d52844eb61aa95dfab4c02f7
-			2aa71e7c4c4f64c9befe2facc638e8f3 cbec163fac469b502773f6fb94e664da 9165b82829f641e0 76aaa8266b7fb0f7b11b369907e1ad43`},
-		{"RFC 8439 2.8.2", chacha, keymat + "07000000", "4041424344454647", "50515253c0c1c2c3c4c5c6c7",
+			2aa71e7c4c4f64c9befe2facc638e8f3 cbec163fac469b502773f6fb94e664da 9165b82829f641e0 76aaa8266b7fb0f7b11b369907e1ad43`,
+		},
+		{
+			"RFC 8439 2.8.2", chacha, keymat + "07000000", "4041424344454647", "50515253c0c1c2c3c4c5c6c7",
 			`4c616469657320616e642047656e746c 656d656e206f662074686520636c6173 73206f66202739393a20496620492063
 			6f756c64206f6666657220796f75206f 6e6c79206f6e652074697020666f7220 746865206675747572652c2073756e73
 			637265656e20776f756c642062652069 742e`,
 			`d31a8d34648e60db7b86afbc53ef7ec2 a4aded51296e08fea9e2b5a736ee62d6 3dbea45e8ca9671282fafb69da92728b
 			1a71de0a9e060b2905d6a5b67ecd3b36 92ddbd7f2d778b8c9803aee328091b58 fab324e4fad675945585808b4831d7bc
-			3ff4def08e4b7a9de576d26586cec64b 6116 1ae10b594f09e26a7e902ecbd0600691`},
-		{"GCM 4", gcm(128), gcmKey + gcmSalt, gcmIV, gcmAAD, gcmPlain,
+			3ff4def08e4b7a9de576d26586cec64b 6116 1ae10b594f09e26a7e902ecbd0600691`,
+		},
+		{
+			"GCM 4", gcm(128), gcmKey + gcmSalt, gcmIV, gcmAAD, gcmPlain,
 			`42831ec2217774244b7221b784d0d49ce3aa212f2c02a4e035c17e2329aca12e 21d514b25466931c7d8f6a5aac84aa051ba30b396a0aac973d58e091
-			5bc94fbc3221a5db94fae95ae7121a47`},
-		{"GCM 10", gcm(192), gcmKey + "feffe9928665731c" + gcmSalt, gcmIV, gcmAAD, gcmPlain,
+			5bc94fbc3221a5db94fae95ae7121a47`,
+		},
+		{
+			"GCM 10", gcm(192), gcmKey + "feffe9928665731c" + gcmSalt, gcmIV, gcmAAD, gcmPlain,
 			`3980ca0b3c00e841eb06fac4872a2757859e1ceaa6efd984628593b40ca1e19c 7d773d00c144c525ac619d18c84a3f4718e2448b2fe324d9ccda2710
-			2519498e80f1478f37ba55bd6d27618c`},
-		{"GCM 16", gcm(256), gcmKey + gcmKey + gcmSalt, gcmIV, gcmAAD, gcmPlain,
+			2519498e80f1478f37ba55bd6d27618c`,
+		},
+		{
+			"GCM 16", gcm(256), gcmKey + gcmKey + gcmSalt, gcmIV, gcmAAD, gcmPlain,
 			`522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa 8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662
-			76fc6ece0f4e1768cddf8853bb2d551b`},
+			76fc6ece0f4e1768cddf8853bb2d551b`,
+		},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			aead, salt, err := v.s.NewAEAD(unhex(t, v.key))
@@ -79,7 +89,11 @@ func TestLengths(t *testing.T) {
 		{Suite{Encr: Encr{iana.ENCR_AES_CBC, 128}, Integ: iana.AUTH_HMAC_SHA2_256_128}, 16, 32, 16, 16, 16},
 		{Suite{Encr: Encr{iana.ENCR_AES_CBC, 192}, Integ: iana.AUTH_HMAC_SHA2_384_192}, 24, 48, 16, 24, 16},
 		{Suite{Encr: Encr{iana.ENCR_AES_CBC, 256}, Integ: iana.AUTH_HMAC_SHA2_512_256}, 32, 64, 16, 32, 16},
-		{Suite{Encr: Encr{iana.ENCR_3DES, 0}, Integ: iana.AUTH_HMAC_SHA1_96}, 0, 0, 0, 0, 0},
+		{Suite{Encr: Encr{iana.ENCR_AES_CCM_16, 128}}, 19, 0, 8, 16, 1},
+		{Suite{Encr: Encr{iana.ENCR_AES_CCM_16, 192}}, 27, 0, 8, 16, 1},
+		{Suite{Encr: Encr{iana.ENCR_AES_CCM_16, 256}}, 35, 0, 8, 16, 1},
+		{Suite{Encr: Encr{iana.ENCR_AES_CBC, 128}, Integ: iana.AUTH_HMAC_SHA1_96}, 16, 20, 16, 12, 16},
+		{Suite{Encr: Encr{iana.ENCR_3DES, 0}, Integ: iana.AUTH_HMAC_MD5_96}, 0, 0, 0, 0, 0},
 	} {
 		if e, a, iv, icv, bl := tc.s.EncrKeyLen(), tc.s.IntegKeyLen(), tc.s.IVLen(), tc.s.ICVLen(), tc.s.BlockLen(); e != tc.encr || a != tc.integ || iv != tc.iv || icv != tc.icv || bl != tc.bl {
 			t.Errorf("%s: %d, %d, %d, %d, %d", tc.s.Transform(), e, a, iv, icv, bl)
@@ -93,8 +107,10 @@ func TestSuiteString(t *testing.T) {
 		want string
 	}{
 		{Suite{Encr{iana.ENCR_AES_GCM_16, 256}, iana.PRF_HMAC_SHA2_512, 0, iana.KE_ECP256, 0}, "{cipher=AES_GCM_16_256 integ=n/a prf=HMAC_SHA2_512 ke=DH19}"},
-		{Suite{Encr{iana.ENCR_AES_CBC, 128}, iana.PRF_HMAC_SHA2_256, iana.AUTH_HMAC_SHA2_256_128, iana.KE_MODP2048, 0},
-			"{cipher=AES_CBC_128 integ=HMAC_SHA2_256_128 prf=HMAC_SHA2_256 ke=MODP2048}"},
+		{
+			Suite{Encr{iana.ENCR_AES_CBC, 128}, iana.PRF_HMAC_SHA2_256, iana.AUTH_HMAC_SHA2_256_128, iana.KE_MODP2048, 0},
+			"{cipher=AES_CBC_128 integ=HMAC_SHA2_256_128 prf=HMAC_SHA2_256 ke=MODP2048}",
+		},
 		{Suite{Encr: Encr{iana.ENCR_CHACHA20_POLY1305, 0}, SN: iana.SN_ESN}, "{cipher=CHACHA20_POLY1305 integ=n/a ke=none esn=yes}"},
 		{Suite{Encr: Encr{99, 7}, PRF: 98, Integ: 97, KE: 96}, "{cipher=ENCR_99_7 integ=INTEG_97 prf=PRF_98 ke=KE_96}"},
 	} {

@@ -35,6 +35,11 @@ var methods = map[iana.KE]*method{
 	iana.KE_MODP2048:   modpMethod(modp2048),
 	iana.KE_MODP3072:   modpMethod(modp3072),
 	iana.KE_MODP4096:   modpMethod(modp4096),
+	iana.KE_MODP6144:   modpMethod(modp6144),
+	iana.KE_MODP8192:   modpMethod(modp8192),
+	iana.KE_CURVE448:   x448Method(),
+	iana.KE_MODP1536:   modpMethod(modp1536), // weak
+	iana.KE_MODP1024:   modpMethod(modp1024), // weak
 }
 
 // Exchange is the initiator's half of a key exchange (KEM-shaped, RFC 9370): a public value and the secret state behind it.
@@ -95,7 +100,7 @@ type Pending struct {
 	secret func() ([]byte, error)
 }
 
-// Secret returns the shared secret. The error wraps ErrPublicValue: for Curve25519 a public value of low order shows only here.
+// Secret returns the shared secret. The error wraps ErrPublicValue: for Curve25519 and Curve448 a public value of low order shows only here.
 func (p *Pending) Secret() ([]byte, error) {
 	secret, err := p.secret()
 	if err != nil {

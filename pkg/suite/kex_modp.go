@@ -9,7 +9,7 @@ import (
 	"filippo.io/bigmod"
 )
 
-// modpGroup is a modular group with generator 2 whose prime p has a prime (p-1)/2 (RFC 3526). The arithmetic takes the same time for all values.
+// modpGroup is a modular group with generator 2 whose prime p has a prime (p-1)/2 (RFC 3526, RFC 7296 B.2). The arithmetic takes the same time for all values.
 type modpGroup struct {
 	prime string // hexadecimal
 	// exponentLen is the size of the private exponent in octets: the larger estimate of RFC 3526 8, rounded up. A longer one costs time and adds
@@ -20,9 +20,15 @@ type modpGroup struct {
 }
 
 var (
+	// Groups 2 and 5 are for peers that have nothing better (RFC 8247 2.4: SHOULD NOT). RFC 3526 has no estimate for group 2; it gets that of 5.
+	modp1024 = newMODP(modp1024Prime, 240, false)
+	modp1536 = newMODP(modp1536Prime, 240, false)
+
 	modp2048 = newMODP(modp2048Prime, 320, false)
 	modp3072 = newMODP(modp3072Prime, 420, true)
 	modp4096 = newMODP(modp4096Prime, 480, true)
+	modp6144 = newMODP(modp6144Prime, 540, true)
+	modp8192 = newMODP(modp8192Prime, 620, true)
 )
 
 func newMODP(prime string, exponentBits int, slow bool) *modpGroup {

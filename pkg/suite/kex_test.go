@@ -124,6 +124,20 @@ func TestRFC7748(t *testing.T) {
 	}
 }
 
+// TestRFC7748X448 runs the vector of RFC 7748 6.2.
+func TestRFC7748X448(t *testing.T) {
+	a := unhex(t, `9a8f4925d1519f5775cf46b04b5800d4ee9ee8bae8bc5565d498c28d d9c9baf574a9419744897391006382a6f127ab1d9ac2d8c0a598726b`)
+	b := unhex(t, `1c306a7ac2a0e2e0990b294470cba339e6453772b075811d8fad0d1d 6927c120bb5ee8972b0d3e21374c9c921b09d1b0366f10b65173992d`)
+	ke, reply, secret := exchange(t, iana.KE_CURVE448, bytes.NewReader(a), bytes.NewReader(b))
+	if !bytes.Equal(ke, unhex(t, `9b08f7cc31b7e3e67d22d5aea121074a273bd2b83de09c63faa73d2c 22c5d9bbc836647241d953d40c5b12da88120d53177f80e532c41fa0`)) ||
+		!bytes.Equal(reply, unhex(t, `3eb7a829b0cd20f5bcfc0b599b6feccf6da4627107bdb0d4f345b430 27d8b972fc3e34fb4232a13ca706dcb57aec3dae07bdc1c67bf33609`)) {
+		t.Errorf("public values %x and %x", ke, reply)
+	}
+	if !bytes.Equal(secret, unhex(t, `07fff4181ac6cc95ec1c16a94a0f74d12da232ce40a77552281d282b b60c0b56fd2464c335543936521c24403085d59a449a5037514a879d`)) {
+		t.Errorf("secret %x", secret)
+	}
+}
+
 // TestPublicValueChecks sends what RFC 6989 2 and RFC 7748 6.1 tell to refuse, to both roles.
 func TestPublicValueChecks(t *testing.T) {
 	type value struct {
@@ -143,6 +157,14 @@ func TestPublicValueChecks(t *testing.T) {
 			one := make([]byte, n)
 			one[0] = 1
 			return append(values, value{"low order", one}, value{"p", unhex(t, "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f")})
+		case iana.KE_CURVE448: // p, and the points of order 2 and 4 (RFC 7748 6.2)
+			one := make([]byte, n)
+			one[0] = 1
+			p := bytes.Repeat([]byte{0xff}, n)
+			p[28] = 0xfe
+			minus := bytes.Clone(p)
+			minus[0] = 0xfe
+			return append(values, value{"low order", one}, value{"p", p}, value{"p-1", minus})
 		case iana.KE_ECP256, iana.KE_ECP384, iana.KE_ECP521:
 			e, err := NewExchange(method, newStream("x"))
 			if err != nil {
@@ -178,7 +200,7 @@ func TestPublicValueChecks(t *testing.T) {
 		}
 	}
 	// The smallest values inside the range are fine.
-	for _, method := range []iana.KE{iana.KE_MODP2048, iana.KE_MODP3072, iana.KE_MODP4096} {
+	for method := range modpGroups {
 		two := make([]byte, PublicLen(method))
 		two[len(two)-1] = 2
 		if _, _, err := Answer(method, newStream("r"), two); err != nil {
@@ -187,10 +209,14 @@ func TestPublicValueChecks(t *testing.T) {
 	}
 }
 
+var modpGroups = map[iana.KE]*modpGroup{
+	iana.KE_MODP1024: modp1024, iana.KE_MODP1536: modp1536, iana.KE_MODP2048: modp2048, iana.KE_MODP3072: modp3072,
+	iana.KE_MODP4096: modp4096, iana.KE_MODP6144: modp6144, iana.KE_MODP8192: modp8192,
+}
+
 func modpPrime(t *testing.T, method iana.KE) *big.Int {
 	t.Helper()
-	hexadecimal := map[iana.KE]string{iana.KE_MODP2048: modp2048Prime, iana.KE_MODP3072: modp3072Prime, iana.KE_MODP4096: modp4096Prime}[method]
-	p, ok := new(big.Int).SetString(hexadecimal, 16)
+	p, ok := new(big.Int).SetString(modpGroups[method].prime, 16)
 	if !ok {
 		t.Fatal("not hexadecimal")
 	}
@@ -199,37 +225,42 @@ func modpPrime(t *testing.T, method iana.KE) *big.Int {
 
 // TestMODP compares with math/big.
 func TestMODP(t *testing.T) {
-	for _, tc := range []struct {
-		method iana.KE
-		group  *modpGroup
-	}{{iana.KE_MODP2048, modp2048}, {iana.KE_MODP3072, modp3072}, {iana.KE_MODP4096, modp4096}} {
-		p := modpPrime(t, tc.method)
-		i, r := make([]byte, tc.group.exponentLen), make([]byte, tc.group.exponentLen)
+	for method, group := range modpGroups {
+		p := modpPrime(t, method)
+		i, r := make([]byte, group.exponentLen), make([]byte, group.exponentLen)
 		newStream("i").Read(i)
 		newStream("r").Read(r)
-		ke, reply, secret := exchange(t, tc.method, bytes.NewReader(i), bytes.NewReader(r))
+		ke, reply, secret := exchange(t, method, bytes.NewReader(i), bytes.NewReader(r))
 		i[0] |= 0x80
 		r[0] |= 0x80
 		x, y := new(big.Int).SetBytes(i), new(big.Int).SetBytes(r)
 		power := func(base, e *big.Int) []byte { return new(big.Int).Exp(base, e, p).FillBytes(make([]byte, len(ke))) }
 		if !bytes.Equal(ke, power(big.NewInt(2), x)) || !bytes.Equal(reply, power(big.NewInt(2), y)) {
-			t.Errorf("%s: public values differ", keName(uint16(tc.method)))
+			t.Errorf("%s: public values differ", keName(uint16(method)))
 		}
 		if !bytes.Equal(secret, power(new(big.Int).SetBytes(ke), y)) {
-			t.Errorf("%s: secrets differ", keName(uint16(tc.method)))
+			t.Errorf("%s: secrets differ", keName(uint16(method)))
 		}
 	}
 }
 
-// TestMODPPrimes computes the primes by the formulas of RFC 3526 (3, 4, 5): p = 2^n - 2^(n-64) - 1 + 2^64 * ([2^(n-130) pi] + c).
+// TestMODPPrimes computes the primes by the formulas of RFC 7296 B.2 and RFC 3526 (2 to 7): p = 2^n - 2^(n-64) - 1 + 2^64 * ([2^(n-130) pi] + c).
 func TestMODPPrimes(t *testing.T) {
-	const precision = 4096
+	const precision = 8192
 	pi := piBits(precision)
 	for _, tc := range []struct {
 		method iana.KE
 		bits   uint
 		c      int64
-	}{{iana.KE_MODP2048, 2048, 124476}, {iana.KE_MODP3072, 3072, 1690314}, {iana.KE_MODP4096, 4096, 240904}} {
+	}{
+		{iana.KE_MODP1024, 1024, 129093},
+		{iana.KE_MODP1536, 1536, 741804},
+		{iana.KE_MODP2048, 2048, 124476},
+		{iana.KE_MODP3072, 3072, 1690314},
+		{iana.KE_MODP4096, 4096, 240904},
+		{iana.KE_MODP6144, 6144, 929484},
+		{iana.KE_MODP8192, 8192, 4743158},
+	} {
 		one := big.NewInt(1)
 		p := new(big.Int).Lsh(one, tc.bits)
 		p.Sub(p, new(big.Int).Lsh(one, tc.bits-64))
@@ -241,6 +272,12 @@ func TestMODPPrimes(t *testing.T) {
 			t.Errorf("%d bits: the prime is not that of the formula", tc.bits)
 		}
 		half := new(big.Int).Rsh(p, 1)
+		if tc.bits > 4096 { // Baillie-PSW takes seconds; 2 is a square modulo p, so this is Euler's test of p
+			if new(big.Int).Exp(big.NewInt(2), half, p).Cmp(one) != 0 {
+				t.Errorf("%d bits: p is not prime", tc.bits)
+			}
+			continue
+		}
 		if !p.ProbablyPrime(0) || !half.ProbablyPrime(0) { // Baillie-PSW
 			t.Errorf("%d bits: p or (p-1)/2 is not prime", tc.bits)
 		}
@@ -306,7 +343,7 @@ func mustExchange(t testing.TB, method iana.KE) *Exchange {
 }
 
 func TestUnsupportedMethod(t *testing.T) {
-	for _, method := range []iana.KE{iana.KE_NONE, iana.KE_MODP1024, iana.KE_MLKEM768, 999} {
+	for _, method := range []iana.KE{iana.KE_NONE, iana.KE_MODP768, iana.KE_MLKEM768, 999} {
 		if _, err := NewExchange(method, newStream("x")); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%d: %v", method, err)
 		}
@@ -325,7 +362,7 @@ func FuzzAnswer(f *testing.F) {
 		f.Add(uint16(method), mustExchange(f, method).Public)
 	}
 	f.Fuzz(func(t *testing.T, method uint16, public []byte) {
-		if iana.KE(method) == iana.KE_MODP4096 || iana.KE(method) == iana.KE_MODP3072 {
+		if Slow(iana.KE(method)) && modpGroups[iana.KE(method)] != nil {
 			return // the same code as 2048, and slow
 		}
 		reply, pending, err := Answer(iana.KE(method), newStream("r"), public)
@@ -342,7 +379,10 @@ func FuzzAnswer(f *testing.F) {
 }
 
 func BenchmarkExchange(b *testing.B) {
-	for _, method := range []iana.KE{iana.KE_CURVE25519, iana.KE_ECP256, iana.KE_ECP384, iana.KE_ECP521, iana.KE_MODP2048, iana.KE_MODP3072, iana.KE_MODP4096} {
+	for _, method := range []iana.KE{
+		iana.KE_CURVE25519, iana.KE_ECP256, iana.KE_ECP384, iana.KE_ECP521, iana.KE_CURVE448,
+		iana.KE_MODP1024, iana.KE_MODP1536, iana.KE_MODP2048, iana.KE_MODP3072, iana.KE_MODP4096, iana.KE_MODP6144, iana.KE_MODP8192,
+	} {
 		peer := mustExchange(b, method).Public
 		var seed [8]byte
 		b.Run(keName(uint16(method))+"/keypair", func(b *testing.B) {

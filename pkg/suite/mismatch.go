@@ -135,7 +135,24 @@ func (p *Proposal) compare(o *sorted, protocol iana.Protocol, withKE bool) (agre
 		check(iana.TransformKE, (&matcher{offered: o}).childKE(p, withKE))
 		check(iana.TransformSN, (&matcher{offered: o}).sn(p))
 	}
+	if add := o.addKE(); add != "" {
+		agreed-- // less near than a proposal without it
+		if first == "" {
+			first = add
+		}
+	}
 	return agreed, first
+}
+
+// addKE names the first additional key exchange that is offered without NONE, in words; empty if there is none.
+func (s *sorted) addKE() string {
+	for i, offered := range s.add {
+		if len(offered) > 0 && !slices.ContainsFunc(offered, plain(uint16(iana.KE_NONE))) {
+			return typeName(iana.TransformAddKE1+iana.TransformType(i)) + ": offered " + alternatives(offered) +
+				", allowed NONE: additional key exchanges (RFC 9370) are not implemented in this version of ikegod"
+		}
+	}
+	return ""
 }
 
 // compareCipher reports whether some encryption algorithm is common, and whether integrity fits one that is. Without a common one, integrity
@@ -189,6 +206,10 @@ func transformName(t wire.Transform) string {
 	case iana.TransformSN:
 		name = snName(t.ID)
 	default:
+		if isAddKE(t.Type) {
+			name = fmt.Sprintf("ADDKE%d_%s", t.Type-iana.TransformAddKE1+1, keName(t.ID))
+			break
+		}
 		name = fmt.Sprintf("TYPE_%d_%d", t.Type, t.ID)
 	}
 	for _, a := range t.Attributes {
@@ -214,7 +235,7 @@ func typeName(t iana.TransformType) string {
 	case iana.TransformSN:
 		return "sequence numbers (esn=)"
 	}
-	if t >= iana.TransformAddKE1 && t <= iana.TransformAddKE7 {
+	if isAddKE(t) {
 		return fmt.Sprintf("additional key exchange %d", t-iana.TransformAddKE1+1)
 	}
 	return fmt.Sprintf("transform type %d", t)

@@ -11,12 +11,19 @@ import (
 // Defaults, in order of preference. They are libreswan's without MODP8192, and with Curve25519 first: it is the cheapest and the hardest to
 // implement wrongly.
 var (
-	defaultEncr = []Encr{{iana.ENCR_AES_GCM_16, 256}, {iana.ENCR_AES_GCM_16, 128}, {iana.ENCR_CHACHA20_POLY1305, 0},
-		{iana.ENCR_AES_CBC, 256}, {iana.ENCR_AES_CBC, 128}}
+	defaultEncr = []Encr{
+		{iana.ENCR_AES_GCM_16, 256},
+		{iana.ENCR_AES_GCM_16, 128},
+		{iana.ENCR_CHACHA20_POLY1305, 0},
+		{iana.ENCR_AES_CBC, 256},
+		{iana.ENCR_AES_CBC, 128},
+	}
 	defaultPRF   = []iana.PRF{iana.PRF_HMAC_SHA2_512, iana.PRF_HMAC_SHA2_256}
 	defaultInteg = []iana.Integ{iana.AUTH_HMAC_SHA2_512_256, iana.AUTH_HMAC_SHA2_256_128}
-	defaultKE    = []iana.KE{iana.KE_CURVE25519, iana.KE_ECP256, iana.KE_ECP384, iana.KE_ECP521,
-		iana.KE_MODP4096, iana.KE_MODP3072, iana.KE_MODP2048}
+	defaultKE    = []iana.KE{
+		iana.KE_CURVE25519, iana.KE_ECP256, iana.KE_ECP384, iana.KE_ECP521,
+		iana.KE_MODP4096, iana.KE_MODP3072, iana.KE_MODP2048,
+	}
 	defaultSN = []iana.SN{iana.SN_ESN, iana.SN_32}
 )
 
@@ -29,14 +36,15 @@ const (
 // ParseIKE reads the value of ike= in libreswan's syntax: alternatives separated by commas, each ENC[-PRF][-INTEG][-KE] with lists joined
 // by "+", then ";KE" or ";TYPE=LIST" with TYPE encrypt, prf, integ or ke. Names are read in any case. The empty string gives the defaults, and
 // so does what an alternative leaves out; integrity then follows the PRFs. An alternative with both AEADs and others is split in two. The
-// error is a *ParseError.
+// error is a *ParseError. strongSwan's spelling is read as well, see readListed.
 func ParseIKE(s string) (Proposals, error) {
 	return parseValue(s, alternative{protocol: iana.ProtoIKE})
 }
 
 // ParseESP reads the value of esp= in libreswan's syntax: alternatives separated by commas, each ENC[-INTEG][-KE], then ";KE" or ";TYPE=LIST"
 // with TYPE encrypt, integ, ke or sn. The empty string gives the defaults, which hold no key exchange. sn is what esn= says, in order of
-// preference; empty means both, ESN first. An alternative's own ";sn=" wins over it. The error is a *ParseError.
+// preference; empty means both, ESN first. An alternative's own ";sn=" wins over it. The error is a *ParseError. strongSwan's spelling is
+// read as well, see readListed.
 func ParseESP(s string, sn []iana.SN) (Proposals, error) {
 	if len(sn) == 0 {
 		sn = defaultSN
@@ -85,6 +93,7 @@ type alternative struct {
 	sn       []iana.SN
 
 	snGiven               bool
+	derivedPRF            bool // the PRFs were taken from the integrity algorithms, as strongSwan does
 	encrAt, integAt, keAt word // for messages
 }
 
@@ -128,10 +137,8 @@ func (a *alternative) typed(key, list word) error {
 		}
 		return key.errorf("has no place in ike=: an IKE SA has no extended sequence numbers")
 	}
-	if k := strings.ToLower(key.text); len(k) == len("addke1") && strings.HasPrefix(k, "addke") && k[5] >= '1' && k[5] <= '7' {
-		err := key.errorf("is a further key exchange (RFC 9370), which is not implemented in this version of ikegod")
-		err.lacking = true
-		return err
+	if isAddKEName(key.text, "addke") {
+		return a.noAddKE(key, list)
 	}
 	err := key.errorf("is not a transform type")
 	err.Hint = "known are encrypt, integ, ke and, in ike=, prf, in esp=, sn"
@@ -142,6 +149,9 @@ func (a *alternative) typed(key, list word) error {
 // order ENC-INTEG-PRF is understood where the names tell them apart.
 func (a *alternative) dashed(w word) error {
 	parts := split(w, "-")
+	if isListed(parts) {
+		return a.readListed(parts)
+	}
 	if err := a.readEncr(parts[0]); err != nil {
 		return err
 	}
@@ -174,6 +184,8 @@ func (a *alternative) place(list word) error {
 			return a.readKE(list)
 		}
 		return a.readInteg(list)
+	case isKE: // modpnone
+		return a.readKE(list)
 	case isPRF && a.protocol == iana.ProtoIKE && len(a.prf) == 0:
 		return a.readPRF(list)
 	case isInteg:
@@ -211,6 +223,28 @@ func (a *alternative) readEncr(list word) error {
 	return nil
 }
 
+// noAddKE reads the value of addkeN= (RFC 9370): NONE is fine, anything else is not implemented. key is the word that a message names.
+func (a *alternative) noAddKE(key, list word) error {
+	for _, w := range split(list, "+") {
+		ke, ok := kes.byName(w.text)
+		switch {
+		case !ok:
+			return w.unknown("key exchange", kes)
+		case ke.id != uint16(iana.KE_NONE):
+			err := key.errorf("is an additional key exchange (RFC 9370), which is not implemented in this version of ikegod")
+			err.lacking, err.Hint = true, "leave it out"
+			return err
+		}
+	}
+	return nil
+}
+
+// isAddKEName reports whether name is prefix and a digit from 1 to 7.
+func isAddKEName(name, prefix string) bool {
+	n, ok := strings.CutPrefix(strings.ToLower(name), prefix)
+	return ok && len(n) == 1 && n[0] >= '1' && n[0] <= '7'
+}
+
 func (a *alternative) readPRF(list word) error {
 	return readList(list, &a.prf, "PRF", prfs)
 }
@@ -238,6 +272,11 @@ func readList[T ~uint16](list word, into *[]T, what string, t table) error {
 	if len(*into) > 0 {
 		return list.errorf("is a second %s list; alternatives are joined by \"+\"", what)
 	}
+	return addNames(list, into, what, t)
+}
+
+// addNames appends NAME+NAME... of one table.
+func addNames[T ~uint16](list word, into *[]T, what string, t table) error {
 	for _, w := range split(list, "+") {
 		alg, ok := t.byName(w.text)
 		switch {
@@ -297,6 +336,8 @@ func (a *alternative) proposals() ([]Proposal, error) {
 func (a *alternative) integrity(others bool) ([]iana.Integ, error) {
 	named := slices.DeleteFunc(slices.Clone(a.integ), func(id iana.Integ) bool { return id == iana.AUTH_NONE })
 	switch {
+	case len(named) > 0 && !others && a.derivedPRF:
+		return nil, nil
 	case len(named) > 0 && !others:
 		err := a.integAt.errorf("is an integrity algorithm, but %s authenticates by itself", a.encrAt.text)
 		err.Hint = "leave it out"
@@ -319,6 +360,7 @@ var integOfPRF = map[iana.PRF]iana.Integ{
 	iana.PRF_HMAC_SHA2_256: iana.AUTH_HMAC_SHA2_256_128,
 	iana.PRF_HMAC_SHA2_384: iana.AUTH_HMAC_SHA2_384_192,
 	iana.PRF_HMAC_SHA2_512: iana.AUTH_HMAC_SHA2_512_256,
+	iana.PRF_HMAC_SHA1:     iana.AUTH_HMAC_SHA1_96,
 }
 
 // proposal makes one proposal with lists of its own.

@@ -40,6 +40,23 @@ func TestParseIKE(t *testing.T) {
 		{"aes256+aes_gcm256-sha2-dh19", "AES_CBC_256-HMAC_SHA2_256-HMAC_SHA2_256_128-DH19,AES_GCM_16_256-HMAC_SHA2_256-DH19"},
 		{"aes_gcm128-sha2-dh19, aes128 - sha2 ; dh14", "AES_GCM_16_128-HMAC_SHA2_256-DH19,AES_CBC_128-HMAC_SHA2_256-HMAC_SHA2_256_128-MODP2048"},
 		{"aes256gcm16-prfsha256-ecp256!", "AES_GCM_16_256-HMAC_SHA2_256-DH19"}, // strongSwan's spelling
+		{"aes256gcm16-prfsha384-ecp384", "AES_GCM_16_256-HMAC_SHA2_384-DH20"},
+		{"aes256gcm128-prfsha384-ecp384", "AES_GCM_16_256-HMAC_SHA2_384-DH20"},
+		{"aes256gcm-sha384-x448", "AES_GCM_16_256-HMAC_SHA2_384-CURVE448"},
+		{"aes128ccm16-aes256ccm128-prfsha256-x25519", "AES_CCM_16_128+AES_CCM_16_256-HMAC_SHA2_256-CURVE25519"},
+		{"aes256-sha256-prfsha256-modp2048", "AES_CBC_256-HMAC_SHA2_256-HMAC_SHA2_256_128-MODP2048"},
+		{"aes256-sha256-prfsha512-modp2048", "AES_CBC_256-HMAC_SHA2_512-HMAC_SHA2_256_128-MODP2048"},
+		{"aes256-prfsha512-sha256-modp2048", "AES_CBC_256-HMAC_SHA2_512-HMAC_SHA2_256_128-MODP2048"},
+		{"aes128-aes256-sha256-sha384-modp2048-ecp256", "AES_CBC_128+AES_CBC_256-HMAC_SHA2_256+HMAC_SHA2_384-HMAC_SHA2_256_128+HMAC_SHA2_384_192-MODP2048+DH19"},
+		{"aes128gcm16-aes256gcm16-sha256-x25519-ecp256", "AES_GCM_16_128+AES_GCM_16_256-HMAC_SHA2_256-CURVE25519+DH19"},
+		{"chacha20poly1305-prfsha256-x25519", "CHACHA20_POLY1305-HMAC_SHA2_256-CURVE25519"},
+		{"aes256gcm16-prfsha384-ecp384-ke1_none", "AES_GCM_16_256-HMAC_SHA2_384-DH20"},
+		{"aes_gcm256-sha2-dh19;addke1=none", "AES_GCM_16_256-HMAC_SHA2_256-DH19"},
+		{"aes256-sha1-modp1024", "AES_CBC_256-HMAC_SHA1-HMAC_SHA1_96-MODP1024"}, // only when written
+		{"aes128-sha1-modp1536", "AES_CBC_128-HMAC_SHA1-HMAC_SHA1_96-MODP1536"},
+		{"aes_ccm256-sha2_512-dh17+dh18+dh32", "AES_CCM_16_256-HMAC_SHA2_512-MODP6144+MODP8192+CURVE448"},
+		{"aes_ccm-sha2-dh14", "AES_CCM_16_256+AES_CCM_16_128-HMAC_SHA2_256-MODP2048"},
+		{"aes_ccm_c_192-sha2-dh14", "AES_CCM_16_192-HMAC_SHA2_256-MODP2048"},
 		{"aes_gcm256;prf=sha2;ke=dh19+dh20", "AES_GCM_16_256-HMAC_SHA2_256-DH19+DH20"},
 		{"encrypt=aes256;prf=sha2_512;integ=sha2_256;ke=modp3072", "AES_CBC_256-HMAC_SHA2_512-HMAC_SHA2_256_128-MODP3072"},
 		{"aes256+aes256_256-sha2+sha2_256-dh19", ""},
@@ -88,6 +105,14 @@ func TestParseESP(t *testing.T) {
 		{"aes128-sha2_512-none+dh19", both, "AES_CBC_128-HMAC_SHA2_512_256;KE=NONE+DH19;SN=ESN+NO_ESN"},
 		{"aes_gcm256-none-none", both, "AES_GCM_16_256;KE=NONE;SN=ESN+NO_ESN"},
 		{"aes_gcm256;none", both, "AES_GCM_16_256;KE=NONE;SN=ESN+NO_ESN"},
+		{"aes256gcm16-x25519-esn-noesn", nil, "AES_GCM_16_256-CURVE25519;SN=ESN+NO_ESN"},
+		{"aes256gcm16-noesn", both, "AES_GCM_16_256;SN=NO_ESN"},
+		{"aes256-aes128-sha256-sha1-modp2048", both, "AES_CBC_256+AES_CBC_128-HMAC_SHA2_256_128+HMAC_SHA1_96-MODP2048;SN=ESN+NO_ESN"},
+		{"aes256-sha256-modpnone", both, "AES_CBC_256-HMAC_SHA2_256_128;KE=NONE;SN=ESN+NO_ESN"},
+		{"aes256gcm16-ecp384-modpnone", both, "AES_GCM_16_256-DH20+NONE;SN=ESN+NO_ESN"},
+		{"aes128-sha1", both, "AES_CBC_128-HMAC_SHA1_96;SN=ESN+NO_ESN"},
+		{"aes_ccm_256", both, "AES_CCM_16_256;SN=ESN+NO_ESN"},
+		{"aes128ccm", both, "AES_CCM_16_128;SN=ESN+NO_ESN"},
 		{"aes_gcm256;sn=no", both, "AES_GCM_16_256;SN=NO_ESN"},
 		{"aes_gcm128,aes128", []iana.SN{iana.SN_32}, "AES_GCM_16_128;SN=NO_ESN,AES_CBC_128-HMAC_SHA2_512_256+HMAC_SHA2_256_128;SN=NO_ESN"},
 	} {
@@ -127,8 +152,19 @@ func TestParseErrors(t *testing.T) {
 		{in: "aes_gcm_16_99999999999", word: "aes_gcm_16_99999999999", column: 1, text: "not a known encryption algorithm"},
 		{in: "chacha20_poly1305_128", word: "chacha20_poly1305_128", column: 1, text: "256 bits only"},
 		{in: "3des-sha1-modp1024", word: "3des", column: 1, lacks: true, text: "3DES_CBC, a known encryption algorithm, which ikegod does not implement"},
-		{in: "aes128-sha1", word: "sha1", column: 8, lacks: true, text: "implemented: HMAC_SHA2_512, HMAC_SHA2_384, HMAC_SHA2_256"},
-		{in: "aes128-sha2-modp1024", word: "modp1024", column: 13, lacks: true, text: "MODP1024"},
+		{in: "aes128-md5", word: "md5", column: 8, lacks: true, text: "implemented: HMAC_SHA2_512, HMAC_SHA2_384, HMAC_SHA2_256, HMAC_SHA1"},
+		{in: "aes128-sha2-modp768", word: "modp768", column: 13, lacks: true, text: "MODP768"},
+		{in: "aes128-sha2-dh19;addke1=dh20", word: "addke1", column: 18, lacks: true, text: "additional key exchange (RFC 9370)"},
+		{in: "aes128-sha2-dh19;addke1=dh2000", word: "dh2000", column: 25, text: "not a known key exchange"},
+		{in: "aes128-sha2-dh19;addke8=none", word: "addke8", column: 18, text: "not a transform type"},
+		{in: "aes256gcm16-prfsha384-x25519-ke1_mlkem768", word: "ke1_mlkem768", column: 30, lacks: true, text: "RFC 9370"},
+		{in: "aes256gcm16-prfsha384-sha384-x25519", word: "sha384", column: 23, text: "authenticates by itself"},
+		{in: "aes256-prfsha384-sha3-x25519", word: "sha3", column: 18, text: "did you mean"},
+		{in: "aes256-sha256-esn", word: "esn", column: 15, text: "no extended sequence numbers"},
+		{in: "sha256-prfsha256-x25519", word: "sha256", column: 1, text: "not a known encryption algorithm"},
+		{in: "aes256-3des-sha256-x25519", word: "3des", column: 8, lacks: true, text: "3DES_CBC"},
+		{in: "aes256-aes128ccm8-sha256-x25519", word: "aes128ccm8", column: 8, lacks: true, text: "AES_CCM_8"},
+		{esp: true, in: "aes256-prfsha256", word: "prfsha256", column: 8, text: "takes the PRF of its IKE SA"},
 		{in: "aes128-sha2-dh19;addke1=ml_kem_768", word: "addke1", column: 18, lacks: true, text: "RFC 9370"},
 		{in: "aes128-dh19-sha2", word: "sha2", column: 13, text: "the order is ENCRYPTION-PRF-INTEGRITY-KEYEXCHANGE"},
 		{in: "aes128-sha2-sha2-sha2", word: "sha2", column: 18, text: "second"},
@@ -177,7 +213,10 @@ func TestParseErrors(t *testing.T) {
 
 // FuzzParse reads any value and checks that what is accepted prints as something that reads the same.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"", ikeDefault, espDefault, "aes_gcm256-sha2_512-dh19", "aes256-sha2;modp2048+dh31", "aes,chacha20_poly1305;ke=none+dh19;sn=no", "3des!"} {
+	for _, s := range []string{
+		"", ikeDefault, espDefault, "aes_gcm256-sha2_512-dh19", "aes256-sha2;modp2048+dh31", "aes,chacha20_poly1305;ke=none+dh19;sn=no", "3des!",
+		"aes256gcm16-prfsha384-ecp384", "aes128-aes256-sha256-sha1-modp1024-x448!", "aes128ccm128-esn-noesn", "aes_ccm256;addke1=none", "aes256gcm16-ke1_none",
+	} {
 		f.Add(s, false)
 		f.Add(s, true)
 	}

@@ -94,6 +94,12 @@ func (w word) encr() ([]Encr, error) {
 	return []Encr{alg.encr(uint16(bits))}, nil
 }
 
+// icvOctets is strongSwan's modes with the size of the ICV in bits.
+var icvOctets = map[string]string{
+	"gcm64": "gcm8", "gcm96": "gcm12", "gcm128": "gcm16",
+	"ccm64": "ccm8", "ccm96": "ccm12", "ccm128": "ccm16",
+}
+
 // findEncr takes a name apart. bits is zero when it holds no key length.
 func findEncr(name string) (alg *algorithm, bits int, ok bool) {
 	if alg, ok = encrs.byName(name); ok {
@@ -101,7 +107,11 @@ func findEncr(name string) (alg *algorithm, bits int, ok bool) {
 	}
 	if rest, isAES := strings.CutPrefix(name, "aes"); isAES && len(rest) > 3 {
 		if n, err := strconv.ParseUint(rest[:3], 10, 16); err == nil {
-			alg, ok = encrs.byName("aes" + rest[3:])
+			mode := rest[3:]
+			if octets, ok := icvOctets[mode]; ok {
+				mode = octets
+			}
+			alg, ok = encrs.byName("aes" + mode)
 			return alg, int(n), ok
 		}
 	}

@@ -3,6 +3,7 @@ package suite
 import (
 	"bytes"
 	"crypto/hmac"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
@@ -26,6 +27,7 @@ func unhex(t testing.TB, s string) []byte {
 
 // implementedPRFs are the rows of the table with their hash by another road.
 var implementedPRFs = map[iana.PRF]func() hash.Hash{
+	iana.PRF_HMAC_SHA1:     sha1.New,
 	iana.PRF_HMAC_SHA2_256: sha256.New,
 	iana.PRF_HMAC_SHA2_384: sha512.New384,
 	iana.PRF_HMAC_SHA2_512: sha512.New,
@@ -66,6 +68,31 @@ func TestMAC(t *testing.T) {
 				t.Fatalf("%x, expected %s", got, v.result)
 			}
 		})
+	}
+}
+
+// TestRFC2202 runs the vectors of RFC 2202 3: the whole result as a PRF, and with keys of 20 octets the first 96 bits as integrity (RFC 2404).
+func TestRFC2202(t *testing.T) {
+	for i, v := range rfc2202 {
+		key, data, want := unhex(t, v.key), unhex(t, v.data), unhex(t, v.result)
+		if got := Prf(iana.PRF_HMAC_SHA1, key, data); !bytes.Equal(got, want) {
+			t.Errorf("case %d: %x, expected %x", i+1, got, want)
+		}
+		s := Suite{Encr: Encr{iana.ENCR_AES_CBC, 128}, Integ: iana.AUTH_HMAC_SHA1_96}
+		mac, err := s.NewMAC(key)
+		if len(key) != s.IntegKeyLen() {
+			if err == nil {
+				t.Errorf("case %d: key of %d octets taken", i+1, len(key))
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		mac.Write(data)
+		if got := mac.Sum(nil)[:s.ICVLen()]; !bytes.Equal(got, want[:12]) {
+			t.Errorf("case %d: %x, expected %x", i+1, got, want[:12])
+		}
 	}
 }
 

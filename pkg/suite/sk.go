@@ -13,7 +13,7 @@ import (
 // ErrIntegrity says that a sealed payload did not authenticate. Nothing of it may be used.
 var ErrIntegrity = errors.New("integrity check failed")
 
-// aeadIVLen is the size of the explicit IV of all AEADs here (RFC 5282 3.1, RFC 7634 2).
+// aeadIVLen is the size of the explicit IV of all AEADs here (RFC 4309 3.1, RFC 5282 3.1, RFC 7634 2).
 const aeadIVLen = 8
 
 // SKOverhead is the number of octets that protection adds around n octets of plaintext in an SK payload: IV, padding, pad length, ICV.
@@ -48,13 +48,11 @@ func (s Suite) sealAEAD(msg, key, plain []byte, counter uint64) ([]byte, error) 
 	aad := len(msg)
 	out := slices.Grow(msg, len(plain)+s.SKOverhead(len(plain)))
 	out = binary.BigEndian.AppendUint64(out, counter)
-	var nonce [SaltLen + aeadIVLen]byte
-	copy(nonce[:], salt[:])
-	copy(nonce[SaltLen:], out[aad:])
+	nonce := append(salt, out[aad:]...)
 	start := len(out)
 	out = append(out, plain...)
 	out = append(out, 0) // pad length: AEADs need no padding
-	return aead.Seal(out[:start], nonce[:], out[start:], out[:aad]), nil
+	return aead.Seal(out[:start], nonce, out[start:], out[:aad]), nil
 }
 
 // sealCBC is RFC 7296 3.14: encrypt, then the checksum over the whole message.
@@ -106,11 +104,9 @@ func (s Suite) openAEAD(msg []byte, off int, key []byte) ([]byte, error) {
 	if len(msg)-off < aeadIVLen+1+aead.Overhead() {
 		return nil, ErrIntegrity
 	}
-	var nonce [SaltLen + aeadIVLen]byte
-	copy(nonce[:], salt[:])
-	copy(nonce[SaltLen:], msg[off:])
+	nonce := append(salt, msg[off:off+aeadIVLen]...)
 	sealed := msg[off+aeadIVLen:]
-	plain, err := aead.Open(sealed[:0], nonce[:], sealed, msg[:off])
+	plain, err := aead.Open(sealed[:0], nonce, sealed, msg[:off])
 	if err != nil {
 		return nil, ErrIntegrity
 	}

@@ -145,7 +145,7 @@ func TestEveryBitCounts(t *testing.T) {
 			}
 			refused := func(what string, msg, encr, integ []byte) {
 				t.Helper()
-				if plain, err := s.OpenSK(msg, len(header), encr, integ); err != ErrIntegrity || plain != nil {
+				if plain, err := s.OpenSK(msg, len(header), encr, integ); !errors.Is(err, ErrIntegrity) || plain != nil {
 					t.Fatalf("%s: opened %x, error %v", what, plain, err)
 				}
 			}
@@ -168,7 +168,7 @@ func TestEveryBitCounts(t *testing.T) {
 				refused("another integrity key", bytes.Clone(sealed), encr, wrong)
 			}
 			for _, off := range []int{-1, len(sealed) + 1} {
-				if _, err := s.OpenSK(bytes.Clone(sealed), off, encr, integ); err != ErrIntegrity {
+				if _, err := s.OpenSK(bytes.Clone(sealed), off, encr, integ); !errors.Is(err, ErrIntegrity) {
 					t.Fatalf("offset %d: error %v", off, err)
 				}
 			}
@@ -216,7 +216,7 @@ func TestPadding(t *testing.T) {
 			inner := bytes.Repeat([]byte{0xcc}, tc.length)
 			inner[tc.length-1] = byte(tc.pad)
 			plain, err := s.OpenSK(seal(inner), len(header), encr, integ)
-			if tc.ok && (err != nil || len(plain) != tc.length-1-tc.pad) || !tc.ok && err != ErrIntegrity {
+			if tc.ok && (err != nil || len(plain) != tc.length-1-tc.pad) || !tc.ok && !errors.Is(err, ErrIntegrity) {
 				t.Errorf("%v: %d octets with pad length %d: %d octets, error %v", s, tc.length, tc.pad, len(plain), err)
 			}
 		}
@@ -276,7 +276,7 @@ func FuzzOpenSK(f *testing.F) {
 		encr, integ := keys(s)
 		plain, err := s.OpenSK(bytes.Clone(msg), off, encr, integ)
 		if err != nil {
-			if err != ErrIntegrity || plain != nil {
+			if !errors.Is(err, ErrIntegrity) || plain != nil {
 				t.Fatalf("opened %x, error %v", plain, err)
 			}
 			return
@@ -290,7 +290,9 @@ func FuzzOpenSK(f *testing.F) {
 func BenchmarkSK(b *testing.B) {
 	header, plain := make([]byte, 32), make([]byte, 256) // about the size of an IKE_AUTH with PSK
 	for _, s := range []Suite{
-		{Encr: Encr{iana.ENCR_AES_GCM_16, 256}}, {Encr: Encr{iana.ENCR_AES_GCM_16, 128}}, {Encr: Encr{iana.ENCR_CHACHA20_POLY1305, 0}},
+		{Encr: Encr{iana.ENCR_AES_GCM_16, 256}},
+		{Encr: Encr{iana.ENCR_AES_GCM_16, 128}},
+		{Encr: Encr{iana.ENCR_CHACHA20_POLY1305, 0}},
 		{Encr: Encr{iana.ENCR_AES_CBC, 256}, Integ: iana.AUTH_HMAC_SHA2_256_128},
 	} {
 		encr, integ := keys(s)

@@ -49,6 +49,7 @@ const testOnly = "tests"
 
 var libraries = []library{
 	{"filippo.io/bigmod", []string{"pkg/suite"}, "modular exponentiation in constant time is part of the algorithms"},
+	{"github.com/cloudflare/circl", []string{"pkg/suite"}, "algorithms beyond the standard library are wrapped with the others"},
 	{"golang.org/x/crypto", []string{"pkg/suite"}, "algorithms beyond the standard library are wrapped with the others"},
 	{"golang.org/x/sys", []string{"transport/*", "kernel/*", "pkg/ctl", "cmd/ikegod"}, "system calls belong to sockets, datapaths, the control socket's peer credentials, and the daemon's own process"},
 	{"golang.zx2c4.com/wireguard/tun", []string{"kernel/userspace"}, "the TUN is behind our own small interface"},
