@@ -141,21 +141,27 @@ func (c *control) up(w *waiter) {
 	case c.e.closing.Load():
 		c.finishUps(errShutdown)
 	case c.children > 0:
-		c.wanted = true
+		c.want()
 		c.set(phaseUp)
 		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q is up already", c.conn.Name)})
 		c.finishUps(nil)
 	case c.phase == phaseNegotiating:
-		c.wanted = true
+		c.want()
 		c.set(phaseNegotiating)
 		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q is being negotiated already; waiting for the outcome", c.conn.Name)})
 	default:
-		c.wanted = true
+		c.want()
 		if c.ladder != nil {
 			c.ladder.Start()
 		}
 		c.startRound()
 	}
+}
+
+// want makes the connection one that is kept up. A down that is not done yet will not be.
+func (c *control) want() {
+	c.wanted = true
+	c.finishDowns(fmt.Errorf("connection %q was brought up again before it was down", c.conn.Name))
 }
 
 // down takes the connection down; w may be nil.
@@ -166,7 +172,7 @@ func (c *control) down(w *waiter, reason event.Reason, linger time.Duration) {
 	c.stopDial()
 	c.roundID++ // what the round waits for comes too late
 	c.finishUps(fmt.Errorf("connection %q was taken down while it was being negotiated", c.conn.Name))
-	if c.sas == 0 && c.phase != phaseDown {
+	if c.sas == 0 && c.phase != phaseDown || c.attempt == nil && c.phase == phaseNegotiating {
 		c.set(phaseDown)
 	}
 	left := len(c.e.shards)
@@ -257,7 +263,7 @@ func (c *control) shunt(action kernel.Action, route bool, done func(kernel.Done)
 
 // acquire starts an ondemand connection because of a packet.
 func (c *control) acquire(ev kernel.Acquire) {
-	if c.gone || c.phase == phaseNegotiating || c.phase == phaseUp || c.children > 0 || c.oriented == nil || c.e.closing.Load() {
+	if c.gone || c.phase == phaseNegotiating || c.phase == phaseUp || c.children > 0 || c.oriented == nil || !c.oriented.RemoteAddr.IsValid() || c.e.closing.Load() {
 		return
 	}
 	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q is needed for a packet from %s to %s (protocol %d)", c.conn.Name, ev.Src, ev.Dst, ev.Protocol)})

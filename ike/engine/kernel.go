@@ -125,7 +125,8 @@ func (s *shard) installed(a *sa, id machine.ChildID, err error) {
 		s.removeChild(a, id)
 	}
 	s.step(a, machine.InstallDone{Child: id, Err: err})
-	if err == nil && !a.over && a.control != nil {
+	if c := a.childOf(id); c != nil && err == nil { // the machine may have taken it away at once
+		c.told = true
 		control, p := a.control, a.path
 		control.home.box.post(func() { control.childUp(a, p, instance) })
 	}

@@ -91,12 +91,16 @@ func (c *control) startRound() {
 // cannotBegin fails a round before its first rung.
 func (c *control) cannotBegin(reason event.Reason, err error) {
 	c.round.attempts = append(c.round.attempts, Attempt{Close: event.Close{Reason: reason, Detail: err.Error()}})
-	if c.ladder != nil {
-		c.round.wait = c.ladder.Revive().Wait
-	} else {
-		c.round.wait = time.Minute
-	}
+	c.round.wait = c.reviveWait()
 	c.roundFailed()
+}
+
+// reviveWait is the delay before the next round.
+func (c *control) reviveWait() time.Duration {
+	if c.ladder == nil {
+		return time.Minute
+	}
+	return c.ladder.Revive().Wait
 }
 
 // dropChildless ends IKE SAs of ours whose Child SA was refused: the new round makes a new one.
@@ -335,7 +339,7 @@ func (c *control) saGone(a *sa, why event.Close) {
 
 // childFailed takes note of a Child SA that was refused while its IKE SA stays.
 func (c *control) childFailed(a *sa, ev event.Event) {
-	if a != c.attempt || c.phase != phaseNegotiating {
+	if a != c.attempt {
 		return
 	}
 	why := event.Close{Reason: event.ReasonTSUnacceptable, Detail: ev.Text}
@@ -344,6 +348,9 @@ func (c *control) childFailed(a *sa, ev event.Event) {
 	}
 	c.attempt = nil
 	c.record(why)
+	if c.phase != phaseNegotiating {
+		return // the peer's Child SA is up
+	}
 	c.round.wait = c.ladder.Failed(ladder.Refused).Wait
 	c.roundFailed()
 }
@@ -378,14 +385,14 @@ func (c *control) childGone(ch child, left int) {
 		if left == 0 {
 			c.e.policies.idle(c.home, c, kernel.Policy{ID: ch.policy}, false, nil)
 		}
-		if ch.installed {
+		if ch.told {
 			if c.instances--; c.instances == 0 {
 				c.set(phaseDown)
 			}
 		}
 		return
 	}
-	if !ch.installed {
+	if !ch.told {
 		return
 	}
 	c.children--
@@ -401,11 +408,11 @@ func (c *control) childGone(ch child, left int) {
 		c.base(nil)
 		return
 	}
-	if time.Since(c.upSince) >= lasting {
+	if c.ladder != nil && time.Since(c.upSince) >= lasting {
 		c.ladder.Established() // a tunnel that dies young is no success: the back-off goes on
 	}
 	c.idle(c.conn.Negotiation, nil)
-	c.revive(c.ladder.Revive().Wait, "its last Child SA is gone")
+	c.revive(c.reviveWait(), "its last Child SA is gone")
 }
 
 // dial opens a TCP connection on a goroutine of its own and calls back in s. The function returned gives up.
@@ -419,12 +426,20 @@ func (e *Engine) dial(s *shard, local netip.Addr, remote netip.AddrPort, timeout
 		defer cancel()
 		p, err := e.mux.Dial(ctx, local, remote)
 		err = e.streams.dialed(p, err)
-		if !s.box.post(func() { done(p, err) }) {
+		call := func() {
+			if err == nil && !e.streams.alive(p) {
+				err = errLostEarly // nobody owned it, so that nobody else hears of it
+			}
+			done(p, err)
+		}
+		if !s.box.post(call) {
 			e.abandon(p, err)
 		}
 	}()
 	return cancel
 }
+
+var errLostEarly = errors.New("the peer closed the connection as soon as it was open")
 
 const defaultDialTimeout = 30 * time.Second
 

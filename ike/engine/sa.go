@@ -74,6 +74,7 @@ type child struct {
 	policy    kernel.PolicyID // set from Install on
 	instance  bool            // its policy is one of a template's many
 	installed bool
+	told      bool // its connection has heard of it, and counts it
 }
 
 func (s *shard) newSA(initiator bool, c *control, p path.Path) (*sa, io.Reader, error) {

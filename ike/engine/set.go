@@ -28,15 +28,15 @@ type ConnectionStatus struct {
 // their SAs; a changed one goes down and is loaded anew. On an error the old set stays. Apply returns when what had to go down is down, or when
 // ctx ends.
 func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
+	if err := checkSet(set); err != nil {
+		return err
+	}
 	if err := e.beginChange(ctx); err != nil {
 		return err
 	}
-	defer e.endChange()
 	if e.closing.Load() {
+		e.endChange()
 		return errShutdown
-	}
-	if err := checkSet(set); err != nil {
-		return err
 	}
 	old := e.view.Load()
 	var list, fresh, gone []*control
@@ -97,17 +97,29 @@ func checkSet(set *policy.Set) error {
 	return nil
 }
 
-// swap puts a view in force: strangers meet the new one at once; what is gone goes down, and then what is fresh starts.
+// swap puts a view in force and ends the change: strangers meet the new one at once; what is gone goes down, and then what is fresh starts. When ctx ends
+// early all that goes on without the caller: what an old connection leaves must not be cleared after a new one has put its own in the same place.
 func (e *Engine) swap(ctx context.Context, v *view, fresh, gone []*control) {
 	e.view.Store(v)
-	e.takeDown(ctx, gone, event.ReasonOperator)
-	for _, c := range fresh {
-		c.home.box.post(c.load)
+	down := e.takeDown(gone, event.ReasonOperator)
+	finish := func() {
+		for _, c := range fresh {
+			c.home.box.post(c.load)
+		}
+		e.endChange()
 	}
+	if e.awaitDown(ctx, down) {
+		finish()
+		return
+	}
+	go func() {
+		e.awaitDown(context.Background(), down)
+		finish()
+	}()
 }
 
-// takeDown takes connections out of the set and waits until they are down, or ctx ends.
-func (e *Engine) takeDown(ctx context.Context, gone []*control, reason event.Reason) {
+// takeDown takes connections out of the set and begins to take them down.
+func (e *Engine) takeDown(gone []*control, reason event.Reason) []*waiter {
 	waiters := make([]*waiter, len(gone))
 	for i, c := range gone {
 		w := newWaiter()
@@ -117,15 +129,24 @@ func (e *Engine) takeDown(ctx context.Context, gone []*control, reason event.Rea
 			c.down(w, reason, deleteLinger)
 		})
 	}
-	for _, w := range waiters {
-		if _ = w.wait(ctx, e.stopped, nil); ctx.Err() != nil { // what could not be taken away was told as an event
-			return
+	return waiters
+}
+
+// awaitDown waits until they are down; false says that ctx ended before. What could not be taken away was told as an event.
+func (e *Engine) awaitDown(ctx context.Context, down []*waiter) bool {
+	for _, w := range down {
+		if _ = w.wait(ctx, e.stopped, nil); ctx.Err() != nil {
+			return false
 		}
 	}
+	return true
 }
 
 // load starts a connection that was put into the set, as auto= says. Called in the home shard.
 func (c *control) load() {
+	if c.gone {
+		return
+	}
 	if c.why != nil {
 		c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("loaded connection %q, but it cannot be used: %v", c.conn.Name, c.why)})
 		return
@@ -145,17 +166,17 @@ func (c *control) load() {
 
 // Add puts one connection into the set, or replaces it; the replaced one goes down first.
 func (e *Engine) Add(ctx context.Context, c *policy.Connection) error {
-	if err := e.beginChange(ctx); err != nil {
-		return err
-	}
-	defer e.endChange()
-	if e.closing.Load() {
-		return errShutdown
-	}
-	old := e.view.Load()
 	if err := checkSet(&policy.Set{Connections: []*policy.Connection{c}}); err != nil {
 		return err
 	}
+	if err := e.beginChange(ctx); err != nil {
+		return err
+	}
+	if e.closing.Load() {
+		e.endChange()
+		return errShutdown
+	}
+	old := e.view.Load()
 	k := newControl(e, c, old.setup)
 	list, gone := without(old.list, c.Name)
 	e.swap(ctx, newView(old.setup, append(list, k)), []*control{k}, gone)
@@ -167,10 +188,10 @@ func (e *Engine) Delete(ctx context.Context, name string) error {
 	if err := e.beginChange(ctx); err != nil {
 		return err
 	}
-	defer e.endChange()
 	old := e.view.Load()
 	list, gone := without(old.list, name)
 	if len(gone) == 0 {
+		e.endChange()
 		return e.unknown(name)
 	}
 	e.swap(ctx, newView(old.setup, list), nil, gone)

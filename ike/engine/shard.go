@@ -122,6 +122,8 @@ func (s *shard) guarded(f func()) {
 	defer func() {
 		if r := recover(); r != nil {
 			s.stepping = false
+			clear(s.inputs) // what waited behind it is lost with it
+			s.inputs = s.inputs[:0]
 			s.e.counters.panics.Add(1)
 			s.e.emit(s, event.Event{
 				Level: event.Error, Kind: event.KindNote,

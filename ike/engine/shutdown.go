@@ -24,7 +24,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	for _, s := range e.shards {
 		s.box.post(func() { s.closeEverything(linger) })
 	}
-	e.takeDown(ctx, e.view.Load().list, event.ReasonShutdown)
+	e.awaitDown(ctx, e.takeDown(e.view.Load().list, event.ReasonShutdown))
 	e.awaitEmpty(ctx)
 	for _, s := range e.shards {
 		if _, ok := ask(e, s, s.forgetEverything); !ok {
