@@ -175,6 +175,10 @@ func (c *control) down(w *waiter, reason event.Reason, linger time.Duration) {
 	if c.sas == 0 && c.phase != phaseDown || c.attempt == nil && c.phase == phaseNegotiating {
 		c.set(phaseDown)
 	}
+	if reason == event.ReasonShutdown {
+		c.settle() // Shutdown ends all IKE SAs at once, or the last of them settles it
+		return
+	}
 	left := len(c.e.shards)
 	for _, s := range c.e.shards {
 		s.box.post(func() {
@@ -190,8 +194,8 @@ func (c *control) down(w *waiter, reason event.Reason, linger time.Duration) {
 
 // closeAll ends the IKE SAs of one connection in this shard.
 func (s *shard) closeAll(c *control, reason event.Reason, linger time.Duration) {
-	for _, spi := range s.sortedSPIs() {
-		if a := s.sas[spi]; a != nil && a.control == c && !a.over {
+	for _, spi := range s.sortedSPIs(func(a *sa) bool { return a.control == c && !a.over }) {
+		if a := s.sas[spi]; a != nil {
 			s.step(a, machine.CloseIKE{Reason: reason, Linger: linger})
 		}
 	}

@@ -105,9 +105,12 @@ func (c *control) reviveWait() time.Duration {
 
 // dropChildless ends IKE SAs of ours whose Child SA was refused: the new round makes a new one.
 func (c *control) dropChildless() {
+	if c.sas == 0 {
+		return
+	}
 	s := c.home
-	for _, spi := range s.sortedSPIs() {
-		if a := s.sas[spi]; a != nil && a.control == c && a.initiator && a.established && len(a.children) == 0 {
+	for _, spi := range s.sortedSPIs(func(a *sa) bool { return a.control == c && a.initiator && a.established && len(a.children) == 0 }) {
+		if a := s.sas[spi]; a != nil {
 			s.step(a, machine.CloseIKE{Reason: event.ReasonReplaced, Linger: deleteLinger})
 		}
 	}

@@ -21,10 +21,11 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	if at, ok := ctx.Deadline(); ok {
 		linger = min(linger, max(time.Until(at)*3/4, 0))
 	}
+	down := e.takeDown(e.view.Load().list, event.ReasonShutdown) // nothing is initiated any more once the shards come to what follows
 	for _, s := range e.shards {
 		s.box.post(func() { s.closeEverything(linger) })
 	}
-	e.awaitDown(ctx, e.takeDown(e.view.Load().list, event.ReasonShutdown))
+	e.awaitDown(ctx, down)
 	e.awaitEmpty(ctx)
 	for _, s := range e.shards {
 		if _, ok := ask(e, s, s.forgetEverything); !ok {
@@ -36,8 +37,8 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 
 // closeEverything ends all IKE SAs of the shard, those without a connection too.
 func (s *shard) closeEverything(linger time.Duration) {
-	for _, spi := range s.sortedSPIs() {
-		if a := s.sas[spi]; a != nil && !a.over {
+	for _, spi := range s.sortedSPIs(func(a *sa) bool { return !a.over }) {
+		if a := s.sas[spi]; a != nil {
 			s.step(a, machine.CloseIKE{Reason: event.ReasonShutdown, Linger: linger})
 		}
 	}
@@ -80,7 +81,7 @@ func (s *shard) alive() int {
 
 // forgetEverything takes away what did not end in time.
 func (s *shard) forgetEverything() int {
-	spis := s.sortedSPIs()
+	spis := s.sortedSPIs(everySA)
 	for _, spi := range spis {
 		s.forget(s.sas[spi], event.Close{Reason: event.ReasonShutdown})
 	}

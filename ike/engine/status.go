@@ -15,7 +15,7 @@ const statusChunk = 128
 // yield may be slow: no shard waits for it.
 func (e *Engine) Status(yield func(machine.Snapshot, []kernel.Usage) bool) {
 	for _, s := range e.shards {
-		spis, ok := ask(e, s, s.sortedSPIs)
+		spis, ok := ask(e, s, func() []wire.SPI { return s.sortedSPIs(everySA) })
 		if !ok {
 			return
 		}
@@ -54,14 +54,19 @@ func (s *shard) snapshots(spis []wire.SPI) []machine.Snapshot {
 	return out
 }
 
-func (s *shard) sortedSPIs() []wire.SPI {
-	spis := make([]wire.SPI, 0, len(s.sas))
-	for spi := range s.sas {
-		spis = append(spis, spi)
+// sortedSPIs lists the IKE SAs of a kind, always in the same order.
+func (s *shard) sortedSPIs(kind func(*sa) bool) []wire.SPI {
+	var spis []wire.SPI
+	for spi, a := range s.sas {
+		if kind(a) {
+			spis = append(spis, spi)
+		}
 	}
 	slices.Sort(spis)
 	return spis
 }
+
+func everySA(*sa) bool { return true }
 
 // ask runs f in a shard and waits for its answer; ok is false when the engine has stopped.
 func ask[T any](e *Engine, s *shard, f func() T) (answer T, ok bool) {
