@@ -345,6 +345,28 @@ func TestSourceAddressOfOurOwn(t *testing.T) {
 	}
 }
 
+// TestSourceAddressBesidePass: a policy that lets pass needs no source address, and so takes none away when it goes.
+func TestSourceAddressBesidePass(t *testing.T) {
+	namespace(t)
+	n := open(t, Settings{})
+	vip := netip.MustParseAddr("10.9.0.5")
+	with := func(a kernel.Action) func(*kernel.Policy) {
+		return func(p *kernel.Policy) { p.SourceIP, p.Action = vip, a }
+	}
+	route(t, n, "one", set(t, "10.9.0.5/32"), set(t, "192.0.2.0/24"), 1438, with(kernel.Pass))
+	route(t, n, "one", set(t, "10.9.0.5/32"), set(t, "192.0.2.0/24"), 1438, with(kernel.Protect))
+	if got := sh(t, "ip -br addr show t0"); !strings.Contains(got, "10.9.0.5/32") {
+		t.Errorf("a tunnel that came after negotiationshunt=passthrough has no source address: %s", got)
+	}
+	route(t, n, "two", set(t, "10.9.0.5/32"), set(t, "192.0.3.0/24"), 1438, with(kernel.Pass))
+	if err := n.Unroute("two"); err != nil {
+		t.Fatal(err)
+	}
+	if got := sh(t, "ip -br addr show t0"); !strings.Contains(got, "10.9.0.5/32") {
+		t.Errorf("the address went while a policy needs it: %s", got)
+	}
+}
+
 func TestLeftoversOfACrashAreRemoved(t *testing.T) {
 	namespace(t)
 	set1 := set(t, "192.0.1.0/24")

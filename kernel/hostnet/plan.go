@@ -16,6 +16,7 @@ type routed struct {
 	policy kernel.Policy
 	mtu    int
 	src    netip.Addr
+	counts bool // among those that need the policy's SourceIP on the TUN
 	routes map[tableKey]want
 	rules  []ruleKey
 	guards []selectors // for the guard: pairs with single protocols or ports

@@ -144,6 +144,7 @@ func (n *Net) addSource(r *routed) error {
 		return nil
 	}
 	n.added[a]++
+	r.counts = true
 	if n.added[a] > 1 {
 		return nil
 	}
@@ -156,9 +157,10 @@ func (n *Net) addSource(r *routed) error {
 
 func (n *Net) dropSource(r *routed) error {
 	a := r.policy.SourceIP
-	if n.added[a] == 0 {
+	if !r.counts {
 		return nil
 	}
+	r.counts = false
 	n.added[a]--
 	if n.added[a] > 0 {
 		return nil
