@@ -193,7 +193,10 @@ func (c *Client) unreached(ctx context.Context, err error) *Error {
 	case errors.Is(err, fs.ErrPermission):
 		return &Error{Code: CodeDenied, Message: fmt.Sprintf("%s: permission denied; ask as root", socket)}
 	}
-	return &Error{Code: CodeConnection, Message: "ikegod closed the connection: " + err.Error()}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // without the address that stands for the socket
+	}
+	return &Error{Code: CodeConnection, Message: "ikegod closed the connection without an answer; it is on its way down, or too many clients ask at once (" + err.Error() + ")"}
 }
 
 func (c *Client) broken(ctx context.Context, err error) *Error {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -297,6 +298,48 @@ func TestTurnAway(t *testing.T) {
 	defer s.Shutdown(t.Context())
 	if _, err := NewClient(dir).Status(t.Context()); codeOf(t, err) != CodeDenied || !strings.Contains(err.Error(), fmt.Sprint("user ", os.Getuid())) {
 		t.Error(err)
+	}
+}
+
+// TestTurnAwaySlowClient: on a busy machine a client's request may come seconds after its connection. It is told all the same.
+func TestTurnAwaySlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &listener{}
+		client, server := net.Pipe()
+		defer client.Close()
+		l.turnAway(server, &Error{Code: CodeDenied, Message: "ask as root"})
+		time.Sleep(headerTimeout - time.Second)
+		if _, err := io.WriteString(client, "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(client), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusForbidden {
+			t.Error(resp.Status)
+		}
+	})
+}
+
+// TestTurnedAwayWithoutAWord: a client that there was not even room to turn away gets a sentence from its own side.
+func TestTurnedAwayWithoutAWord(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner := l.(*listener)
+	inner.allow = func(uint32) bool { return false }
+	inner.turnedAway.Store(maxTurnedAway)
+	s := NewServer(&daemon{}, log.New(io.Discard, "", 0))
+	go s.Serve(l)
+	defer s.Shutdown(t.Context())
+	for range 100 {
+		_, err = NewClient(dir).Status(t.Context())
+		if codeOf(t, err) != CodeConnection || !strings.HasPrefix(err.Error(), "ikegod closed the connection without an answer") || strings.Contains(err.Error(), "http://") {
+			t.Fatal(err)
+		}
 	}
 }
 

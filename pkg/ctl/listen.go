@@ -69,7 +69,7 @@ func (l *listener) refuse(c *net.UnixConn) *Error {
 }
 
 // turnAway answers a client's request with a refusal. It waits for the request, since clients take an answer that comes before it for noise; only a few
-// clients at a time are waited for, and not for long.
+// clients at a time are waited for, and no longer than those that may ask.
 func (l *listener) turnAway(c net.Conn, e *Error) {
 	if l.turnedAway.Add(1) > maxTurnedAway {
 		l.turnedAway.Add(-1)
@@ -79,7 +79,7 @@ func (l *listener) turnAway(c net.Conn, e *Error) {
 	go func() {
 		defer l.turnedAway.Add(-1)
 		defer func() { _ = c.Close() }()
-		_ = c.SetDeadline(time.Now().Add(time.Second))
+		_ = c.SetDeadline(time.Now().Add(headerTimeout))
 		if _, err := c.Read(make([]byte, maxHeader)); err != nil {
 			return
 		}
