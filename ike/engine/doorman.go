@@ -19,12 +19,25 @@ import (
 
 // door limits what strangers make us say: replies without state, and lines in the log.
 type door struct {
-	mu         sync.Mutex // guards all below
-	replies    bucket
-	reports    bucket
-	suppressed int // reports since the last one that was made
-	openers    bucket
-	unheard    int // what half-open IKE SAs had to say since the last time it was told
+	mu      sync.Mutex // guards all below
+	replies bucket
+	reports voice // about strangers
+	openers voice // of half-open IKE SAs
+}
+
+// voice limits a kind of lines, and counts those that were not told since the last one that was.
+type voice struct {
+	bucket bucket
+	held   int
+}
+
+func (v *voice) may(at, interval time.Duration, burst int) (held int, ok bool) {
+	if !v.bucket.allow(at, interval, burst) {
+		v.held++
+		return 0, false
+	}
+	held, v.held = v.held, 0
+	return held, true
 }
 
 const (
@@ -46,24 +59,14 @@ func (o *door) mayReply(at time.Duration) bool {
 func (o *door) mayReport(at time.Duration) (suppressed int, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.reports.allow(at, reportInterval, reportBurst) {
-		o.suppressed++
-		return 0, false
-	}
-	suppressed, o.suppressed = o.suppressed, 0
-	return suppressed, true
+	return o.reports.may(at, reportInterval, reportBurst)
 }
 
 // mayTell is mayReport for the events of half-open responders: honest peers open them too, and their story should be in the log, but it has to end somewhere.
 func (o *door) mayTell(at time.Duration) (unheard int, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.openers.allow(at, openerInterval, openerBurst) {
-		o.unheard++
-		return 0, false
-	}
-	unheard, o.unheard = o.unheard, 0
-	return unheard, true
+	return o.openers.may(at, openerInterval, openerBurst)
 }
 
 // report tells about a stranger, at a limited rate: what strangers send must not fill a log. The text is made only if it is told.

@@ -160,9 +160,7 @@ func (s *shard) setKeepAlive(a *sa, ef machine.KeepAlive) {
 	if ef.On && !ef.Path.Kind.Stream() {
 		p := ef.Path
 		a.keepalive = &p
-		if s.e.keepalives.add(p) {
-			s.e.mux.KeepAlive(p, s.e.view.Load().keepAlive())
-		}
+		s.e.keepalives.add(p, func() { s.e.mux.KeepAlive(p, s.e.view.Load().keepAlive()) })
 	}
 }
 
@@ -172,12 +170,11 @@ func (s *shard) stopKeepAlive(a *sa) {
 	}
 	p := *a.keepalive
 	a.keepalive = nil
-	if s.e.keepalives.remove(p) {
-		s.e.mux.KeepAlive(p, 0)
-	}
+	s.e.keepalives.remove(p, func() { s.e.mux.KeepAlive(p, 0) })
 }
 
-// keepalives counts who needs NAT keepalives on a path: two IKE SAs between the same hosts share it.
+// keepalives counts who needs NAT keepalives on a path: two IKE SAs between the same hosts share it. The transport, which never blocks, is told under the
+// lock: of two shards of which one begins and the other ends, the later must be heard last.
 type keepalives struct {
 	mu    sync.Mutex
 	users map[path.Path]int
@@ -185,24 +182,23 @@ type keepalives struct {
 
 func (k *keepalives) init() { k.users = map[path.Path]int{} }
 
-// add reports whether p is new.
-func (k *keepalives) add(p path.Path) bool {
+// add calls begin if p is new.
+func (k *keepalives) add(p path.Path, begin func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.users[p]++
-	return k.users[p] == 1
+	if k.users[p]++; k.users[p] == 1 {
+		begin()
+	}
 }
 
-// remove reports whether p has no user left.
-func (k *keepalives) remove(p path.Path) bool {
+// remove calls end if p has no user left.
+func (k *keepalives) remove(p path.Path, end func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.users[p]--
-	if k.users[p] > 0 {
-		return false
+	if k.users[p]--; k.users[p] == 0 {
+		delete(k.users, p)
+		end()
 	}
-	delete(k.users, p)
-	return true
 }
 
 // known takes a message for one of our SPIs.
