@@ -293,7 +293,9 @@ func BenchmarkSK(b *testing.B) {
 		{Encr: Encr{iana.ENCR_AES_GCM_16, 256}},
 		{Encr: Encr{iana.ENCR_AES_GCM_16, 128}},
 		{Encr: Encr{iana.ENCR_CHACHA20_POLY1305, 0}},
+		{Encr: Encr{iana.ENCR_AES_CCM_16, 256}},
 		{Encr: Encr{iana.ENCR_AES_CBC, 256}, Integ: iana.AUTH_HMAC_SHA2_256_128},
+		{Encr: Encr{iana.ENCR_AES_CBC, 256}, Integ: iana.AUTH_HMAC_SHA1_96},
 	} {
 		encr, integ := keys(s)
 		buf := make([]byte, 0, 1024)

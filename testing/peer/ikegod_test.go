@@ -36,6 +36,12 @@ var suites = []struct{ name, ours, oursESP, theirs, theirsESP string }{
 	{"cbc-sha256-modp2048", "aes_cbc128-sha2_256-dh14", "aes_cbc128-sha2_256", "aes128-sha256-modp2048", "aes128-sha256"},
 	{"cbc-sha512-ecp521", "aes_cbc256-sha2_512-dh21", "aes_cbc256-sha2_512", "aes256-sha512-ecp521", "aes256-sha512"},
 	{"cbc-sha384-modp3072", "aes_cbc256-sha2_384-dh15", "aes_cbc256-sha2_384", "aes256-sha384-modp3072", "aes256-sha384"},
+	{"ccm256-sha1-x448", "aes_ccm256-sha1-dh32", "aes_ccm256", "aes256ccm16-prfsha1-x448", "aes256ccm16"},
+	{"ccm128-sha256-modp6144", "aes_ccm128-sha2_256-dh17", "aes_ccm128", "aes128ccm16-prfsha256-modp6144", "aes128ccm16"},
+	{"ccm192-sha512-modp8192", "aes192ccm16-prfsha512-modp8192", "aes192ccm16", "aes192ccm16-prfsha512-modp8192", "aes192ccm16"},
+	{"cbc-sha1-modp1024", "aes128-sha1-modp1024", "aes128-sha1", "aes128-sha1-modp1024", "aes128-sha1"},
+	{"cbc192-sha1-modp1536", "aes192-sha1;modp1536", "aes192;integ=sha1", "aes192-sha1-modp1536", "aes192-sha1"},
+	{"lists", "aes256-aes128-sha256-sha384-modp4096-ecp256", "aes256-aes128-sha256-sha384", "aes256-aes128-sha256-sha384-modp4096-ecp256", "aes256-aes128-sha256-sha384"},
 }
 
 // pair is an ikegod on west and a strongSwan on east.

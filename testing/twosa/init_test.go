@@ -354,6 +354,7 @@ func TestKeyExchangeMethods(t *testing.T) {
 	for _, ike := range []string{
 		"aes_gcm128-sha2_256-dh14", "aes_gcm256-sha2_384-dh19", "aes256-sha2_512-dh20", "aes128-sha2_256-dh21",
 		"chacha20_poly1305-sha2_512-dh31", "aes_gcm256-sha2_256-dh15", "aes_gcm256-sha2_256-dh16",
+		"aes_ccm256-sha2_256-dh32", "aes_ccm128-sha1-dh17", "aes192-sha1-dh18", "aes256-sha1-modp1024", "aes128gcm16-prfsha256-modp1536",
 	} {
 		t.Run(ike, func(t *testing.T) {
 			set := func(c *policy.Connection) { c.IKE = IKE(ike) }
