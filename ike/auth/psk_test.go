@@ -34,7 +34,7 @@ func mustID(t testing.TB, s string) ident.ID {
 func record(t testing.TB, ids, name string) Secret {
 	t.Helper()
 	s := Secret{Key: []byte(name), Position: "ipsec.secrets:" + name}
-	for _, f := range strings.Fields(ids) {
+	for f := range strings.FieldsSeq(ids) {
 		p := ident.Pattern{Any: f == "%any"}
 		if !p.Any {
 			p.ID = mustID(t, f)
@@ -245,18 +245,47 @@ func TestErrors(t *testing.T) {
 		is      error
 		want    string
 	}{
-		{"keys differ", []string{"@west @east"}, machine.Job{Verify: j(func(j *machine.AuthJob) { j.Data = make([]byte, 64) })}, ErrNotAuthentic,
-			`conn west-east: authentication failed: the pre-shared keys of @west (us, at ipsec.secrets:horse0) and @east (the peer) differ; write the same secret on both sides`},
-		{"no records", nil, machine.Job{Sign: j(same)}, ErrNoSecret,
-			`conn west-east: no pre-shared key for @west (us) and @east (the peer): ipsec.secrets has no PSK record; add the line: @west @east : PSK "..."`},
-		{"no record fits", []string{"@x @y", "@y @z"}, machine.Job{Sign: j(same)}, ErrNoSecret,
-			`conn west-east: no pre-shared key for @west (us) and @east (the peer): none of the 2 PSK records of ipsec.secrets fits; add the line: @west @east : PSK "..."`},
-		{"only the peer", []string{"@x @y", "@east"}, machine.Job{Verify: j(same)}, ErrNoSecret,
-			`conn west-east: no pre-shared key for @west (us) and @east (the peer): none of the 2 PSK records of ipsec.secrets fits (the record at ipsec.secrets:horse1 names @east but not @west); add the line: @west @east : PSK "..."`},
-		{"peer not known", []string{"@west @east"}, machine.Job{Sign: j(func(j *machine.AuthJob) { j.Remote = ident.ID{} })}, ErrNoSecret,
-			`conn west-east: no pre-shared key for @west (us) and %any (the peer): none of the 1 PSK records of ipsec.secrets fits (the record at ipsec.secrets:horse0 names @west but not %any); add the line: @west %any : PSK "..."`},
-		{"method", []string{""}, machine.Job{Verify: j(func(j *machine.AuthJob) { j.Method = iana.AuthRSA })}, ErrMethod,
-			`only a pre-shared key (authby=secret) is`},
+		{
+			"keys differ",
+			[]string{"@west @east"},
+			machine.Job{Verify: j(func(j *machine.AuthJob) { j.Data = make([]byte, 64) })},
+			ErrNotAuthentic,
+			`conn west-east: authentication failed: the pre-shared keys of @west (us, at ipsec.secrets:horse0) and @east (the peer) differ; write the same secret on both sides`,
+		},
+		{
+			"no records", nil,
+			machine.Job{Sign: j(same)},
+			ErrNoSecret,
+			`conn west-east: no pre-shared key for @west (us) and @east (the peer): ipsec.secrets has no PSK record; add the line: @west @east : PSK "..."`,
+		},
+		{
+			"no record fits",
+			[]string{"@x @y", "@y @z"},
+			machine.Job{Sign: j(same)},
+			ErrNoSecret,
+			`conn west-east: no pre-shared key for @west (us) and @east (the peer): none of the 2 PSK records of ipsec.secrets fits; add the line: @west @east : PSK "..."`,
+		},
+		{
+			"only the peer",
+			[]string{"@x @y", "@east"},
+			machine.Job{Verify: j(same)},
+			ErrNoSecret,
+			`conn west-east: no pre-shared key for @west (us) and @east (the peer): none of the 2 PSK records of ipsec.secrets fits (the record at ipsec.secrets:horse1 names @east but not @west); add the line: @west @east : PSK "..."`,
+		},
+		{
+			"peer not known",
+			[]string{"@west @east"},
+			machine.Job{Sign: j(func(j *machine.AuthJob) { j.Remote = ident.ID{} })},
+			ErrNoSecret,
+			`conn west-east: no pre-shared key for @west (us) and %any (the peer): none of the 1 PSK records of ipsec.secrets fits (the record at ipsec.secrets:horse0 names @west but not %any); add the line: @west %any : PSK "..."`,
+		},
+		{
+			"method",
+			[]string{""},
+			machine.Job{Verify: j(func(j *machine.AuthJob) { j.Method = iana.AuthRSA })},
+			ErrMethod,
+			`only a pre-shared key (authby=secret) is`,
+		},
 		{"prf", []string{""}, machine.Job{Sign: j(func(j *machine.AuthJob) { j.PRF = iana.PRF_HMAC_MD5 })}, nil, `is not implemented`},
 		{"no job", nil, machine.Job{}, nil, `neither to sign nor to verify`},
 	} {

@@ -64,8 +64,10 @@ const (
 	KindPathLost
 )
 
-var kinds = [...]string{"note", "retransmit", "drop", "fallback", "authenticated", "IKE up", "child up", "child failed", "child closed", "IKE closed",
-	"path lost"}
+var kinds = [...]string{
+	"note", "retransmit", "drop", "fallback", "authenticated", "IKE up", "child up", "child failed", "child closed", "IKE closed",
+	"path lost",
+}
 
 // String names the kind in a few words.
 func (k Kind) String() string {
@@ -115,9 +117,11 @@ const (
 	ReasonPeerError
 )
 
-var reasons = [...]string{"none", "operator", "shutdown", "deleted by peer", "timeout", "half-open timeout", "no proposal chosen",
+var reasons = [...]string{
+	"none", "operator", "shutdown", "deleted by peer", "timeout", "half-open timeout", "no proposal chosen",
 	"authentication failed", "authentication rejected by peer", "no connection for these identities", "traffic selectors unacceptable",
-	"invalid syntax", "protocol error", "installation failed", "path failed", "replaced", "internal error", "peer error"}
+	"invalid syntax", "protocol error", "installation failed", "path failed", "replaced", "internal error", "peer error",
+}
 
 func (r Reason) String() string {
 	if int(r) < len(reasons) {
@@ -154,9 +158,11 @@ const (
 	NumDrops
 )
 
-var drops = [...]string{"none", "short", "length", "major version", "unknown SPI", "not an initial request", "no connection", "half-open limit",
+var drops = [...]string{
+	"none", "short", "length", "major version", "unknown SPI", "not an initial request", "no connection", "half-open limit",
 	"rate", "mailbox full", "duplicate", "stale message ID", "unexpected", "integrity", "syntax", "unprotected", "fragment", "closed", "ignored error",
-	"too large"}
+	"too large",
+}
 
 func (d Drop) String() string {
 	if int(d) < len(drops) {

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/pkg/path"
@@ -60,7 +61,12 @@ func (m *Machine) onNoPath(in NoPath) {
 		return
 	}
 	if in.Err != nil {
-		c.Detail += "; no further path: " + in.Err.Error()
+		// Where this attempt was the last one, the error is what is known of it already, perhaps with more behind it: say it once.
+		if more, same := strings.CutPrefix(in.Err.Error(), c.Detail); same {
+			c.Detail += more
+		} else {
+			c.Detail += "; no further path: " + in.Err.Error()
+		}
 	}
 	m.finish(c)
 }

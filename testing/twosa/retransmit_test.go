@@ -2,7 +2,9 @@ package twosa
 
 import (
 	"bytes"
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -208,6 +210,22 @@ func TestFallbackFails(t *testing.T) {
 	said(t, w.West, "TCP/4500", "no answer", "IKE_SA_INIT")
 	if !w.West.M.Deadline().IsZero() {
 		t.Error("a closed machine has a deadline")
+	}
+}
+
+// TestNoPathSaysItOnce: the engine's last attempt is the machine's own, with what ICMP said behind it.
+func TestNoPathSaysItOnce(t *testing.T) {
+	w := Pair(1, nil, nil)
+	w.Net = func(p Packet) (Packet, bool) { return p, false }
+	w.West.Ladder = func(n machine.NeedPath) machine.Input {
+		return machine.NoPath{Err: errors.New(n.Why.Detail + "; nothing listens there")}
+	}
+	w.West.Initiate(w.West.UDP())
+	w.Run(2 * time.Minute)
+	closedFor(t, w.West, event.ReasonTimeout, 0)
+	said(t, w.West, "UDP/500", "after 5 retransmissions", "; nothing listens there")
+	if all := strings.Join(w.West.Lines(), "\n"); strings.Contains(all, "no further path") || strings.Count(all, "after 5 retransmissions") != 1 {
+		t.Errorf("said twice: %s", all)
 	}
 }
 

@@ -45,15 +45,6 @@ func (d *Dialer) Dial(ctx context.Context, local netip.Addr, remote netip.AddrPo
 	return newConn(c.(*net.TCPConn), nil), nil
 }
 
-// silence is a deadline that passed, in an operator's words alone.
-type silence string
-
-// Error implements error.
-func (s silence) Error() string { return string(s) }
-
-// Unwrap makes it context.DeadlineExceeded.
-func (silence) Unwrap() error { return context.DeadlineExceeded }
-
 // dialError says in an operator's words why there is no connection. cause is the system's or the context's error, for errors.Is; where it says something to an
 // operator it is in the text.
 type dialError struct {
