@@ -181,7 +181,7 @@ func (s *shard) admit(d transport.Datagram, h wire.Header) ([]*policy.Oriented, 
 			s.e.breakStream(d.Path, errCrowded)
 		}
 		return nil, false
-	case view.wantsCookie(open, stream) && !s.cookie(d, h):
+	case view.wantsCookie(open, stream, e.workers.busy()) && !s.cookie(d, h):
 		return nil, false
 	case !stream && !s.sources.allow(time.Since(e.epoch), d.Path.Remote.Addr()):
 		e.dropped(s, event.DropRate, d, "")

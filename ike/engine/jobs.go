@@ -25,6 +25,9 @@ func (s *shard) toWorker(a *sa, j machine.Job) {
 	a.working = true
 	secrets := s.e.secrets.Load()
 	s.e.workers.submit(func() {
+		if a.forgotten.Load() {
+			return
+		}
 		done := guardedDo(secrets, j)
 		s.box.post(func() { s.jobDone(a, done) })
 	})
@@ -99,6 +102,16 @@ func (w *workers) submit(job func()) {
 	w.queue = append(w.queue, job)
 	w.mu.Unlock()
 	w.wake.Signal()
+}
+
+// maxBacklog jobs waiting are more than honest peers cause: seconds of work.
+const maxBacklog = 64
+
+// busy reports whether so much waits that strangers have to prove their addresses first.
+func (w *workers) busy() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue) >= maxBacklog
 }
 
 // run works until close.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -276,6 +277,41 @@ func TestPanicInCleanup(t *testing.T) {
 		r.stranger(2)
 		if s := r.e.Stats(); s.Established != 1 || s.Panics != 2 {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestCookiesWhileWorkersAreBusy: key exchanges that wait for a worker make strangers prove their addresses, long before there are many of them; and what nobody
+// waits for any more is not computed.
+func TestCookiesWhileWorkersAreBusy(t *testing.T) {
+	inRig(t, policy.Setup{}, nil, func(t *testing.T, r *rig) {
+		hung, computed := make(chan struct{}), false
+		for range maxBacklog + runtime.GOMAXPROCS(0) {
+			r.e.workers.submit(func() { <-hung })
+		}
+		r.stranger(1)
+		if n := len(r.machines()); n != 0 {
+			t.Errorf("%d IKE SAs without a cookie", n)
+		}
+		if sent := r.mux.replies(t); len(sent) != 1 || notifyOf(t, sent[0]).Notify != iana.COOKIE {
+			t.Errorf("%v", sent)
+		}
+		a := &sa{s: r.s, m: &script{}}
+		r.inShard(func() {
+			r.s.add(a)
+			r.s.toWorker(a, machine.Job{})
+			r.s.forget(a, event.Close{})
+			a.m = &script{do: func(*script, machine.Input) []machine.Effect { computed = true; return nil }}
+			a.closed = false // so that a result would be seen
+		})
+		close(hung)
+		synctest.Wait()
+		if computed {
+			t.Error("a job was done for an IKE SA that has ended")
+		}
+		r.stranger(2)
+		if n := len(r.machines()); n != 1 {
+			t.Errorf("%d IKE SAs, want 1", n)
 		}
 	})
 }

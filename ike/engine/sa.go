@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ikegod/ikegod/ike/event"
@@ -52,8 +53,9 @@ type sa struct {
 	halfOpen    bool // counted as half-open: a responder before IKE_AUTH
 	authSent    bool // initiator: the responder may have established it already
 	established bool
-	over        bool // Ended or closed: it counts for nothing any more
-	closed      bool // forgotten: late completions only clean up
+	over        bool        // Ended or closed: it counts for nothing any more
+	closed      bool        // forgotten: late completions only clean up
+	forgotten   atomic.Bool // closed, for workers: nobody waits for their result
 
 	repeat    uint64 // its key in shard.repeats, zero if none
 	identity  uint64 // its key in Engine.identities, zero if none
@@ -241,6 +243,7 @@ func (s *shard) forget(a *sa, why event.Close) {
 	}
 	s.end(a, why)
 	a.closed = true
+	a.forgotten.Store(true)
 	s.alarms.unset(a)
 	delete(s.sas, a.spi)
 	if a.repeat != 0 {

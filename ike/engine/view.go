@@ -58,7 +58,9 @@ func (v *view) keepAlive() time.Duration {
 
 // wantsCookie reports whether a stranger has to prove its address while so many IKE SAs are half-open. Over TCP it has done so by connecting: a cookie
 // is asked for only near the limit, where it slows strangers down (RFC 9329 6.3).
-func (v *view) wantsCookie(open int64, stream bool) bool {
+//
+// busy says that key exchanges wait for a worker: a public value of a large group costs us a hundred times what it costs whoever asks for it.
+func (v *view) wantsCookie(open int64, stream, busy bool) bool {
 	if stream {
 		return v.setup.CookieMode != policy.CookieNever && open >= int64(v.maxHalfOpen())*7/8
 	}
@@ -73,7 +75,7 @@ func (v *view) wantsCookie(open int64, stream bool) bool {
 	if threshold <= 0 {
 		threshold = min(defaultCookieThreshold, v.maxHalfOpen()/2)
 	}
-	return open >= int64(threshold)
+	return busy || open >= int64(threshold)
 }
 
 // orient finds out which end of a connection is this host; listen, if valid, is the only address of ours that counts.
