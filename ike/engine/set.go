@@ -113,7 +113,7 @@ func (e *Engine) swap(ctx context.Context, v *view, fresh, gone []*control) {
 		return
 	}
 	go func() {
-		e.awaitDown(context.Background(), down)
+		e.awaitDown(context.WithoutCancel(ctx), down)
 		finish()
 	}()
 }
