@@ -2,6 +2,7 @@ package suite
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -140,8 +141,8 @@ func TestChooseAgainstReference(t *testing.T) {
 		}
 		return strings.Join(s, "+")
 	}
-	chosen, refused := 0, 0
-	for i := range 30000 {
+	chosen, refused, additional := 0, 0, 0
+	for i := range 20000 {
 		ike, withKE := r.IntN(2) == 0, r.IntN(4) != 0
 		if ike {
 			withKE = true
@@ -184,9 +185,12 @@ func TestChooseAgainstReference(t *testing.T) {
 				i, p, describe(o, protocol), keName(uint16(prefer)), c.Suite, c.Number, want, number)
 		}
 		checkReply(t, o, c)
+		if slices.ContainsFunc(c.Reply.Proposals[0].Transforms, func(x wire.Transform) bool { return isAddKE(x.Type) }) {
+			additional++
+		}
 	}
-	t.Logf("%d chosen, %d refused", chosen, refused)
-	if chosen < 5000 || refused < 5000 {
+	t.Logf("%d chosen, %d of them with additional key exchanges of NONE, %d refused", chosen, additional, refused)
+	if chosen < 3000 || refused < 3000 || additional < 100 {
 		t.Error("the runs are lopsided")
 	}
 }

@@ -344,6 +344,11 @@ func checkReply(t *testing.T, offer wire.SA, c Choice) {
 			t.Fatalf("the reply has %s, which was not offered", transformName(x))
 		}
 	}
+	for _, x := range offer.Proposals[i].Transforms { // RFC 9370 2.2.1: each additional key exchange that was offered is answered, here with NONE
+		if isAddKE(x.Type) && !slices.ContainsFunc(c.Reply.Proposals[0].Transforms, func(y wire.Transform) bool { return y.Type == x.Type && y.ID == 0 }) {
+			t.Fatalf("the reply leaves %s out", typeName(x.Type))
+		}
+	}
 }
 
 func TestAccept(t *testing.T) {

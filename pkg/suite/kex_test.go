@@ -180,12 +180,9 @@ func TestPublicValueChecks(t *testing.T) {
 			value{"largest", bytes.Repeat([]byte{0xff}, n)})
 	}
 	for method := range methods {
+		e := mustExchange(t, method)
 		for _, v := range bad(method) {
 			t.Run(keName(uint16(method))+" "+v.name, func(t *testing.T) {
-				e, err := NewExchange(method, newStream("i"))
-				if err != nil {
-					t.Fatal(err)
-				}
 				if secret, err := e.Finish(v.data); !errors.Is(err, ErrPublicValue) || secret != nil {
 					t.Errorf("initiator: secret %x, error %v", secret, err)
 				}
@@ -359,7 +356,9 @@ func TestUnsupportedMethod(t *testing.T) {
 // FuzzAnswer feeds public values to the responder.
 func FuzzAnswer(f *testing.F) {
 	for method := range methods {
-		f.Add(uint16(method), mustExchange(f, method).Public)
+		if !Slow(method) || modpGroups[method] == nil { // see below
+			f.Add(uint16(method), mustExchange(f, method).Public)
+		}
 	}
 	f.Fuzz(func(t *testing.T, method uint16, public []byte) {
 		if Slow(iana.KE(method)) && modpGroups[iana.KE(method)] != nil {
