@@ -113,6 +113,9 @@ func TestRefusedInstall(t *testing.T) {
 			if len(r.dp.Pairs())+len(r.dp.Reserved()) > 0 || r.e.Stats().Children != 0 {
 				t.Errorf("%s: left: %v %v", op, r.dp.Pairs(), r.dp.Reserved())
 			}
+			if p := r.dp.Policies(); len(p) != 0 {
+				t.Errorf("%s: a connection that is not up holds traffic: %v", op, p)
+			}
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/ts"
 )
 
@@ -55,7 +56,18 @@ func (e *Engine) KernelEvent(ev kernel.Event) {
 	case kernel.HardExpire:
 		e.forChild(ev.SPI, func(s *shard, a *sa, c *child) { s.step(a, machine.CloseChild{Child: c.id}) })
 	case kernel.PeerMoved:
-		// The datapath answers on the new address itself; the IKE SA follows with the peer's next IKE message (RFC 7296 2.23).
+		e.forChild(ev.SPI, func(s *shard, a *sa, c *child) { s.peerMoved(a, c, ev.Path) })
+	}
+}
+
+// peerMoved follows a peer behind a NAT whose ESP comes from another address or port now (RFC 7296 2.23). The IKE SA itself follows with the peer's next IKE
+// message. A host behind a NAT does not follow, nor does the initiator, whose paths come from its connection.
+func (s *shard) peerMoved(a *sa, c *child, p path.Path) {
+	if a.initiator || !a.established || !c.installed || p.Kind.Stream() || a.path.Kind.Stream() {
+		return
+	}
+	if snap := a.m.Snapshot(); snap.NATRemote && !snap.NATLocal {
+		s.e.dp.Move(s.request(request{}), c.spi, kernel.Endpoints{Path: p})
 	}
 }
 

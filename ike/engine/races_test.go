@@ -315,3 +315,33 @@ func TestCookiesWhileWorkersAreBusy(t *testing.T) {
 		}
 	})
 }
+
+// TestNATRebinds: authentic ESP from another address of a peer behind a NAT is answered there at once (RFC 7296 2.23), and not if it is behind none.
+func TestNATRebinds(t *testing.T) {
+	inRig(t, policy.Setup{}, responder, func(t *testing.T, r *rig) {
+		r.stranger(1)
+		m, spi, now := r.machines()[0], kernel.SPI(0x1000), udp("192.1.2.45:61000")
+		moves := func() (n int) {
+			synctest.Wait()
+			for _, c := range r.dp.Calls() {
+				if strings.HasPrefix(c, "Move") {
+					n++
+				}
+			}
+			return n
+		}
+		r.e.KernelEvent(kernel.PeerMoved{SPI: spi, Path: now})
+		if n := moves(); n != 0 {
+			t.Errorf("a peer without NAT was followed")
+		}
+		r.inShard(func() { m.natRemote = true })
+		r.e.KernelEvent(kernel.PeerMoved{SPI: spi, Path: tcp("192.1.2.45:61000", 3)})
+		if n := moves(); n != 0 {
+			t.Errorf("ESP moved to a stream")
+		}
+		r.e.KernelEvent(kernel.PeerMoved{SPI: spi, Path: now})
+		if n := moves(); n != 1 {
+			t.Errorf("%d moves: %v", n, r.dp.Calls())
+		}
+	})
+}

@@ -47,6 +47,7 @@ type script struct {
 	inputs     []machine.Input
 	do         func(m *script, in machine.Input) []machine.Effect
 	deadline   time.Time
+	natRemote  bool
 }
 
 func (m *script) Step(_ time.Time, in machine.Input) []machine.Effect {
@@ -56,8 +57,10 @@ func (m *script) Step(_ time.Time, in machine.Input) []machine.Effect {
 	}
 	return m.do(m, in)
 }
-func (m *script) Deadline() time.Time        { return m.deadline }
-func (m *script) Snapshot() machine.Snapshot { return machine.Snapshot{SPIr: m.cfg.SPI} }
+func (m *script) Deadline() time.Time { return m.deadline }
+func (m *script) Snapshot() machine.Snapshot {
+	return machine.Snapshot{SPIr: m.cfg.SPI, NATRemote: m.natRemote}
+}
 
 // inRig runs f in a bubble; do is what every machine does (nil: nothing).
 func inRig(t *testing.T, setup policy.Setup, do func(*script, machine.Input) []machine.Effect, f func(t *testing.T, r *rig)) {

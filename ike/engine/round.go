@@ -396,6 +396,9 @@ func (c *control) childGone(ch child, left int) {
 		return
 	}
 	if !ch.told {
+		if left == 0 && c.phase == phaseDown { // it was refused: what was routed for it holds nothing that nobody asked to hold
+			c.base(nil)
+		}
 		return
 	}
 	c.children--
