@@ -17,13 +17,18 @@ type runDir struct {
 	lock *os.File
 }
 
-// takeRunDir makes the directory with mode 0700 and locks it. The lock lives as long as the process, however that ends.
+// takeRunDir makes the directory with mode 0700, unless it is there, and locks it. The lock lives as long as the process, however that ends. The mode of a
+// directory that is there is its owner's business: it may be /run itself. Only where others could put files of theirs in our place is it refused.
 func takeRunDir(path string) (*runDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("run directory: %w", err)
 	}
-	if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a directory
+	info, err := os.Stat(path)
+	if err != nil {
 		return nil, fmt.Errorf("run directory: %w", err)
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return nil, fmt.Errorf("run directory %s: others may write to it (mode %04o): choose one of ikegod's own, or type: chmod go-w %s", path, info.Mode().Perm(), path)
 	}
 	for {
 		r, err := lockRunDir(path)

@@ -74,3 +74,21 @@ func TestNotify(t *testing.T) {
 		t.Errorf("%q came without NOTIFY_SOCKET", b[:n])
 	}
 }
+
+// TestRunDirOfOthers: a directory that others may write to, such as /tmp, is neither used nor taken away from them.
+func TestRunDirOfOthers(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "shared")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const mode = os.ModeSticky | 0o777
+	if err := os.Chmod(dir, mode); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := takeRunDir(dir); err == nil || !strings.Contains(err.Error(), "others may write to it") {
+		t.Error(err)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode()&(os.ModeSticky|os.ModePerm) != mode {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
