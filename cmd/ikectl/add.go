@@ -12,7 +12,7 @@ func (a *app) add() *cobra.Command {
 	return &cobra.Command{
 		Use:   "add NAME",
 		Short: "Read the configuration again and load (or replace) one connection of it",
-		Args:  cobra.ExactArgs(1),
+		Args:  one("the name of a connection"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := a.client().Add(cmd.Context(), args[0])
 			return a.report(r, err)

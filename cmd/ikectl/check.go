@@ -13,7 +13,7 @@ func (a *app) check() *cobra.Command {
 		Short: "Check a configuration file without a daemon: every error and warning with its place",
 		Long: "check reads a configuration file with all that it includes, as the daemon would, and prints every finding with file, line and\n" +
 			"column, all at once. It needs no daemon. The exit status is 1 if there are errors.",
-		Args: cobra.ExactArgs(1),
+		Args: one("a configuration file"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			found := conf.Check(args[0], conf.Options{})
 			if a.json {

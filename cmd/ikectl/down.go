@@ -11,7 +11,7 @@ func (a *app) down() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "down NAME",
 		Short: "Take a connection down: the peer is told, revival stops",
-		Args:  cobra.ExactArgs(1),
+		Args:  one("the name of a connection"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := within(cmd.Context(), timeout)
 			defer cancel()

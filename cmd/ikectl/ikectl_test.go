@@ -134,7 +134,7 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"up", "bad"}, 1, []string{"sent IKE_SA_INIT"}, []string{"is not up", "attempt 1  192.1.2.23:UDP/500", "5.00s  no answer within 5 s", "attempt 2  192.1.2.23:TCP/4500", "path failed"}},
 		{[]string{"up", "unknown"}, 1, nil, []string{"no connection named"}},
 		{[]string{"up", "--timeout", "50ms", "slow"}, 4, nil, []string{"\"slow\" is not up after 50ms"}},
-		{[]string{"up"}, 2, nil, []string{"accepts 1 arg"}},
+		{[]string{"up"}, 2, nil, []string{"up wants one argument, the name of a connection"}},
 		{[]string{"up", "--nonsense", "x"}, 2, nil, []string{"--nonsense"}},
 		{[]string{"fly"}, 2, nil, []string{"unknown verb \"fly\""}},
 		{nil, 2, nil, []string{"a verb is missing"}},
@@ -145,7 +145,7 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"rereadsecrets"}, 0, []string{"secrets: 3"}, nil},
 		{[]string{"shutdown"}, 0, []string{"ikegod has stopped"}, nil},
 		{[]string{"status"}, 0, []string{
-			"TCP/4500  192.1.2.45:40000 -> 192.1.2.23:4500", "@east (peer)", "UDP *:4500", "1 half-open", "before this host",
+			"TCP/4500  192.1.2.45:40000 -> 192.1.2.23:4500", "@east (peer)", "UDP *:4500", "1 half-open", "this host is behind one",
 			"no connection chosen yet", "SPI 0xe1", "last never", "up 1h30m", "established 1m05s ago", "1 finding in /etc/ipsec.conf",
 		}, nil},
 		{[]string{"connections"}, 0, []string{"192.0.1.0/24===192.1.2.45[@west]...192.1.2.23[@east]===192.0.2.0/24", "enable-tcp=fallback", "not usable", "in 1h00m"}, nil},

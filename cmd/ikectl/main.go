@@ -26,6 +26,16 @@ const (
 	exitTimeout  = 4
 )
 
+// one makes a verb want exactly one argument, and say so in words.
+func one(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return nil
+		}
+		return fmt.Errorf("%s wants one argument, %s; it got %d", c.Name(), what, len(args))
+	}
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)

@@ -134,11 +134,11 @@ func orNone(s string) string {
 func natText(sa ctl.IKESA) string {
 	switch {
 	case sa.NATLocal && sa.NATRemote:
-		return "on both sides"
+		return "this host is behind one; the peer is too, or asks for encapsulation"
 	case sa.NATLocal:
-		return "before this host"
+		return "this host is behind one"
 	case sa.NATRemote:
-		return "before the peer"
+		return "the peer is behind one, or asks for encapsulation"
 	}
 	return "none"
 }

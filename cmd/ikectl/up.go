@@ -19,7 +19,7 @@ func (a *app) up() *cobra.Command {
 		Short: "Bring a connection up, showing every step, until its Child SA is installed",
 		Long: "up brings a connection up and shows every step with its time, until the Child SA is installed. With enable-tcp=fallback\n" +
 			"the attempts over UDP and TCP both show. When it fails, it says what each of them was answered.",
-		Args: cobra.ExactArgs(1),
+		Args: one("the name of a connection"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := within(cmd.Context(), timeout)
 			defer cancel()

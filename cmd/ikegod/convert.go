@@ -120,7 +120,9 @@ func ctlAttempt(a engine.Attempt) ctl.Attempt {
 func upMessage(e *engine.UpError) string {
 	var peers []string
 	for _, a := range e.Attempts {
-		peers = append(peers, a.Path.Peer())
+		if !a.Path.IsZero() { // an attempt that found no way to begin has none
+			peers = append(peers, a.Path.Peer())
+		}
 	}
 	if len(peers) == 0 {
 		return e.Error()

@@ -198,6 +198,9 @@ func (d *daemon) ready() {
 	for _, s := range d.listening() {
 		sockets = append(sockets, s.Carrier+" "+s.Address)
 	}
+	if len(sockets) == 0 {
+		sockets = append(sockets, "nothing (listen-udp=no, and no listen-tcp=)")
+	}
 	f := d.datapath.Features()
 	d.z.Info(fmt.Sprintf("ikegod %s is ready: %d connections, %s datapath, listening on %s, run directory %s", buildVersion(), len(d.engine.Connections()),
 		f.Name, strings.Join(sockets, ", "), d.settings.RunDir))

@@ -25,14 +25,14 @@ const (
 // IKE implements transport.Handler: from the header alone it finds the shard. It allocates nothing for a message that is dropped here.
 func (e *Engine) IKE(d transport.Datagram) bool {
 	if len(d.Data) < wire.HeaderLen {
-		return e.junk(event.DropShort, d)
+		return e.junk(event.DropShort, d, "")
 	}
 	if major := d.Data[offMajor] >> 4; major != 2 {
 		return e.otherVersion(major, d)
 	}
 	h, err := wire.ParseHeader(d.Data)
 	if err != nil {
-		return e.junk(event.DropLength, d)
+		return e.junk(event.DropLength, d, "")
 	}
 	spi := h.InitiatorSPI
 	if h.FromInitiator() {
@@ -43,7 +43,7 @@ func (e *Engine) IKE(d transport.Datagram) bool {
 	}
 	s := e.shardOf(spi)
 	if s == nil || spi == 0 {
-		return e.junk(event.DropUnknownSPI, d)
+		return e.junk(event.DropUnknownSPI, d, "")
 	}
 	return s.box.deliver(d, spi) || e.full(d)
 }
@@ -59,7 +59,7 @@ func (e *Engine) full(d transport.Datagram) bool {
 // stranger takes a message that names no responder SPI: an IKE_SA_INIT request, or nothing that we know.
 func (e *Engine) stranger(d transport.Datagram, h wire.Header) bool {
 	if h.Exchange != iana.IKE_SA_INIT || h.Response() || h.MessageID != 0 || h.InitiatorSPI == 0 {
-		return e.junk(event.DropNotInitiator, d)
+		return e.junk(event.DropNotInitiator, d, "")
 	}
 	s := e.shards[0]
 	if len(e.shards) > 1 {
@@ -75,8 +75,8 @@ type initialKey struct {
 }
 
 // junk drops a message that belongs to nothing. On a stream a few in a row close it (RFC 9329 6.1: corrupted).
-func (e *Engine) junk(why event.Drop, d transport.Datagram) bool {
-	e.dropped(nil, why, d, "")
+func (e *Engine) junk(why event.Drop, d transport.Datagram, text string) bool {
+	e.dropped(nil, why, d, text)
 	if d.Path.Kind.Stream() && e.streams.junk(d.Path) {
 		e.breakStream(d.Path, fmt.Errorf("%d messages in a row that belong to no IKE SA of ours (%s)", maxJunk, why))
 	}

@@ -107,7 +107,6 @@ func dropLevel(why event.Drop) event.Level {
 var dropTexts = [event.NumDrops]string{
 	event.DropShort:        "shorter than the IKE header of 28 octets",
 	event.DropLength:       "the length in its header is not the length of the packet",
-	event.DropMajorVersion: "it is not IKEv2",
 	event.DropUnknownSPI:   "no IKE SA of ours has this SPI; if the peer has an IKE SA that we lost, its liveness checks or its next IKE_SA_INIT end that",
 	event.DropNotInitiator: "it has no responder SPI but is not an IKE_SA_INIT request with message ID 0",
 	event.DropHalfOpen:     "too many half-open IKE SAs",
@@ -246,8 +245,18 @@ func (e *Engine) otherVersion(major byte, d transport.Datagram) bool {
 	if major > 2 && !looseHeader(d.Data).Response() {
 		e.notify(d, looseHeader(d.Data), wire.Notify{Notify: iana.INVALID_MAJOR_VERSION})
 	}
-	return e.junk(event.DropMajorVersion, d)
+	return e.junk(event.DropMajorVersion, d, versionTexts[major&15])
 }
+
+// versionTexts is made once: strangers decide how often one is wanted.
+var versionTexts = func() (t [16]string) {
+	for major := range t {
+		t[major] = fmt.Sprintf("its major version is %d, expected 2; INVALID_MAJOR_VERSION goes back", major)
+	}
+	t[0] = "its major version is 0, expected 2"
+	t[1] = "it is IKEv1, expected IKEv2 (major version 2); set keyexchange=ikev2 at the peer"
+	return t
+}()
 
 // candidates are the connections for two addresses, best match first: both addresses, then templates.
 func (v *view) candidates(p path.Path) []*policy.Oriented {

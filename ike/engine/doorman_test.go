@@ -30,7 +30,7 @@ func TestDropped(t *testing.T) {
 		{"empty", nil, event.DropShort, "28 octets"},
 		{"cut header", header(wire.Header{InitiatorSPI: 1})[:27], event.DropShort, "28 octets"},
 		{"more than its length", append(header(wire.Header{InitiatorSPI: 1, Flags: i}), 0), event.DropLength, "length"},
-		{"IKEv1", header(wire.Header{InitiatorSPI: 1, MajorVersion: 1}), event.DropMajorVersion, "not IKEv2"},
+		{"IKEv1", header(wire.Header{InitiatorSPI: 1, MajorVersion: 1}), event.DropMajorVersion, "it is IKEv1"},
 		{"unknown responder SPI", header(wire.Header{InitiatorSPI: 1, ResponderSPI: 99, Exchange: iana.INFORMATIONAL, Flags: i}), event.DropUnknownSPI, "no IKE SA of ours"},
 		{"unknown initiator SPI", header(wire.Header{InitiatorSPI: 1, ResponderSPI: 99, Exchange: iana.IKE_SA_INIT, Flags: rsp}), event.DropUnknownSPI, "no IKE SA of ours"},
 		{"no SPI at all", header(wire.Header{ResponderSPI: 99, Flags: rsp}), event.DropUnknownSPI, ""},

@@ -205,7 +205,7 @@ func (k *keepalives) remove(p path.Path, end func()) {
 func (s *shard) known(d transport.Datagram, spi wire.SPI) {
 	a := s.sas[spi]
 	if a == nil {
-		s.e.junk(event.DropUnknownSPI, d)
+		s.e.junk(event.DropUnknownSPI, d, "")
 		return
 	}
 	s.datagram(d, a)
