@@ -132,17 +132,18 @@ func (c *configuration) reload(ctx context.Context) (ctl.LoadReport, error) {
 		c.z.Error("reload failed, the configuration stays as it was: "+err.Error(), zap.String(keyPart, "conf"))
 		return ctl.LoadReport{}, err
 	}
-	before := loaded{diags: c.last}.refused()
+	known := loaded{diags: c.last}.refused()
 	for _, name := range l.refused() {
-		if !slices.Contains(before, name) {
+		if !slices.Contains(known, name) {
 			text := fmt.Sprintf("nothing was reloaded: connection %q has errors that it had not before", name)
 			c.z.Error(text, zap.String(keyPart, "conf"), zap.String(keyConn, name))
 			return ctl.LoadReport{}, &ctl.Error{Code: ctl.CodeConfig, Message: text, Report: l.report()}
 		}
 	}
 	changes := conf.Diff(c.set, l.set)
-	c.engine.SetSecrets(l.store)
+	before := c.engine.SetSecrets(l.store) // first, since connections may start at once
 	if err := c.engine.Apply(ctx, l.set); err != nil {
+		c.engine.SetSecrets(before)
 		return ctl.LoadReport{}, fmt.Errorf("nothing was reloaded: %w", err)
 	}
 	if listens(c.set.Setup) != listens(l.set.Setup) {
@@ -177,8 +178,9 @@ func (c *configuration) add(ctx context.Context, name string) (ctl.LoadReport, e
 			Refused: []string{name}, Diagnostics: ctlDiagnostics(diags),
 		}}
 	}
-	c.engine.SetSecrets(l.store)
+	before := c.engine.SetSecrets(l.store)
 	if err := c.engine.Add(ctx, conn); err != nil {
+		c.engine.SetSecrets(before)
 		return ctl.LoadReport{}, err
 	}
 	r := ctl.LoadReport{Secrets: l.count, Diagnostics: ctlDiagnostics(diags)}

@@ -154,12 +154,12 @@ func (e *Engine) Run(ctx context.Context) error {
 	return nil
 }
 
-// SetSecrets swaps the credentials. Jobs under way keep the old ones.
-func (e *Engine) SetSecrets(s *auth.Store) {
+// SetSecrets swaps the credentials and returns those before, for a caller that has to go back. Jobs under way keep the old ones.
+func (e *Engine) SetSecrets(s *auth.Store) (before *auth.Store) {
 	if s == nil {
 		s = auth.NewStore(nil)
 	}
-	e.secrets.Store(s)
+	return e.secrets.Swap(s)
 }
 
 // newRand makes the source of one machine: crypto/rand, or a stream of its own that is derived from Options.Rand.
