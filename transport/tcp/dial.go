@@ -34,10 +34,13 @@ func (d *Dialer) Dial(ctx context.Context, local netip.Addr, remote netip.AddrPo
 		}
 		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
 	}
-	start := time.Now()
+	start, limit := time.Now(), connectTimeout
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, end.Sub(start).Round(10*time.Millisecond))
+	}
 	c, err := nd.DialContext(ctx, network(remote.Addr()), remote.String())
 	if err != nil {
-		return nil, connectError(ctx, err, local, remote, time.Since(start))
+		return nil, connectError(ctx, err, local, remote, limit, time.Since(start))
 	}
 	if d.Meter != nil {
 		d.Meter.Dialed.Add(1)
@@ -55,14 +58,14 @@ type dialError struct {
 func (e *dialError) Error() string { return e.text }
 func (e *dialError) Unwrap() error { return e.cause }
 
-func connectError(ctx context.Context, err error, local netip.Addr, remote netip.AddrPort, took time.Duration) error {
+func connectError(ctx context.Context, err error, local netip.Addr, remote netip.AddrPort, limit, took time.Duration) error {
 	where := fmt.Sprintf("TCP/%d of %s", remote.Port(), remote.Addr())
 	const silence = "the packets are dropped on the way, or the host is down; check firewalls and tcp-remoteport="
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return &dialError{fmt.Sprintf("connecting to %s was given up after %v", where, took.Round(time.Millisecond)), context.Canceled}
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
-		return &dialError{fmt.Sprintf("no answer from %s within %v: %s", where, took.Round(time.Millisecond), silence), context.DeadlineExceeded}
+		return &dialError{fmt.Sprintf("no answer from %s within %v: %s", where, limit, silence), context.DeadlineExceeded}
 	}
 	cause := transport.RootCause(err)
 	switch {
