@@ -14,7 +14,7 @@ const memoryLimit = 2500
 // TestMemory makes responders and measures what an established one keeps.
 func TestMemory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("measures memory")
+		t.Skip("NOT TESTED: the memory of an IKE SA; a run with -short does not measure it")
 	}
 	const n = 500
 	w := Pair(1, nil, nil)
