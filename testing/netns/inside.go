@@ -11,7 +11,12 @@ import (
 )
 
 // Do runs f on a thread inside the host's namespace. Sockets that f opens stay in that namespace. f must not start goroutines that open others.
+// Close of the lab waits for it; after that it fails.
 func (h *Host) Do(f func() error) error {
+	if !h.lab.enter() {
+		return fmt.Errorf("entering %s: its lab is closed", h.NS)
+	}
+	defer h.lab.inside.Done()
 	result := make(chan error, 1)
 	go func() { result <- inside(h.NS, f) }()
 	return <-result

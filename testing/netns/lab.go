@@ -29,6 +29,8 @@ type Lab struct {
 	mu      sync.Mutex
 	hosts   []*Host
 	cleanup []func() error
+	closed  bool
+	inside  sync.WaitGroup // threads of this process in a host's namespace
 }
 
 // Host is one network namespace.
@@ -107,15 +109,31 @@ func (l *Lab) OnClose(f func() error) {
 	l.cleanup = append(l.cleanup, f)
 }
 
-// Close ends what runs on the hosts and removes them and all files.
-func (l *Lab) Close() error {
+// enter counts one more thread inside a host, unless the lab is closed.
+func (l *Lab) enter() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.closed {
+		l.inside.Add(1)
+	}
+	return !l.closed
+}
+
+// Close ends what runs on the hosts and removes them and all files. It waits for every Do: while the first thread of this process is inside a host,
+// the whole process counts as running there, and would be ended with the others.
+func (l *Lab) Close() error {
+	l.mu.Lock()
+	l.closed = true
+	cleanup := l.cleanup
+	l.cleanup = nil
+	l.mu.Unlock()
 	var errs []error
-	for _, f := range slices.Backward(l.cleanup) {
+	for _, f := range slices.Backward(cleanup) {
 		errs = append(errs, f())
 	}
-	l.cleanup = nil
+	l.inside.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, h := range l.hosts {
 		endAll(h.NS)
 		errs = append(errs, command("", "ip", "netns", "del", h.NS))

@@ -1,7 +1,9 @@
 package netns
 
 import (
+	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +74,41 @@ func TestInside(t *testing.T) {
 	b, err := io.ReadAll(c)
 	if err != nil || !strings.HasPrefix(string(b), WestInner+":") {
 		t.Errorf("%q %v", b, err)
+	}
+}
+
+// TestCloseWaitsForDo: a dialer that was told to stop may still be inside a host when its test ends.
+func TestCloseWaitsForDo(t *testing.T) {
+	Need(t)
+	l, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := l.Host("west")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entered, release, result := make(chan bool), make(chan bool), make(chan error, 1)
+	l.OnClose(func() error { close(release); return nil })
+	go func() {
+		result <- h.Do(func() error {
+			close(entered)
+			<-release
+			if Poll(200*time.Millisecond, func() bool { _, err := os.Stat("/run/netns/" + h.NS); return err != nil }) {
+				return errors.New("the host went while a thread was inside it")
+			}
+			return nil
+		})
+	}()
+	<-entered
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	if err := h.Do(func() error { return nil }); err == nil {
+		t.Error("a closed lab let a thread in")
 	}
 }
 
