@@ -226,7 +226,7 @@ func checkDNSName(s string) error {
 // parseID reads leftid=. %any means none, as in libreswan.
 func parseID(s string) (ident.Pattern, error) {
 	switch strings.ToLower(s) {
-	case "%any", "0.0.0.0":
+	case "%any", "0.0.0.0", "::":
 		return ident.Pattern{Any: true}, nil
 	case "%fromcert":
 		return ident.Pattern{}, lacking("%%fromcert needs certificates, which are not supported yet")
@@ -240,7 +240,7 @@ func parseID(s string) (ident.Pattern, error) {
 		if reason := errors.Unwrap(err); reason != nil {
 			err = fmt.Errorf("%s: %w", quoted(s), reason)
 		}
-		return ident.Pattern{}, &badValue{text: err.Error(), lacking: errors.Is(err, ident.ErrDN)}
+		return ident.Pattern{}, &badValue{text: err.Error()}
 	}
 	return ident.Pattern{ID: id}, nil
 }

@@ -251,7 +251,7 @@ func TestImplementedValues(t *testing.T) {
 		hostKeyword:           {nil, []string{"192.1.2.300", "192.1.2", "192.1.2.0/24", "%eth0", "%group", "a..b", "x y", "", "224.0.0.1", "fe80::1%eth0"}},
 		"subnet":              {[]string{"10.0.0.0/8", "10.0.0.0/8,172.16.0.0/12", "10/8", "0/0", "10.0.0.0/255.0.0.0", "10.0.0.1", "10.0.0.1-10.0.0.9", "10.0.0.0/8/tcp/80", "10.0.0.0/8/17"}, []string{"10.0.0.0/33", "10.0.0.0/255.0.255.0", "10.0.0.0/x", "vhost:%no,%priv", "ten/8", "10.0.0.9-10.0.0.1", "10.0.0.0/8/foo", "10.0.0.0/8/tcp/x", ""}},
 		"sourceip":            {[]string{"10.0.0.1"}, []string{"ten", "10.0.0.0/8", ""}},
-		"id":                  {[]string{"@west", "192.1.2.45", "a@b.c", "@#0102", "@[key]"}, []string{"%fromcert", "%null", "%none", "", "C=CA, CN=west"}},
+		"id":                  {[]string{"@west", "192.1.2.45", "a@b.c", "@#0102", "@[key]", "C=CA, CN=west", "/C=CA/CN=*"}, []string{"%fromcert", "%null", "%none", "", "C=CA, west", "XY=CA"}},
 		"auth":                {nil, []string{"password"}},
 		"protoport":           {[]string{"tcp", "17/1701", "udp/%any", "udp/l2tp", "tcp/1000-2000", "icmp", "47", "%any", "0", "udp/%opaque"}, []string{"foo", "tcp/70000", "tcp/9-8", "%any/80", "256", "tcp/nosuchservice"}},
 	}

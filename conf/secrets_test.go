@@ -34,6 +34,8 @@ func TestSecrets(t *testing.T) {
 		{"addresses", "192.1.2.45 192.1.2.23 : PSK \"0123456789\"\n", "s:1[192.1.2.45 192.1.2.23]=0123456789", ""},
 		{"IPv6", "2001:db8::1 : PSK \"0123456789\"\n", "s:1[2001:db8::1]=0123456789", ""},
 		{"any", "%any @east: PSK \"0123456789\"\n0.0.0.0 %any6 : PSK \"0123456789\"\n", "s:1[%any @east]=0123456789\ns:2[%any %any]=0123456789", ""},
+		{"distinguished names", "\"C=CA, O=x, CN=west\" '/C=CA/CN=east' C=CA,CN=north: PSK \"0123456789\"\n", "s:1[C=CA, O=x, CN=west C=CA, CN=east C=CA, CN=north]=0123456789", ""},
+		{"key ids", "@#0102 @[router-7] user@road.example.com : PSK \"0123456789\"\n", "s:1[@#0102 @[router-7] user@road.example.com]=0123456789", ""},
 		{"continuation", "@west\n\t@east\n\n# c\n : PSK\n\t\"0123456789\"\n: PSK \"abcdefghi\"\n", "s:1[@west @east]=0123456789\ns:7[]=abcdefghi", ""},
 		{"comments", "# c\n: PSK \"0123 # 6789\" # c\n\t# c\n", "s:2[]=0123 # 6789", ""},
 		{"hash in a word", "@a#b : PSK \"0123456789\"\n", "s:1[@a#b]=0123456789", ""},

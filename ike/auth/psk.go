@@ -3,6 +3,7 @@ package auth
 import (
 	"crypto/subtle"
 	"fmt"
+	"strings"
 
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/pkg/iana"
@@ -29,8 +30,8 @@ func (s *Store) verify(job *machine.AuthJob) error {
 		return fmt.Errorf("%s%w: the AUTH data of %v has %d octets, expected %d", prefix(job), ErrNotAuthentic, job.Remote, len(job.Data), len(want))
 	}
 	if subtle.ConstantTimeCompare(job.Data, want) != 1 {
-		return fmt.Errorf("%s%w: the pre-shared keys of %v (us, %s) and %v (the peer) differ; write the same secret on both sides",
-			prefix(job), ErrNotAuthentic, us(job), where(secret), job.Remote)
+		return fmt.Errorf("%s%w: the pre-shared keys of %v (us, %s) and %v (the peer) differ; write the same secret on both sides%s",
+			prefix(job), ErrNotAuthentic, us(job), where(secret), job.Remote, s.alternatives(job))
 	}
 	return nil
 }
@@ -54,34 +55,52 @@ func (s *Store) sharedKeyMIC(job *machine.AuthJob) ([]byte, *Secret, error) {
 	return suite.Prf(job.PRF, padded, job.Octets), secret, nil
 }
 
-// missing is the error when no record fits: what was searched for, what came near, and the line to write.
+// alternatives names the records that would have fitted too: the right secret may stand in one of them, behind the one that was used.
+func (s *Store) alternatives(job *machine.AuthJob) string {
+	found := s.matches(job.Local, job.Remote)
+	if len(found) < 2 {
+		return ""
+	}
+	return fmt.Sprintf("; the record was chosen because it %s, before %s", found[0].why, strings.Join(s.others(found), ", "))
+}
+
+// missing is the error when no record fits.
 func (s *Store) missing(job *machine.AuthJob) error {
+	return fmt.Errorf("%s%w for %v (us) and %v (the peer): %s", prefix(job), ErrNoSecret, us(job), peer(job), s.lacking(job.Local, job.Remote))
+}
+
+// lacking says why no record fits: what came near, and the line to write.
+func (s *Store) lacking(local, remote ident.ID) string {
 	reason := fmt.Sprintf("none of the %d PSK records of ipsec.secrets fits", len(s.secrets))
 	if len(s.secrets) == 0 {
 		reason = "ipsec.secrets has no PSK record"
 	}
-	if n, ok := s.near(job); ok {
-		reason += fmt.Sprintf(" (the record %s names %v but not %v)", where(&s.secrets[n.record]), n.named, n.lacking)
-	}
-	return fmt.Errorf("%s%w for %v (us) and %v (the peer): %s; add the line: %v %v : PSK \"...\"",
-		prefix(job), ErrNoSecret, us(job), peer(job), reason, us(job), peer(job))
+	return fmt.Sprintf("%s%s; add the line: %v %v : PSK \"...\"", reason, s.near(local, remote), quotedID(local), quotedID(remote))
 }
 
-// nearMiss is a record that names one of the two identities only, so that it does not count.
-type nearMiss struct {
-	record         int
-	named, lacking string
-}
+// maxNear is how many records that come near are named.
+const maxNear = 4
 
-// near finds the first record that names one of the identities: with the operator's intention in sight the message can be exact.
-func (s *Store) near(job *machine.AuthJob) (nearMiss, bool) {
-	if list := s.naming[job.Remote.Canonical()]; len(list) > 0 && !job.Remote.IsZero() {
-		return nearMiss{list[0], peer(job), us(job)}, true
+// near names the records with one of the identities only, which do not count, those of the peer first: with the operator's intention in sight the message can be
+// exact.
+func (s *Store) near(local, remote ident.ID) string {
+	var list []string
+	seen := map[int]bool{}
+	for _, pair := range [][2]ident.ID{{remote, local}, {local, remote}} {
+		for _, n := range s.naming[pair[0].Canonical()] {
+			if pair[0].IsZero() || seen[n] {
+				continue
+			}
+			if seen[n] = true; len(list) == maxNear {
+				return " (" + strings.Join(list, "; ") + "; and more)"
+			}
+			list = append(list, fmt.Sprintf("the record %s names %v but not %v", where(&s.secrets[n]), orAny(pair[0]), orAny(pair[1])))
+		}
 	}
-	if list := s.naming[job.Local.Canonical()]; len(list) > 0 && !job.Local.IsZero() {
-		return nearMiss{list[0], us(job), peer(job)}, true
+	if len(list) == 0 {
+		return ""
 	}
-	return nearMiss{}, false
+	return " (" + strings.Join(list, "; ") + ")"
 }
 
 // prefix names the connection.
@@ -101,6 +120,15 @@ func orAny(id ident.ID) string {
 		return "%any"
 	}
 	return id.String()
+}
+
+// quotedID prints an identity as ipsec.secrets wants it: a DN has blanks, so it goes into quotes.
+func quotedID(id ident.ID) string {
+	s := orAny(id)
+	if strings.ContainsAny(s, " \t") {
+		return `"` + s + `"`
+	}
+	return s
 }
 
 func where(s *Secret) string {

@@ -253,6 +253,30 @@ func TestErrors(t *testing.T) {
 			`conn west-east: authentication failed: the pre-shared keys of @west (us, at ipsec.secrets:horse0) and @east (the peer) differ; write the same secret on both sides`,
 		},
 		{
+			"keys differ, and others would have fitted",
+			[]string{"", "%any", "@west @east", "@west", "@east @west"},
+			machine.Job{Verify: j(func(j *machine.AuthJob) { j.Data = make([]byte, 64) })},
+			ErrNotAuthentic,
+			`write the same secret on both sides; the record was chosen because it names both, before ` +
+				`ipsec.secrets:horse3 (names us alone), ipsec.secrets:horse1 (has %any), ipsec.secrets:horse0 (is for everybody)`,
+		},
+		{
+			"several come near",
+			[]string{"@west @x", "@east", "@x @y", "@z @east", "@y @west", "@west @z"},
+			machine.Job{Sign: j(same)},
+			ErrNoSecret,
+			`none of the 6 PSK records of ipsec.secrets fits (the record at ipsec.secrets:horse1 names @east but not @west; the record at ipsec.secrets:horse3 names @east ` +
+				`but not @west; the record at ipsec.secrets:horse0 names @west but not @east; the record at ipsec.secrets:horse4 names @west but not @east; and more); ` +
+				`add the line: @west @east : PSK "..."`,
+		},
+		{
+			"a DN goes into quotes",
+			nil,
+			machine.Job{Sign: j(func(j *machine.AuthJob) { j.Local = mustID(t, "C=CH, CN=west") })},
+			ErrNoSecret,
+			`add the line: "C=CH, CN=west" @east : PSK "..."`,
+		},
+		{
 			"no records", nil,
 			machine.Job{Sign: j(same)},
 			ErrNoSecret,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/pkg/ident"
@@ -119,22 +120,62 @@ func (s *Store) Do(job machine.Job) ([]byte, error) {
 // A record that names the remote identity alone, or the local one with a third, is none. An unknown remote identity (the initiator does not ask
 // for one) is the zero ID.
 func (s *Store) find(local, remote ident.ID) (*Secret, bool) {
-	local, remote = local.Canonical(), remote.Canonical()
-	if n := s.both(local, remote); n != none {
-		return &s.secrets[n], true
+	found := s.matches(local, remote)
+	if len(found) == 0 {
+		return nil, false
 	}
-	for _, n := range []int{
-		lookup(s.withAny, local),
-		lookup(s.alone, local),
-		lookup(s.withAny, remote),
-		s.any,
-		s.empty,
+	return &s.secrets[found[0].record], true
+}
+
+// match is a record that fits two identities, and why.
+type match struct {
+	record int
+	why    string
+}
+
+// matches lists the records that fit, best first; of those that fit in the same way the earliest in the file alone.
+func (s *Store) matches(local, remote ident.ID) []match {
+	local, remote = local.Canonical(), remote.Canonical()
+	var out []match
+	for _, m := range []match{
+		{s.both(local, remote), "names both"},
+		{lookup(s.withAny, local), "names us and %any"},
+		{lookup(s.alone, local), "names us alone"},
+		{lookup(s.withAny, remote), "names the peer and %any"},
+		{s.any, "has %any"},
+		{s.empty, "is for everybody"},
 	} {
-		if n != none {
-			return &s.secrets[n], true
+		if m.record != none && !slices.ContainsFunc(out, func(o match) bool { return o.record == m.record }) {
+			out = append(out, m)
 		}
 	}
-	return nil, false
+	return out
+}
+
+// Choice is the record of ipsec.secrets that serves a pair of identities, without the secret.
+type Choice struct {
+	Position string   // file:line; empty: none fits
+	Why      string   // in which way it fits
+	Others   []string // other records that fit as well, but not as well: "file:line (why)"
+	Lacking  string   // when none fits: what is missing and the line to write
+}
+
+// Choose tells which record a connection with these identities uses, and why. An identity that is not known is the zero ID.
+func (s *Store) Choose(local, remote ident.ID) Choice {
+	found := s.matches(local, remote)
+	if len(found) == 0 {
+		return Choice{Lacking: s.lacking(local, remote)}
+	}
+	best := s.secrets[found[0].record]
+	return Choice{Position: best.Position, Why: found[0].why, Others: s.others(found)}
+}
+
+// others describes the records after the best.
+func (s *Store) others(found []match) (list []string) {
+	for _, m := range found[1:] {
+		list = append(list, fmt.Sprintf("%s (%s)", s.secrets[m.record].Position, m.why))
+	}
+	return list
 }
 
 func lookup(m map[ident.ID]int, id ident.ID) int {

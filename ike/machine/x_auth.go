@@ -31,9 +31,7 @@ func (m *Machine) authJob(conn *policy.Oriented, method iana.AuthMethod, octets,
 // prepareAuth starts what IKE_AUTH needs: our AUTH data and an inbound SPI for the first child. The path floats to port 4500 (RFC 7296 2.23).
 func (m *Machine) prepareAuth() {
 	m.localID = m.conn.LocalID()
-	if !m.conn.RemoteID().Any {
-		m.remoteID = m.conn.RemoteID().ID
-	}
+	m.remoteID, _ = m.conn.RemoteID().One()
 	m.hs.signJob = m.job(Job{Sign: m.authJob(m.conn, m.conn.Local.Auth, m.initiatorOctets(m.localID), nil)})
 	index := 0
 	if len(m.hs.wanted) > 0 && m.hs.wanted[0] < len(m.conn.Children) {
@@ -72,8 +70,8 @@ func (m *Machine) sendAuth() {
 	}
 	m.answered() // IKE_SA_INIT
 	items := []wire.Item{{Payload: m.localID.Payload(iana.PayloadIDi)}}
-	if !m.conn.Remote.ID.Any && !m.conn.Remote.ID.ID.IsZero() {
-		items = append(items, wire.Item{Payload: m.conn.Remote.ID.ID.Payload(iana.PayloadIDr)})
+	if idr, ok := m.conn.Remote.ID.One(); ok {
+		items = append(items, wire.Item{Payload: idr.Payload(iana.PayloadIDr)})
 	}
 	child := &m.conn.Children[c.index]
 	spi := binary.BigEndian.AppendUint32(nil, c.spiIn)

@@ -55,6 +55,10 @@ func (c *Connection) Orient(isLocal func(netip.Addr) bool, defaultSource func(re
 	if err := o.checkFamilies(); err != nil {
 		return nil, err
 	}
+	if _, one := o.Local.ID.One(); !one && !o.Local.ID.Any && !o.Local.ID.ID.IsZero() {
+		return nil, fmt.Errorf("conn %s: this host is %s, and %sid=%v (%s) stands for many: write the identity without *",
+			c.Name, c.end(left), side(left), o.Local.ID, o.Local.Positions[side(left)+"id"])
+	}
 	return o, nil
 }
 
@@ -91,6 +95,13 @@ func familyOf(a netip.Addr) Family {
 		return FamilyV4
 	}
 	return FamilyV6
+}
+
+func side(left bool) string {
+	if left {
+		return "left"
+	}
+	return "right"
 }
 
 // end prints an end as it was written, with its place: `left=192.1.2.45 (ipsec.conf:7)`.

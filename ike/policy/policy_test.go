@@ -228,6 +228,23 @@ func TestOrient(t *testing.T) {
 	}
 }
 
+// TestOrientWildcard: a DN with "*" is good for a peer, and no identity that we could send.
+func TestOrientWildcard(t *testing.T) {
+	many, err := ident.Parse("C=CH, CN=*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := sample()
+	c.Left.Host, c.Right.Host = Host{Addr: addr("192.1.2.45")}, Host{Addr: addr("192.1.2.23")}
+	c.Left.ID, c.Left.Positions = ident.Pattern{ID: many}, map[string]string{"leftid": "f:5"}
+	if _, err := c.Orient(local("192.1.2.45"), noRoute); err == nil || !strings.Contains(err.Error(), "leftid=C=CH, CN=* (f:5) stands for many") {
+		t.Errorf("as our own identity: %v", err)
+	}
+	if _, err := c.Orient(local("192.1.2.23"), noRoute); err != nil {
+		t.Errorf("as the peer's: %v", err)
+	}
+}
+
 func TestOrientNameIsUnresolved(t *testing.T) {
 	c := sample()
 	c.Right.Host = Host{Kind: HostName, Name: "east.example.com"}

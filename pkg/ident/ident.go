@@ -51,11 +51,13 @@ func (id ID) Addr() (netip.Addr, bool) {
 }
 
 // Canonical is equal (==) for two identities that are the same, so that it can be a map's key: the letters of an FQDN, and of the domain of
-// an ID_RFC822_ADDR, become lower case, and an FQDN loses the dot of the root. Everything else stays as it is.
+// an ID_RFC822_ADDR, become lower case, an FQDN loses the dot of the root, and the strings of a DN lose case, type and needless blanks. Everything else stays.
 func (id ID) Canonical() ID {
 	switch id.Type {
 	case iana.ID_FQDN:
 		id.Data = strings.TrimSuffix(lower(id.Data), ".")
+	case iana.ID_DER_ASN1_DN:
+		id.Data = canonicalDN(id.Data)
 	case iana.ID_RFC822_ADDR:
 		if at := strings.LastIndexByte(id.Data, '@'); at >= 0 {
 			id.Data = id.Data[:at] + lower(id.Data[at:])
@@ -76,18 +78,37 @@ func lower(s string) string {
 	return string(b)
 }
 
-// Same reports whether both are the same identity: of one type, FQDNs compared without case, all else octet by octet.
-func (id ID) Same(o ID) bool { return id.Canonical() == o.Canonical() }
+// Same reports whether both are the same identity: of one type, FQDNs compared without case, DNs attribute by attribute, all else octet by octet.
+func (id ID) Same(o ID) bool {
+	return id == o || id.Type == o.Type && id.Canonical() == o.Canonical()
+}
 
-// Pattern is what a connection allows as its peer's identity: exactly one, or any.
+// Pattern is what a connection allows as its peer's identity: exactly one, any, or the many that a DN with the value "*" stands for.
 type Pattern struct {
 	Any bool
 	ID  ID
 }
 
-// Match reports whether id fits, comparing FQDNs without case, types strictly. An identity that was not given fits nothing.
+// Match reports whether id fits, types strictly: FQDNs compared without case, DNs as libreswan does, which lets RDNs stand in another order and "*" fit any value of
+// its attribute. An identity that was not given fits nothing.
 func (p Pattern) Match(id ID) bool {
-	return !id.IsZero() && (p.Any || p.ID.Same(id))
+	switch {
+	case id.IsZero():
+		return false
+	case p.Any || p.ID == id:
+		return true
+	case p.ID.Type == iana.ID_DER_ASN1_DN && id.Type == iana.ID_DER_ASN1_DN:
+		return matchDN(p.ID.Data, id.Data)
+	}
+	return p.ID.Same(id)
+}
+
+// One is the identity that alone fits; ok is false when others fit too, or none was given.
+func (p Pattern) One() (id ID, ok bool) {
+	if p.Any || p.ID.IsZero() || p.ID.Type == iana.ID_DER_ASN1_DN && hasWildcard(p.ID.Data) {
+		return ID{}, false
+	}
+	return p.ID, true
 }
 
 // String prints the pattern; "%any" for any.

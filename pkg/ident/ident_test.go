@@ -1,7 +1,6 @@
 package ident_test
 
 import (
-	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -74,11 +73,6 @@ func TestParseRefuses(t *testing.T) {
 		id, err := ident.Parse(c.in)
 		if err == nil || !strings.Contains(err.Error(), c.why) || !id.IsZero() {
 			t.Errorf("Parse(%q) = %v, %v, want an error with %q", c.in, id, err, c.why)
-		}
-	}
-	for _, dn := range []string{"C=CH, O=Example, CN=west", "@C=CH, CN=west", "CN=user@example.org"} {
-		if _, err := ident.Parse(dn); !errors.Is(err, ident.ErrDN) {
-			t.Errorf("Parse(%q) gives %v, want ErrDN", dn, err)
 		}
 	}
 }
@@ -157,7 +151,7 @@ func TestStringProperties(t *testing.T) {
 			t.Fatalf("%#v and %#v both print %q", other, id, s)
 		}
 		printed[s] = id
-		if back, err := ident.Parse(s); err == nil && back != id {
+		if back, err := ident.Parse(s); err == nil && !back.Same(id) {
 			t.Fatalf("%#v prints %q, which reads as %#v", id, s, back)
 		}
 	}

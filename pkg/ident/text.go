@@ -21,12 +21,11 @@ const (
 // maxPrinted is how many octets of an odd identity are printed: the longest FQDN has 253, and a peer may send 65,000.
 const maxPrinted = 256
 
-// ErrDN says that an identity is a distinguished name, which cannot be read yet.
-var ErrDN = errors.New("distinguished names are not yet supported; use an @name, an address or a user@domain")
+// maxPrintedDN is the same for a distinguished name.
+const maxPrintedDN = 1024
 
 // Parse reads an id as ipsec.conf writes it: an address, "@fqdn", "user@domain", "@#hex", "@[key id]", "@~hex" (a DN in DER), "%null". As in
-// libreswan, anything with '=' is a DN: the error is ErrDN. %fromcert, %any and %none are refused here, and so is a name that would
-// have to be looked up.
+// libreswan, anything with '=' is a DN. %fromcert, %any and %none are refused here, and so is a name that would have to be looked up.
 func Parse(s string) (ID, error) {
 	id, err := parse(s)
 	if err != nil {
@@ -46,7 +45,7 @@ func parse(s string) (ID, error) {
 	case strings.HasPrefix(s, "%"):
 		return ID{}, errors.New("unknown word")
 	case strings.Contains(s, "="):
-		return ID{}, ErrDN
+		return parseDN(s)
 	case !strings.Contains(s, "@"):
 		return parseAddr(s)
 	case strings.HasPrefix(s, "@#"):
@@ -110,13 +109,14 @@ func ParsePattern(s string) (Pattern, error) {
 
 // String prints the identity as ipsec.conf writes it, e.g. "@west" or "192.1.2.45", if that is what Parse would read as this very
 // identity. Anything else, which a peer may have sent to forge a log line or to look like another, is printed as its type with the octets
-// escaped, and cut after 256: `ID_FQDN(west\x0a)`. The result holds no quote, blank or control character.
+// escaped, and cut after 256: `ID_FQDN(west\x0a)`. The result holds no quote or control character, and a blank only in a DN. A DN loses the types of its
+// strings: Parse reads one that is the Same.
 func (id ID) String() string {
 	if id.IsZero() {
 		return "none"
 	}
 	if s, ok := id.plain(); ok {
-		if back, err := parse(s); err == nil && back == id {
+		if back, err := parse(s); err == nil && (back == id || id.Type == iana.ID_DER_ASN1_DN && back.Same(id)) {
 			return s
 		}
 	}
@@ -130,7 +130,7 @@ func (id ID) String() string {
 
 // plain is the form of ipsec.conf where the octets are fit for it.
 func (id ID) plain() (string, bool) {
-	if len(id.Data) > maxPrinted {
+	if len(id.Data) > maxPrinted && (id.Type != iana.ID_DER_ASN1_DN || len(id.Data) > maxPrintedDN) {
 		return "", false
 	}
 	clean := firstOdd(id.Data) < 0
@@ -148,6 +148,9 @@ func (id ID) plain() (string, bool) {
 		}
 		return "@#" + hex.EncodeToString([]byte(id.Data)), true
 	case iana.ID_DER_ASN1_DN:
+		if s, ok := dnText(id.Data); ok {
+			return s, true
+		}
 		return "@~" + hex.EncodeToString([]byte(id.Data)), true
 	case iana.ID_NULL:
 		return nullWord, id.Data == ""

@@ -149,6 +149,30 @@ func TestAddressIdentities(t *testing.T) {
 	}
 }
 
+// TestDistinguishedNames: the responder takes a DN in another case for the same, and a pattern for one of many. An initiator that has only a pattern for its peer
+// asks for nobody in particular.
+func TestDistinguishedNames(t *testing.T) {
+	dn := func(left, right string) func(*policy.Connection) {
+		return func(c *policy.Connection) {
+			c.Left.ID, c.Right.ID = ident.Pattern{ID: ID(left)}, ident.Pattern{ID: ID(right)}
+		}
+	}
+	w := Pair(1, dn("C=CH, O=Example, CN=west", "C=CH, O=*, CN=east"), dn("C=ch, O=*, CN=West", "C=CH, O=Example, CN=east"))
+	w.West.Initiate(w.West.UDP())
+	w.Settle()
+	agreed(t, w)
+	said(t, w.West, "authenticated peer using authby=secret and DER_ASN1_DN 'C=CH, O=Example, CN=east'")
+	if s := w.East.M.Snapshot(); s.Remote != ID("C=CH, O=Example, CN=west") {
+		t.Errorf("the peer is %v", s.Remote)
+	}
+
+	w = Pair(1, dn("C=CH, O=Example, CN=north", "CN=east"), dn("C=CH, O=*, CN=west", "CN=east"))
+	w.West.Initiate(w.West.UDP())
+	w.Settle()
+	closedFor(t, w.East, event.ReasonNoConnection, iana.AUTHENTICATION_FAILED)
+	said(t, w.East, "C=CH, O=Example, CN=north", "its peer must be C=CH, O=*, CN=west (leftid= of ipsec.conf:6)")
+}
+
 // authRequest is what the initiator's IKE_AUTH request has inside.
 func authRequest(w *World, auth wire.Item) []wire.Item {
 	items := []wire.Item{{Payload: ID("@west").Payload(iana.PayloadIDi)}}
