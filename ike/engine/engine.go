@@ -1,7 +1,7 @@
 // Package engine runs many IKE SAs: shards that own machines, the doorman before them, the connections and their revival, and snapshots.
 //
 // Who owns what. A shard goroutine owns its machines, their timers and the connections whose home it is; nothing of that has a lock. What spans
-// shards is five small tables with a lock each (streams, policies, identities, keepalives, the published state of a connection); none of these locks
+// shards is six small tables with a lock each (streams, policies, identities, keepalives, traffic, the published state of a connection); none of these locks
 // is held while another is taken, nor across a call that could block.
 package engine
 
@@ -80,6 +80,7 @@ type Engine struct {
 	policies   policies
 	identities identities
 	keepalives keepalives
+	traffic    traffic
 	door       door
 
 	rand struct { // guarded by mu
@@ -124,6 +125,7 @@ func New(o Options) (*Engine, error) {
 	e.policies.init(e)
 	e.identities.init()
 	e.keepalives.init()
+	e.traffic.init()
 	e.workers.init()
 	if err := e.cookies.init(e.newRand()); err != nil {
 		return nil, fmt.Errorf("engine: no randomness for the cookie secret: %w", err)

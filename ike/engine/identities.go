@@ -9,6 +9,7 @@ import (
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/pkg/ident"
+	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
 
@@ -72,7 +73,7 @@ func (s *shard) ikeUp(a *sa, ev event.Event) {
 	}
 	a.established = true
 	s.e.counters.established.Add(1)
-	s.e.counters.handshake(a.initiator, ev.Path.Kind, event.ReasonNone)
+	s.established(a, ev.Path)
 	if !s.e.view.Load().setup.UniqueIDs {
 		a.identity = 0 // there may be any number of the same: nobody asks, so nobody keeps a list
 		return
@@ -97,6 +98,19 @@ func (s *shard) ikeUp(a *sa, ev event.Event) {
 			})
 		})
 	}
+}
+
+// established counts a handshake that succeeded, and how long it took.
+func (s *shard) established(a *sa, p path.Path) {
+	count, began := &s.e.counters, a.began
+	count.handshake(a.initiator, p.Kind, event.ReasonNone)
+	if c := a.control; c != nil && c.attempt == a { // then this is its home shard
+		began = c.round.began
+		if c.round.fellBack {
+			count.fallbackTimes.observe(time.Since(c.round.first))
+		}
+	}
+	count.handshakeTimes[role(a.initiator)][carrier(p.Kind)].observe(time.Since(began))
 }
 
 // replace ends an IKE SA in favour of another with the same identities.

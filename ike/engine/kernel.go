@@ -133,6 +133,7 @@ func (s *shard) installed(a *sa, id machine.ChildID, err error) {
 	if err == nil {
 		c.installed = true
 		s.e.counters.children.Add(1)
+		s.e.traffic.begin(c.spi, a.connName())
 	} else {
 		s.removeChild(a, id)
 	}
@@ -153,6 +154,7 @@ func (s *shard) removeChild(a *sa, id machine.ChildID) {
 	c := a.children[i]
 	a.children = slices.Delete(a.children, i, i+1)
 	delete(s.inbound, c.spi)
+	s.e.traffic.end(c.spi, s.e.dp.Usage)
 	s.e.dp.Remove(s.request(request{}), c.spi)
 	if c.policy == "" {
 		return

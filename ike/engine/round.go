@@ -27,8 +27,10 @@ type round struct {
 	wait     time.Duration // after the round, before the next
 	on       path.Path     // the rung in work
 	began    time.Time
-	open     bool  // its outcome is not yet in attempts
-	hint     error // what ICMP said about the rung in work
+	first    time.Time // when its first rung began
+	fellBack bool      // another rung is tried than the first
+	open     bool      // its outcome is not yet in attempts
+	hint     error     // what ICMP said about the rung in work
 }
 
 // UpError says what each rung answered.
@@ -71,7 +73,7 @@ func (c *control) startRound() {
 	c.home.alarms.unset(c)
 	c.stopDial()
 	c.roundID++
-	c.round = round{}
+	c.round = round{first: time.Now()}
 	c.set(phaseNegotiating)
 	c.dropChildless()
 	id := c.roundID
@@ -156,6 +158,7 @@ func (c *control) climb(o ladder.Outcome) {
 		Level: event.Info, Kind: event.KindFallback, Path: c.pathFor(step.Rung),
 		Text: fmt.Sprintf("connection %q: %s; trying %s", c.conn.Name, last.answer(), c.pathFor(step.Rung).Peer()),
 	})
+	c.round.fellBack = true
 	c.tryRung(step.Rung)
 }
 

@@ -223,6 +223,7 @@ func (s *shard) end(a *sa, why event.Close) {
 		return
 	}
 	a.over = true
+	s.e.counters.over.Add(1)
 	s.removeChildren(a)
 	s.setHalfOpen(a, false)
 	s.e.identities.remove(a)
@@ -253,6 +254,7 @@ func (s *shard) forget(a *sa, why event.Close) {
 	s.releaseStream(a, why)
 	a.jobs = nil
 	s.e.counters.sas.Add(-1)
+	s.e.counters.over.Add(-1)
 }
 
 func (s *shard) setHalfOpen(a *sa, on bool) {

@@ -101,6 +101,7 @@ func checkSet(set *policy.Set) error {
 // early all that goes on without the caller: what an old connection leaves must not be cleared after a new one has put its own in the same place.
 func (e *Engine) swap(ctx context.Context, v *view, fresh, gone []*control) {
 	e.view.Store(v)
+	e.traffic.load(v.list)
 	down := e.takeDown(gone, event.ReasonOperator)
 	finish := func() {
 		for _, c := range fresh {

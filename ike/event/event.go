@@ -115,6 +115,7 @@ const (
 	ReasonReplaced
 	ReasonInternal // a panic in Step; reported as a bug
 	ReasonPeerError
+	NumReasons
 )
 
 var reasons = [...]string{

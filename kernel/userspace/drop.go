@@ -30,24 +30,24 @@ const (
 	DropSelector               // authentic, but outside the SA's selectors (RFC 4301 5.2)
 	DropTUN                    // the TUN did not take it
 	DropClear                  // came in clear although a policy protects it: the guard of Host dropped it
-	numDrops
+	NumDrops
 )
 
-var dropNames = [numDrops]string{
+var dropNames = [NumDrops]string{
 	"malformed", "no policy", "link-local", "held without SA", "dropped by policy", "trapped", "fragment without ports", "too big", "sequence numbers used up",
 	"not sent", "too short", "unknown SPI", "replay", "integrity", "padding", "dummy", "inner packet", "selector", "TUN write", "clear",
 }
 
 // String is a few words for an operator.
 func (d Drop) String() string {
-	if d < numDrops {
+	if d < NumDrops {
 		return dropNames[d]
 	}
 	return fmt.Sprintf("drop(%d)", uint8(d))
 }
 
 // drops counts by reason.
-type drops [numDrops]atomic.Uint64
+type drops [NumDrops]atomic.Uint64
 
 func (c *drops) add(why Drop, n int) {
 	if n > 0 {
@@ -58,7 +58,7 @@ func (c *drops) add(why Drop, n int) {
 // Drops returns the packets dropped since the start, by reason; reasons that never occurred are left out.
 func (d *Datapath) Drops() map[Drop]uint64 {
 	out := map[Drop]uint64{}
-	for why := range numDrops {
+	for why := range NumDrops {
 		if n := d.drops[why].Load(); n > 0 {
 			out[why] = n
 		}
