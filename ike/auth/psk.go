@@ -16,7 +16,10 @@ const keyPad = "Key Pad for IKEv2"
 
 // sign makes AUTH data.
 func (s *Store) sign(job *machine.AuthJob) ([]byte, error) {
-	data, _, err := s.sharedKeyMIC(job)
+	data, secret, err := s.sharedKeyMIC(job)
+	if err == nil {
+		job.Used = secret.Position
+	}
 	return data, err
 }
 

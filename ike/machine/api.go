@@ -139,6 +139,7 @@ type (
 		PRF           iana.PRF
 		Octets        []byte // InitiatorSignedOctets or ResponderSignedOctets
 		Data          []byte // to verify
+		Used          string // set by whoever does the job: file:line of the secret, for messages
 	}
 	// ReserveSPI asks for an inbound ESP SPI.
 	ReserveSPI struct{ Child ChildID }

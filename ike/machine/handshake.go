@@ -26,8 +26,9 @@ type handshake struct {
 
 	keJob, signJob, verifyJob JobID
 
-	auth       []byte // our AUTH data
-	child      *child // the first one
+	auth       []byte   // our AUTH data
+	signed     *AuthJob // initiator: what made it
+	child      *child   // the first one
 	refusal    *childRefusal
 	peer       peerAuth
 	childReply wire.SA // responder: the ESP proposal chosen for it

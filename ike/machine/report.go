@@ -302,8 +302,8 @@ func (m *Machine) authRejected(n wire.Notify) event.Close {
 	}
 	if n.Notify == iana.AUTHENTICATION_FAILED {
 		c.Reason = event.ReasonAuthRejected
-		c.Detail += fmt.Sprintf("; we are %v (%s) and asked for %v (%s) with authby=%s: the pre-shared keys differ, or the peer has no connection for these "+
-			"identities; its log says which", m.localID, m.whereEnd(true, "id"), m.conn.RemoteID(), m.whereEnd(false, "id"), authBy(m.conn.Local.Auth))
+		c.Detail += fmt.Sprintf("; we are %v (%s) and asked for %v (%s) with authby=%s%s: the pre-shared keys differ, or the peer has no connection for these "+
+			"identities; its log says which", m.localID, m.whereEnd(true, "id"), m.conn.RemoteID(), m.whereEnd(false, "id"), authBy(m.conn.Local.Auth), m.usedSecret())
 	}
 	return c
 }
@@ -330,10 +330,12 @@ func (m *Machine) childRejected(c *child, n wire.Notify, told bool) event.Close 
 	switch n.Notify {
 	case iana.NO_PROPOSAL_CHOSEN:
 		r.Reason = event.ReasonNoProposal
-		why = fmt.Sprintf(": we offered esp=%v (%s)", c.conn.Children[c.index].ESP, where(c.conn, "esp"))
+		why = fmt.Sprintf(": we offered esp=%v (%s), and the peer allows none of it: its esp=, esn= or pfs= is another; its log names the first difference",
+			c.conn.Children[c.index].ESP, where(c.conn, "esp"))
 	case iana.TS_UNACCEPTABLE:
 		r.Reason = event.ReasonTSUnacceptable
-		why = fmt.Sprintf(": we asked for %s (%s, %s)", tunnel(local, remote), whereEnd(c.conn, true, "subnet"), whereEnd(c.conn, false, "subnet"))
+		why = fmt.Sprintf(": we asked for %s (%s, %s), and the peer's connection has other subnets or protocols, or needs narrowing=yes; its log names the first difference",
+			tunnel(local, remote), whereEnd(c.conn, true, "subnet", "subnets"), whereEnd(c.conn, false, "subnet", "subnets"))
 	}
 	r.Detail = fmt.Sprintf("peer %s refused Child SA %q with %v%s; the IKE SA stays", m.path.Peer(), c.name(), n.Notify, why)
 	return r
@@ -347,6 +349,14 @@ func (m *Machine) peerError(n wire.Notify) event.Close {
 		c.Detail += fmt.Sprintf(": it did not accept us as %v (%s)", m.localID, m.whereEnd(true, "id"))
 	}
 	return c
+}
+
+// usedSecret names the record of ipsec.secrets that our AUTH data was made with.
+func (m *Machine) usedSecret() string {
+	if m.hs == nil || m.hs.signed == nil || m.hs.signed.Used == "" {
+		return ""
+	}
+	return " and the secret of " + m.hs.signed.Used
 }
 
 // lingerLeft is what is left of the time that the owner gave us to end.

@@ -32,7 +32,8 @@ func (m *Machine) authJob(conn *policy.Oriented, method iana.AuthMethod, octets,
 func (m *Machine) prepareAuth() {
 	m.localID = m.conn.LocalID()
 	m.remoteID, _ = m.conn.RemoteID().One()
-	m.hs.signJob = m.job(Job{Sign: m.authJob(m.conn, m.conn.Local.Auth, m.initiatorOctets(m.localID), nil)})
+	m.hs.signed = m.authJob(m.conn, m.conn.Local.Auth, m.initiatorOctets(m.localID), nil)
+	m.hs.signJob = m.job(Job{Sign: m.hs.signed})
 	index := 0
 	if len(m.hs.wanted) > 0 && m.hs.wanted[0] < len(m.conn.Children) {
 		index = m.hs.wanted[0]

@@ -62,13 +62,16 @@ func (m *Machine) chooseChild() (*childOffer, *childRefusal) {
 			"%s stays on port 500 and wants ESP without UDP, which this datapath cannot do; set encapsulation=yes there", m.path.Peer())}
 	}
 	var noTS []string
+	part := false // narrowing would help
 	var noESP *childRefusal
 	for _, conn := range m.sharing() {
 		for i := range conn.Children {
 			local, remote := m.selectors(conn, i)
 			l, r := ts.Narrow(ours, local, conn.Narrowing), ts.Narrow(theirs, remote, conn.Narrowing)
 			if len(l) == 0 || len(r) == 0 {
-				noTS = append(noTS, fmt.Sprintf("%q allows %s (%s)", conn.Children[i].Name, tunnel(local, remote), whereEnd(conn, true, "subnet")))
+				fault, overlap := selectorFault(conn, local, remote, ours, theirs)
+				noTS = append(noTS, fmt.Sprintf("%q allows %s: %s", conn.Children[i].Name, tunnel(local, remote), fault))
+				part = part || overlap && !conn.Narrowing
 				continue
 			}
 			choice, err := conn.Children[i].ESP.Choose(sa, iana.ProtoESP, false, iana.KE_NONE)
@@ -76,7 +79,7 @@ func (m *Machine) chooseChild() (*childOffer, *childRefusal) {
 			case err != nil && noESP == nil:
 				noESP = &childRefusal{
 					event.ReasonNoProposal, iana.NO_PROPOSAL_CHOSEN,
-					fmt.Sprintf("no ESP proposal of the peer is allowed by %q (%s): %v", conn.Children[i].Name, where(conn, "esp"), err),
+					fmt.Sprintf("no ESP proposal of the peer is allowed by %q (%s): %v", conn.Children[i].Name, whereESP(conn, err), err),
 				}
 			case err == nil && spiOf(choice.SPI) == 0:
 				noESP = &childRefusal{event.ReasonProtocol, iana.NO_PROPOSAL_CHOSEN, "the peer's ESP proposal has the SPI zero"}
@@ -89,8 +92,8 @@ func (m *Machine) chooseChild() (*childOffer, *childRefusal) {
 		return nil, noESP
 	}
 	narrow := ""
-	if !m.conn.Narrowing {
-		narrow = "; narrowing=yes would allow a part"
+	if part {
+		narrow = "; narrowing=yes here would allow the common part"
 	}
 	return nil, &childRefusal{
 		event.ReasonTSUnacceptable, iana.TS_UNACCEPTABLE,
@@ -201,16 +204,18 @@ func (m *Machine) firstChildAnswer() {
 	l, r := ts.FromWire(tsi), ts.FromWire(tsr)
 	switch {
 	case err != nil:
-		m.rejectChild(c, event.ReasonNoProposal, fmt.Sprintf("%s: %v", where(c.conn, "esp"), err))
+		m.rejectChild(c, event.ReasonNoProposal, fmt.Sprintf("%s: %v", whereESP(c.conn, err), err))
 	case spiOf(choice.SPI) == 0:
 		m.rejectChild(c, event.ReasonProtocol, "the peer's SPI is zero")
 	case !okTSi || !okTSr || len(l) == 0 || len(r) == 0:
 		m.rejectChild(c, event.ReasonTSUnacceptable, "the peer sent no traffic selectors that we understand")
 	case !local.Contains(l) || !remote.Contains(r):
-		m.rejectChild(c, event.ReasonTSUnacceptable, fmt.Sprintf("asked for %s, the peer answered with the wider %s", tunnel(local, remote), tunnel(l, r)))
+		fault, _ := selectorFault(c.conn, local, remote, l, r)
+		m.rejectChild(c, event.ReasonTSUnacceptable, fmt.Sprintf("asked for %s, the peer answered with the wider %s: %s", tunnel(local, remote), tunnel(l, r), fault))
 	case !c.conn.Narrowing && (!local.Equal(l) || !remote.Equal(r)):
-		m.rejectChild(c, event.ReasonTSUnacceptable, fmt.Sprintf("asked for %s, the peer narrowed it to %s; narrowing=yes would accept that",
-			tunnel(local, remote), tunnel(l, r)))
+		fault, _ := selectorFault(c.conn, l, r, local, remote)
+		m.rejectChild(c, event.ReasonTSUnacceptable, fmt.Sprintf("asked for %s, the peer narrowed it to %s: %s; narrowing=yes (%s) would accept that",
+			tunnel(local, remote), tunnel(l, r), fault, where(c.conn, "narrowing")))
 	default:
 		c.suite, c.local, c.remote, c.spiOut = choice.Suite, l, r, spiOf(choice.SPI)
 		m.install(c, m.hs.ni, m.hs.nr)

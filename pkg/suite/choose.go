@@ -81,7 +81,10 @@ func (p Proposals) Accept(reply wire.SA, protocol iana.Protocol, withKE bool) (C
 		c.Reply.Proposals[0].Number = a.Number
 		return c, nil
 	}
-	return Choice{}, p.refuse(reply, protocol, withKE, Proposals{ours}.firstDifference(reply, protocol, withKE))
+	typ, first := Proposals{ours}.firstDifference(reply, protocol, withKE)
+	m := p.refuse(reply, protocol, withKE, first)
+	m.Type = typ
+	return Choice{}, m
 }
 
 // sorted is the transforms of one wire proposal by type, acceptable or not.

@@ -12,7 +12,8 @@ import (
 // Mismatch says why no proposal was chosen: what was offered, what is allowed, and the first difference. Its Error is one line for an operator.
 type Mismatch struct {
 	Offered, Allowed string
-	First            string // e.g. "key exchange: offered MODP1024, allowed DH19 or CURVE25519"
+	First            string             // e.g. "key exchange: offered MODP1024, allowed DH19 or CURVE25519"
+	Type             iana.TransformType // the type that First is about; zero: none in particular
 	// Answered is set on the initiator: what the responder's reply says. Offered is then our own offer, and Allowed is empty.
 	Answered string
 }
@@ -30,11 +31,8 @@ const maxDescribed = 100
 
 // explain makes the responder's Mismatch.
 func (p Proposals) explain(offer wire.SA, protocol iana.Protocol, withKE bool) *Mismatch {
-	return &Mismatch{
-		Offered: describe(offer, protocol),
-		Allowed: p.describe(protocol, withKE),
-		First:   p.firstDifference(offer, protocol, withKE),
-	}
+	typ, first := p.firstDifference(offer, protocol, withKE)
+	return &Mismatch{Offered: describe(offer, protocol), Allowed: p.describe(protocol, withKE), Type: typ, First: first}
 }
 
 // refuse makes the initiator's Mismatch.
@@ -84,14 +82,14 @@ func describe(sa wire.SA, protocol iana.Protocol) string {
 }
 
 // firstDifference finds the pair of an offered proposal and an allowed one that agree in most types, and says in words where they differ first.
-func (p Proposals) firstDifference(offer wire.SA, protocol iana.Protocol, withKE bool) string {
+func (p Proposals) firstDifference(offer wire.SA, protocol iana.Protocol, withKE bool) (typ iana.TransformType, why string) {
 	if len(offer.Proposals) == 0 {
-		return "the offer holds no proposal"
+		return 0, "the offer holds no proposal"
 	}
 	if len(p) == 0 {
-		return "nothing is allowed"
+		return 0, "nothing is allowed"
 	}
-	best, why := -1, ""
+	best := -1
 	for i := range offer.Proposals {
 		s, fault := sortTransforms(&offer.Proposals[i], protocol)
 		if fault != "" {
@@ -101,17 +99,17 @@ func (p Proposals) firstDifference(offer wire.SA, protocol iana.Protocol, withKE
 			continue
 		}
 		for j := range p {
-			if agreed, first := p[j].compare(&s, protocol, withKE); agreed > best {
-				best, why = agreed, first
+			if agreed, t, first := p[j].compare(&s, protocol, withKE); agreed > best {
+				best, typ, why = agreed, t, first
 			}
 		}
 	}
-	return why
+	return typ, why
 }
 
 // compare counts the types in which an offered proposal and p agree, one more than that for being of the right form, and names the first in
 // which they do not.
-func (p *Proposal) compare(o *sorted, protocol iana.Protocol, withKE bool) (agreed int, first string) {
+func (p *Proposal) compare(o *sorted, protocol iana.Protocol, withKE bool) (agreed int, typ iana.TransformType, first string) {
 	allowed := &sorted{}
 	for _, t := range p.transforms(protocol, withKE) {
 		into := allowed.of(t.Type)
@@ -122,7 +120,7 @@ func (p *Proposal) compare(o *sorted, protocol iana.Protocol, withKE bool) (agre
 		if ok {
 			agreed++
 		} else if first == "" {
-			first = typeName(t) + ": offered " + alternatives(*o.of(t)) + ", allowed " + alternatives(*allowed.of(t))
+			typ, first = t, typeName(t)+": offered "+alternatives(*o.of(t))+", allowed "+alternatives(*allowed.of(t))
 		}
 	}
 	encr, integ := p.compareCipher(o)
@@ -141,7 +139,7 @@ func (p *Proposal) compare(o *sorted, protocol iana.Protocol, withKE bool) (agre
 			first = add
 		}
 	}
-	return agreed, first
+	return agreed, typ, first
 }
 
 // addKE names the first additional key exchange that is offered without NONE, in words; empty if there is none.
