@@ -20,9 +20,9 @@ const (
 	DropNoDatapath                 // ESP, but no datapath takes it
 	DropHandlerBusy                // IKE over UDP that the handler could not take
 	DropSendQueue                  // ESP that a full or overaged send queue dropped
-	DropSendBuffer                 // UDP that the socket buffer or the interface queue had no room for
-	DropSendTooLarge               // UDP larger than the path allows
-	DropSendFailed                 // UDP that the system refused to send
+	DropSendBuffer                 // a datagram that the socket buffer or the interface queue had no room for
+	DropSendTooLarge               // a datagram larger than the path allows
+	DropSendFailed                 // a datagram that the system refused to send
 	DropUnreachable                // an ICMP error came back: a hint only
 	DropStreamPrefix               // a stream that did not begin with "IKETCP"
 	DropStreamSlow                 // a stream without a whole message in time
@@ -63,7 +63,7 @@ type Traffic struct {
 
 // Counters is a snapshot of a Meter.
 type Counters struct {
-	UDP, TCP         Traffic
+	UDP, TCP, ESP    Traffic // ESP: plain ESP, IP protocol 50
 	Drops            [NumDrops]uint64
 	Streams, Unowned int64 // streams open now, and those among them that no IKE SA owns
 	Accepted, Dialed uint64
@@ -71,7 +71,7 @@ type Counters struct {
 
 // Meter counts; a Mux and all parts of it share one. The zero value is ready. Safe for concurrent use.
 type Meter struct {
-	carriers         [2]carrierMeter
+	carriers         [path.NumKinds]carrierMeter
 	drops            [NumDrops]atomic.Uint64
 	Streams, Unowned atomic.Int64
 	Accepted, Dialed atomic.Uint64
@@ -84,10 +84,7 @@ type carrierMeter struct {
 }
 
 func (m *Meter) of(k path.Kind) *carrierMeter {
-	if k.Stream() {
-		return &m.carriers[1]
-	}
-	return &m.carriers[0]
+	return &m.carriers[min(k, path.NumKinds-1)]
 }
 
 // IKEIn counts a received IKE message.
@@ -136,7 +133,7 @@ func (m *Meter) Dropped(d Drop) uint64 { return m.drops[d].Load() }
 // Snapshot copies the counters; they are read one after the other, while traffic goes on.
 func (m *Meter) Snapshot() Counters {
 	c := Counters{
-		UDP: m.of(path.UDP).snapshot(), TCP: m.of(path.TCP).snapshot(),
+		UDP: m.of(path.UDP).snapshot(), TCP: m.of(path.TCP).snapshot(), ESP: m.of(path.ESP).snapshot(),
 		Streams: m.Streams.Load(), Unowned: m.Unowned.Load(), Accepted: m.Accepted.Load(), Dialed: m.Dialed.Load(),
 	}
 	for i := range c.Drops {

@@ -42,10 +42,10 @@ type UnreachableHandler interface {
 
 // Mux sends on paths. Safe for concurrent use.
 type Mux interface {
-	// Send queues or sends one IKE message, parts concatenated, adding marker and framing. It never blocks on a peer. On a stream IKE goes ahead
+	// Send queues or sends one IKE message, parts concatenated, adding marker and framing; never on plain ESP. It never blocks on a peer. On a stream IKE goes ahead
 	// of queued ESP, never inside a frame.
 	Send(p path.Path, parts ...[]byte) error
-	// SendESP sends sealed ESP packets. On UDP buf holds packets of segmentSize octets each (the last may be shorter); on a stream buf holds whole
+	// SendESP sends sealed ESP packets. On UDP and plain ESP buf holds packets of segmentSize octets each (the last may be shorter); on a stream buf holds whole
 	// frames, each with its 2-octet length (RFC 9329 3), and segmentSize is ignored. A stream whose queue is full drops the buffer and returns ErrQueueFull.
 	// buf may be used again after the return.
 	SendESP(p path.Path, buf []byte, segmentSize int) error
@@ -65,7 +65,7 @@ type Mux interface {
 
 // Errors of Mux.
 var (
-	ErrNoPath    = errors.New("no such path: the stream is closed or UDP is not listened on")
+	ErrNoPath    = errors.New("no such path: the stream is closed, or the carrier is not listened on")
 	ErrQueueFull = errors.New("send queue full")
 	ErrTooLarge  = errors.New("message too large for the path")
 	ErrClosed    = errors.New("closed by this side")

@@ -1,4 +1,4 @@
-// Package mux joins UDP and TCP into one transport.Mux: it finds the socket or the stream of a path, and knows every stream there is.
+// Package mux joins UDP, TCP and plain ESP into one transport.Mux: it finds the socket or the stream of a path, and knows every stream there is.
 package mux
 
 import (
@@ -12,6 +12,7 @@ import (
 
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/transport"
+	"github.com/ikegod/ikegod/transport/rawesp"
 	"github.com/ikegod/ikegod/transport/stream"
 	"github.com/ikegod/ikegod/transport/tcp"
 	"github.com/ikegod/ikegod/transport/udp"
@@ -24,6 +25,7 @@ const strangersMemory = 4 << 20
 type Options struct {
 	ListenUDP bool                        // listen-udp=
 	UDPPorts  []udp.Port                  // empty: 500 and 4500
+	PlainESP  bool                        // IP protocol 50 too; New does without it where the system refuses it, see Mux.PlainESP
 	ListenTCP []uint16                    // listen-tcp=; empty: no TCP listener
 	Addrs     []netip.Addr                // listen=; empty: every address
 	Prepare   func(syscall.RawConn) error // called for every socket before bind, connect or listen (SO_MARK and the like); may be nil
@@ -41,7 +43,9 @@ type Options struct {
 type Mux struct {
 	// constant after New
 	opts    Options
-	udp     *udp.Transport // nil: UDP is not listened on
+	udp     *udp.Transport    // nil: UDP is not listened on
+	esp50   *rawesp.Transport // nil: there is no plain ESP, and noESP50 says why
+	noESP50 error
 	tcp     *tcp.Listener
 	dialer  tcp.Dialer
 	memory  *stream.Memory
@@ -80,14 +84,36 @@ func New(o Options) (*Mux, error) {
 			return nil, err
 		}
 	}
+	m.openPlainESP()
 	m.tcp, err = tcp.Listen(tcp.Config{Addrs: o.Addrs, Ports: o.ListenTCP, Limits: o.TCPLimits, Prepare: o.Prepare, Meter: m.meter, Notices: m.notices})
 	if err != nil {
-		if m.udp != nil {
-			m.udp.Close()
-		}
+		m.closeSockets()
 		return nil, err
 	}
 	return m, nil
+}
+
+// errNoPlainESP is why there is no plain ESP when nobody asked for it.
+var errNoPlainESP = errors.New("plain ESP is not listened on")
+
+// openPlainESP opens the raw sockets where they are asked for. It comes with UDP, on which its IKE travels. That it fails is no error: ESP goes in UDP then.
+func (m *Mux) openPlainESP() {
+	m.noESP50 = errNoPlainESP
+	if m.opts.PlainESP && m.opts.ListenUDP {
+		m.esp50, m.noESP50 = rawesp.Listen(rawesp.Config{Addrs: m.opts.Addrs, Prepare: m.opts.Prepare, Meter: m.meter, Notices: m.notices})
+	}
+}
+
+// PlainESP is nil if plain ESP can be sent and received, or says why not.
+func (m *Mux) PlainESP() error { return m.noESP50 }
+
+func (m *Mux) closeSockets() {
+	if m.udp != nil {
+		m.udp.Close()
+	}
+	if m.esp50 != nil {
+		m.esp50.Close()
+	}
 }
 
 // Start begins to read and accept. esp may be nil: ESP is then dropped and counted. Call it once, before anything is sent.
@@ -95,6 +121,9 @@ func (m *Mux) Start(h transport.Handler, esp transport.ESPHandler) {
 	m.handler, m.esp = h, esp
 	if m.udp != nil {
 		m.udp.Start(h, esp)
+	}
+	if m.esp50 != nil {
+		m.esp50.Start(esp)
 	}
 	m.tcp.Serve(func(c *tcp.Conn) {
 		if err := m.add(c, false); err != nil {
@@ -122,9 +151,7 @@ func (m *Mux) Close() error {
 		e.conn.Close()
 	}
 	m.wg.Wait()
-	if m.udp != nil {
-		m.udp.Close()
-	}
+	m.closeSockets()
 	return nil
 }
 
@@ -229,11 +256,12 @@ func (m *Mux) stream(p path.Path) *entry {
 
 // Send implements transport.Mux.
 func (m *Mux) Send(p path.Path, parts ...[]byte) error {
-	if p.Kind.Stream() {
+	switch {
+	case p.Kind.Stream():
 		if e := m.stream(p); e != nil {
 			return e.conn.SendIKE(parts...)
 		}
-	} else if m.udp != nil {
+	case p.Kind == path.UDP && m.udp != nil:
 		return m.udp.Send(p, parts...)
 	}
 	return fmt.Errorf("%s: %w", p, transport.ErrNoPath)
@@ -241,17 +269,20 @@ func (m *Mux) Send(p path.Path, parts ...[]byte) error {
 
 // SendESP implements transport.Mux. It allocates nothing.
 func (m *Mux) SendESP(p path.Path, buf []byte, segmentSize int) error {
-	if p.Kind.Stream() {
+	switch {
+	case p.Kind.Stream():
 		if e := m.stream(p); e != nil {
 			return e.conn.SendESP(buf)
 		}
-	} else if m.udp != nil {
+	case p.Kind == path.ESP && m.esp50 != nil:
+		return m.esp50.SendESP(p, buf, segmentSize)
+	case p.Kind == path.UDP && m.udp != nil:
 		return m.udp.SendESP(p, buf, segmentSize)
 	}
 	return transport.ErrNoPath
 }
 
-// RoomESP reports whether SendESP has room in the path's queue; UDP has none, and what is not there says so when asked to send. The datapath asks before
+// RoomESP reports whether SendESP has room in the path's queue; datagrams have none, and what is not there says so when asked to send. The datapath asks before
 // it sends on a stream, so that a single fast stream is held back at its source instead of losing packets here.
 func (m *Mux) RoomESP(p path.Path) bool {
 	if p.Kind.Stream() {
@@ -292,9 +323,9 @@ func (m *Mux) Resume(p path.Path) {
 	}
 }
 
-// KeepAlive implements transport.Mux. Streams need none (RFC 9329 6.6).
+// KeepAlive implements transport.Mux. Streams need none (RFC 9329 6.6), and plain ESP goes through no NAT.
 func (m *Mux) KeepAlive(p path.Path, interval time.Duration) {
-	if m.udp != nil && !p.Kind.Stream() {
+	if m.udp != nil && p.Kind == path.UDP {
 		m.udp.KeepAlive(p, interval)
 	}
 }

@@ -17,7 +17,7 @@ func FuzzDatagram(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, segment uint16, marker bool) {
 		k := newRecorder()
 		u := &Transport{meter: new(transport.Meter), handler: k, esp: k}
-		r := newReader(u, &socket{marker: marker})
+		r := newReader(u, &bound{marker: marker})
 		size := int(segment)
 		if size == 0 {
 			size = max(1, len(data))

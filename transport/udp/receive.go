@@ -11,6 +11,7 @@ import (
 
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/transport"
+	"github.com/ikegod/ikegod/transport/socket"
 )
 
 const (
@@ -24,14 +25,14 @@ const (
 // reader reads one socket on its own goroutine. Its buffers live as long as the socket: garbage allocates nothing.
 type reader struct {
 	t       *Transport
-	s       *socket
+	s       *bound
 	buf     []byte
 	oob     [256]byte
 	packets [][]byte // ESP of the current read
 	octets  int      // in packets
 }
 
-func newReader(t *Transport, s *socket) *reader {
+func newReader(t *Transport, s *bound) *reader {
 	return &reader{t: t, s: s, buf: make([]byte, readBuffer), packets: make([][]byte, 0, maxSegments)}
 }
 
@@ -152,13 +153,9 @@ func (r *reader) controlData(oob []byte) (local netip.Addr, segment int) {
 			break
 		}
 		oob = rest
-		switch {
-		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-			// ipi_spec_dst, not ipi_addr: the same for unicast, and an address of ours for broadcast.
-			local = netip.AddrFrom4([4]byte(data[4:8]))
-		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
-			local = netip.AddrFrom16([16]byte(data[:16]))
-		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
+		if a, ok := socket.Info(h, data); ok {
+			local = a
+		} else if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4 {
 			segment = int(binary.NativeEndian.Uint32(data))
 		}
 	}

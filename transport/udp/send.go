@@ -4,15 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/transport"
+	"github.com/ikegod/ikegod/transport/socket"
 )
 
 const (
@@ -45,7 +43,7 @@ func (t *Transport) Send(p path.Path, parts ...[]byte) error {
 		return err
 	}
 	if err := m.send(m.ike, 0); err != nil {
-		why, err := t.failed(err)
+		why, err := socket.SendFailed(err)
 		t.meter.Drop(why, 1)
 		return fmt.Errorf("%s: sending %d octets of IKE: %w", p, n, err)
 	}
@@ -82,7 +80,7 @@ func (t *Transport) SendESP(p path.Path, buf []byte, segmentSize int) error {
 		packets := (n + segmentSize - 1) / segmentSize
 		if done, err := m.sendSegments(buf[:n], segmentSize); err != nil {
 			var why transport.Drop
-			why, failure = t.failed(err)
+			why, failure = socket.SendFailed(err)
 			t.meter.Drop(why, packets-done)
 			sent += done
 			octets += done * segmentSize
@@ -103,50 +101,23 @@ func (t *Transport) SendESP(p path.Path, buf []byte, segmentSize int) error {
 	return failure
 }
 
-// sendErrors say what the system's error numbers mean for a send. They are made once, since a blocked ESP path fails for every batch.
-var sendErrors = []error{
-	fmt.Errorf("%w: a firewall on this host forbids it", syscall.EPERM),
-	fmt.Errorf("%w for the local address: is it still an address of this host?", syscall.EINVAL),
-	fmt.Errorf("%w: check the routing table, and firewalls that reject", syscall.ENETUNREACH),
-	fmt.Errorf("%w: check the routing table, and firewalls that reject", syscall.EHOSTUNREACH),
-}
-
-// failed sorts the error of a send.
-func (t *Transport) failed(err error) (transport.Drop, error) {
-	switch errno(err) {
-	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
-		return transport.DropSendBuffer, transport.ErrQueueFull
-	case unix.EMSGSIZE:
-		return transport.DropSendTooLarge, transport.ErrTooLarge
-	}
-	if errors.Is(err, net.ErrClosed) {
-		return transport.DropSendFailed, transport.ErrNoPath
-	}
-	for _, known := range sendErrors {
-		if errors.Is(err, errors.Unwrap(known)) {
-			return transport.DropSendFailed, known
-		}
-	}
-	return transport.DropSendFailed, err
-}
-
 // sender is what one sendmsg needs, kept in a pool so that sending allocates nothing.
 type sender struct {
 	t      *Transport
-	s      *socket
+	s      *bound
 	call   func(fd uintptr) // bound once
 	to     unix.Sockaddr    // &to4 or &to6
 	to4    unix.SockaddrInet4
 	to6    unix.SockaddrInet6
-	oob    [64]byte // packet info, then the segment size
-	info   int      // octets of packet info in oob
+	oob    [socket.InfoSpace]byte // packet info, then the segment size
+	info   int                    // octets of packet info in oob
 	oobLen int
 	data   []byte
 	err    error
 	ike    []byte
 }
 
-func newSender(t *Transport, s *socket) *sender {
+func newSender(t *Transport, s *bound) *sender {
 	m := &sender{t: t, s: s}
 	m.call = func(fd uintptr) {
 		_, m.err = unix.SendmsgN(int(fd), m.data, m.oob[:m.oobLen], m.to, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
@@ -156,46 +127,21 @@ func newSender(t *Transport, s *socket) *sender {
 
 // address sets where the datagram goes and which address it leaves from: the one that the peer talks to (RFC 7296 2.11).
 func (m *sender) address(p path.Path) error {
-	local, remote := p.Local.Addr(), p.Remote.Addr()
+	remote := p.Remote.Addr()
 	clear(m.oob[:])
-	h := (*unix.Cmsghdr)(unsafe.Pointer(&m.oob[0]))
-	data := m.oob[unix.CmsgLen(0):]
+	m.info = socket.PutInfo(m.oob[:], p.Local.Addr())
 	if m.s.is4 {
 		m.to4.Port, m.to4.Addr = int(p.Remote.Port()), remote.As4()
 		m.to = &m.to4
-		h.Level, h.Type = unix.IPPROTO_IP, unix.IP_PKTINFO
-		h.SetLen(unix.CmsgLen(unix.SizeofInet4Pktinfo))
-		a := local.As4()
-		copy(data[4:8], a[:]) // ipi_spec_dst
-		m.info = unix.CmsgSpace(unix.SizeofInet4Pktinfo)
-	} else {
-		m.to6.Port, m.to6.Addr, m.to6.ZoneId = int(p.Remote.Port()), remote.As16(), 0
-		if remote.Zone() != "" {
-			zone, err := zoneIndex(remote)
-			if err != nil {
-				return err
-			}
-			m.to6.ZoneId = zone
-		}
-		m.to = &m.to6
-		h.Level, h.Type = unix.IPPROTO_IPV6, unix.IPV6_PKTINFO
-		h.SetLen(unix.CmsgLen(unix.SizeofInet6Pktinfo))
-		a := local.As16()
-		copy(data[:16], a[:])
-		m.info = unix.CmsgSpace(unix.SizeofInet6Pktinfo)
+		return nil
 	}
-	if local.IsUnspecified() {
-		m.info = 0
-	}
-	return nil
-}
-
-func zoneIndex(a netip.Addr) (uint32, error) {
-	i, err := net.InterfaceByName(a.Zone())
+	zone, err := socket.Zone(remote)
 	if err != nil {
-		return 0, fmt.Errorf("sending to %s: %w", a, err)
+		return err
 	}
-	return uint32(i.Index), nil
+	m.to6.Port, m.to6.Addr, m.to6.ZoneId = int(p.Remote.Port()), remote.As16(), zone
+	m.to = &m.to6
+	return nil
 }
 
 // sendSegments sends b in one call, or one by one where the system cannot. It returns the packets sent before an error.
@@ -207,7 +153,7 @@ func (m *sender) sendSegments(b []byte, segment int) (int, error) {
 	if err == nil {
 		return 0, nil
 	}
-	switch errno(err) {
+	switch socket.Errno(err) {
 	case unix.EIO: // the interface cannot compute checksums: it will not learn it
 		m.s.gso.Store(false)
 	case unix.EINVAL, unix.EMSGSIZE: // segments larger than this path's MTU: single datagrams may be fragmented
@@ -237,7 +183,7 @@ func (m *sender) send(b []byte, segment int) error {
 	}
 	err := m.once(b)
 	// IP_RECVERR: it may be the error of an earlier datagram, to another peer. For a batch, "too large" is an answer of its own.
-	if pending(err) && (segment == 0 || !errors.Is(err, unix.EMSGSIZE)) {
+	if socket.Pending(err) && (segment == 0 || !errors.Is(err, unix.EMSGSIZE)) {
 		m.t.readErrors(m.s)
 		err = m.once(b)
 	}
@@ -254,13 +200,4 @@ func (m *sender) once(b []byte) error {
 		return nil
 	}
 	return m.err
-}
-
-// pending reports whether a send's error can be one that ICMP has left on the socket.
-func pending(err error) bool {
-	switch errno(err) {
-	case syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EMSGSIZE, syscall.EPROTO, syscall.EACCES, syscall.ENOPROTOOPT:
-		return true
-	}
-	return false
 }

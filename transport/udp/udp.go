@@ -2,7 +2,6 @@
 package udp
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/transport"
+	"github.com/ikegod/ikegod/transport/socket"
 )
 
 // The well-known ports (RFC 7296 2, 2.23).
@@ -41,7 +41,7 @@ type Config struct {
 // Transport is the UDP sockets. Its methods are safe for concurrent use.
 type Transport struct {
 	// constant after Listen
-	sockets []*socket
+	sockets []*bound
 	prepare func(syscall.RawConn) error
 	meter   *transport.Meter
 	notices *transport.Notices
@@ -161,7 +161,7 @@ func (t *Transport) source(remote netip.AddrPort) (netip.Addr, error) {
 			return s.local, nil
 		}
 	}
-	d := net.Dialer{Control: control(t.prepare)}
+	d := net.Dialer{Control: socket.Control(t.prepare)}
 	c, err := d.Dial("udp", remote.String())
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("no address to send from to %s: %w; check the routing table", remote, transport.RootCause(err))
@@ -171,7 +171,7 @@ func (t *Transport) source(remote netip.AddrPort) (netip.Addr, error) {
 }
 
 // socket finds the socket that a path sends from, or nil.
-func (t *Transport) socket(p path.Path) *socket {
+func (t *Transport) socket(p path.Path) *bound {
 	local, is4 := p.Local.Addr(), p.Remote.Addr().Is4()
 	for _, s := range t.sockets {
 		if s.port == p.Local.Port() && s.is4 == local.Is4() && s.is4 == is4 && (s.wildcard || s.local == local) {
@@ -179,18 +179,4 @@ func (t *Transport) socket(p path.Path) *socket {
 		}
 	}
 	return nil
-}
-
-// control makes a net.ListenConfig or net.Dialer Control from a Prepare.
-func control(prepare func(syscall.RawConn) error) func(string, string, syscall.RawConn) error {
-	if prepare == nil {
-		return nil
-	}
-	return func(_, _ string, c syscall.RawConn) error { return prepare(c) }
-}
-
-// errno is the system's error number inside err, or 0.
-func errno(err error) syscall.Errno {
-	e, _ := errors.AsType[syscall.Errno](err)
-	return e
 }

@@ -365,21 +365,6 @@ func TestUnreachableIsOnlyAHint(t *testing.T) {
 	}
 }
 
-// TestSendErrorsSayWhatToDo: the number of the system is there, and what it means here.
-func TestSendErrorsSayWhatToDo(t *testing.T) {
-	u, _ := listen(t, Config{})
-	for errno, want := range map[syscall.Errno]string{
-		syscall.EPERM: "a firewall on this host", syscall.EINVAL: "is it still an address of this host", syscall.ENETUNREACH: "routing table", syscall.EHOSTUNREACH: "routing table",
-	} {
-		if why, err := u.failed(errno); why != transport.DropSendFailed || !errors.Is(err, errno) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v: %v, %v", errno, why, err)
-		}
-	}
-	if why, err := u.failed(syscall.ENOBUFS); why != transport.DropSendBuffer || !errors.Is(err, transport.ErrQueueFull) {
-		t.Errorf("no buffer: %v, %v", why, err)
-	}
-}
-
 func TestListenErrorsSayWhatToDo(t *testing.T) {
 	u, _ := listen(t, Config{})
 	_, err := Listen(Config{Ports: []Port{{Number: marked(u), Marker: true}}})
