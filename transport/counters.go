@@ -84,7 +84,7 @@ type carrierMeter struct {
 }
 
 func (m *Meter) of(k path.Kind) *carrierMeter {
-	return &m.carriers[min(k, path.NumKinds-1)]
+	return &m.carriers[min(int(k), path.NumKinds-1)]
 }
 
 // IKEIn counts a received IKE message.

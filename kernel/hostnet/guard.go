@@ -22,7 +22,11 @@ import (
 //	    fib saddr oifname TUN goto clear     # the way back, from destination to source, is a tunnel
 //	    jump specific                        # policies for single protocols or ports
 //	}
-//	chain clear { socket mark MARK accept; counter drop }     # what our own sockets wait for is IKE or sealed already
+//	chain clear {
+//	    socket mark MARK accept                              # what our own sockets wait for is IKE or sealed already
+//	    meta l4proto esp fib daddr type local accept         # so is plain ESP, whose raw sockets are not found that way
+//	    counter drop
+//	}
 //
 // The question goes to the routes, so that ten thousand policies cost one lookup, and routes and guard cannot disagree.
 type guard struct {
@@ -72,6 +76,12 @@ func (g *guard) make(name string) error {
 	g.rule(g.clear, slices.Concat([]expr.Any{
 		&expr.Socket{Key: expr.SocketKeyMark, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(g.mark)},
+	}, verdict(expr.VerdictAccept, "")))
+	g.rule(g.clear, slices.Concat([]expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ESP}},
+		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
 	}, verdict(expr.VerdictAccept, "")))
 	g.rule(g.clear, append([]expr.Any{&expr.Counter{}}, verdict(expr.VerdictDrop, "")...))
 	return g.conn.Flush()

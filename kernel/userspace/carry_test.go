@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +28,7 @@ func payload(n int) []byte {
 
 func TestPacketThrough(t *testing.T) {
 	for _, s := range []suite.Suite{gcm256, cbc256} {
-		for _, w := range []path.Path{westUDP, westTCP} {
+		for _, w := range everyPath {
 			west, east := tunnel(t, s, w)
 			for _, n := range []int{1, 8, 100, 1300} {
 				want := udp("192.0.1.7", "192.0.2.9", 1000, 2000, payload(n))
@@ -55,11 +56,8 @@ func TestPacketThrough(t *testing.T) {
 }
 
 func TestSuperPacketThrough(t *testing.T) {
-	for _, w := range []path.Path{westUDP, westTCP} {
-		mss := 1386 // 1438 - 52
-		if w.Kind == path.TCP {
-			mss = 1358 // 1410 - 52
-		}
+	// The largest inner packet, less the headers of TCP with timestamps: what is left of 1500 octets by IP, UDP or TCP, and 34 or more of ESP.
+	for w, mss := range map[path.Path]int{westUDP: 1438 - 52, westTCP: 1410 - 52, westESP: 1446 - 52, westSix: 1426 - 52} {
 		for _, n := range []int{mss, mss + 1, mss * 3, 60000} {
 			west, east := tunnel(t, gcm256, w)
 			b := tcp("192.0.1.7", "192.0.2.9", 1000, 2000, 1<<32-5, tcpACK|tcpPSH, []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2}, payload(n))
@@ -68,7 +66,7 @@ func TestSuperPacketThrough(t *testing.T) {
 			for _, s := range sent {
 				count += len(s.packets)
 				for i, p := range s.packets {
-					if len(p) > 1500-28 || i+1 < len(s.packets) && len(p) != len(s.packets[0]) {
+					if len(p) > 1500-20-8 && w.Kind != path.ESP || len(p) > 1500-20 || w == westSix && len(p) > 1500-40 || i+1 < len(s.packets) && len(p) != len(s.packets[0]) {
 						t.Fatalf("packet %d of %d has %d octets", i, len(s.packets), len(p))
 					}
 				}
@@ -361,6 +359,75 @@ func TestPeerMovedOnlyWhenAuthenticAndNewest(t *testing.T) {
 	}
 }
 
+// TestAnyCarrierTakesAnySPI: what comes by another carrier than the one that is sent on is opened all the same, and that is told once (RFC 7296 2.23: a peer may
+// put ESP into UDP or leave it, whatever was found out about NATs).
+func TestAnyCarrierTakesAnySPI(t *testing.T) {
+	for _, sends := range everyPath {
+		for _, gets := range everyPath {
+			west, east := tunnel(t, gcm256, sends)
+			for i := range 2 {
+				s := west.out(frame(udp("192.0.1.7", "192.0.2.9", 1, 2, payload(99))))
+				s[0].path = gets
+				if got := east.in(s...); len(got) != 1 {
+					t.Errorf("%s by %s: %v", sends, gets, east.Drops())
+				}
+				ev := east.settle()
+				if moved := sends != gets && i == 0; moved != (len(ev) == 1) || moved && ev[0] != (kernel.PeerMoved{SPI: 0xc0000003, Path: reverse(gets)}) {
+					t.Errorf("%s by %s: events %v", sends, gets, ev)
+				}
+			}
+			if back := east.out(frame(udp("192.0.2.9", "192.0.1.7", 2, 1, nil))); back[0].path != reverse(sends) {
+				t.Errorf("%s by %s: answers go to %s", sends, gets, back[0].path)
+			}
+		}
+	}
+}
+
+// TestMoveBetweenCarriers: an SA goes on from one carrier to any other with its sequence numbers, and its packets fit there.
+func TestMoveBetweenCarriers(t *testing.T) {
+	for _, from := range everyPath {
+		for _, to := range everyPath {
+			west, east := tunnel(t, gcm256, from)
+			small := frame(udp("192.0.1.7", "192.0.2.9", 1, 2, payload(99)))
+			before := west.out(small)
+			west.Move(7, 0xc0000002, kernel.Endpoints{Path: to})
+			west.must()
+			after := west.out(small)
+			if after[0].path != to || after[0].packets[0][7] != before[0].packets[0][7]+1 {
+				t.Errorf("%s to %s: sent on %s", from, to, after[0].path)
+			}
+			if got := east.in(append(before, after...)...); len(got) != 2 {
+				t.Errorf("%s to %s: %d frames, drops %v", from, to, len(got), east.Drops())
+			}
+			want := map[path.Path]int{westUDP: 1438, westTCP: 1410, westESP: 1446, westSix: 1426}[to]
+			if mtu := west.control.pairs[0xc0000002].end.Load().mtu; mtu != want {
+				t.Errorf("%s to %s: MTU %d, want %d", from, to, mtu, want)
+			}
+		}
+	}
+}
+
+// TestNoPlainESP: without raw sockets an SA on plain ESP is refused with the keyword that helps, and one in UDP is not moved to it.
+func TestNoPlainESP(t *testing.T) {
+	e := newEnd(t, Config{Notes: []string{"a note"}}, nil)
+	if f := e.Features(); f.PlainESP || len(f.Notes) != 1 {
+		t.Errorf("features %+v", f)
+	}
+	e.Route(1, kernel.Policy{ID: "c", Local: westNet, Remote: eastNet})
+	e.Install(2, pairOf("c", gcm256, 1, true, westNet, eastNet, westUDP))
+	e.must()
+	e.Move(3, 0xc0000002, kernel.Endpoints{Path: westESP})
+	e.Install(4, pairOf("c", gcm256, 2, true, westNet, eastNet, westESP))
+	for _, ev := range e.settle() {
+		if d := ev.(kernel.Done); d.Err == nil || !strings.Contains(d.Err.Error(), "encapsulation=yes") {
+			t.Errorf("request %d: %v", d.Request, d.Err)
+		}
+	}
+	if sent := e.out(frame(udp("192.0.1.7", "192.0.2.9", 1, 2, nil))); len(sent) != 1 || sent[0].path != westUDP {
+		t.Errorf("sent %v", sent)
+	}
+}
+
 func TestSendFailureIsCounted(t *testing.T) {
 	west, _ := tunnel(t, gcm256, westTCP)
 	west.wire.err = errors.New("queue full")
@@ -446,7 +513,7 @@ func sameButID(a, b []byte) bool {
 }
 
 func TestNoAllocationPerPacket(t *testing.T) {
-	for _, w := range []path.Path{westUDP, westTCP} {
+	for _, w := range everyPath {
 		west, east := tunnel(t, gcm256, w)
 		q := &discardQueue{}
 		east.queues[0] = q
@@ -495,7 +562,7 @@ func (s *pipeSender) SendESP(p path.Path, buf []byte, segment int) error {
 }
 
 func BenchmarkThrough(b *testing.B) {
-	for _, w := range []path.Path{westUDP, westTCP} {
+	for _, w := range []path.Path{westUDP, westTCP, westESP} {
 		b.Run(w.Kind.String(), func(b *testing.B) {
 			west, east := tunnel(b, gcm256, w)
 			east.queues[0] = &discardQueue{}

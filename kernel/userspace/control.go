@@ -182,6 +182,9 @@ func (c *controller) install(sa kernel.SAPair) error {
 	case len(sa.Local) == 0 || len(sa.Remote) == 0:
 		return fmt.Errorf("install SA %#x: selectors are missing", uint32(in))
 	}
+	if err := c.carries(sa.Endpoints.Path); err != nil {
+		return fmt.Errorf("install SA %#x: %w", uint32(in), err)
+	}
 	p, err := newPair(sa, func() { c.d.events(kernel.SoftExpire{SPI: in}) })
 	if err != nil {
 		return fmt.Errorf("install SA %#x: %w", uint32(in), err)
@@ -195,6 +198,14 @@ func (c *controller) install(sa kernel.SAPair) error {
 	c.d.spis.set(in, p) // inbound first: the peer may answer what goes out
 	r.attach(p)
 	c.d.epoch.Add(1)
+	return nil
+}
+
+// carries says why nothing can be sent on a path's carrier.
+func (c *controller) carries(p path.Path) error {
+	if p.Kind == path.ESP && !c.d.cfg.PlainESP {
+		return fmt.Errorf("the way to %s is plain ESP, which this daemon has no sockets for; set encapsulation=yes", p.Peer())
+	}
 	return nil
 }
 
@@ -232,6 +243,9 @@ func (c *controller) move(spi kernel.SPI, e kernel.Endpoints) error {
 	p := c.pairs[spi]
 	if p == nil {
 		return fmt.Errorf("move SA %#x to %s: no such SA", uint32(spi), e.Path)
+	}
+	if err := c.carries(e.Path); err != nil {
+		return fmt.Errorf("move SA %#x: %w", uint32(spi), err)
 	}
 	r := c.d.policies.byID[p.sa.Policy]
 	c.point(p, r, e.Path)

@@ -1,4 +1,4 @@
-// Package userspace is the datapath that carries ESP itself: packets from a TUN are sealed and sent over UDP or TCP sockets, packets from the
+// Package userspace is the datapath that carries ESP itself: packets from a TUN are sealed and sent over UDP, TCP or raw sockets, packets from the
 // sockets are opened and written to the TUN.
 //
 // One goroutine for each queue of the TUN carries packets out, and the goroutines that read sockets carry packets in; each runs to completion.
@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -18,7 +19,7 @@ import (
 	"github.com/ikegod/ikegod/pkg/path"
 )
 
-// Sender sends sealed packets; transport.Mux does. On UDP buf holds packets of segmentSize octets each, the last may be shorter; on a stream it
+// Sender sends sealed packets; transport.Mux does. On UDP and plain ESP buf holds packets of segmentSize octets each, the last may be shorter; on a stream it
 // holds whole frames, each with its length. It must not keep buf, nor block on a peer.
 type Sender interface {
 	SendESP(p path.Path, buf []byte, segmentSize int) error
@@ -56,6 +57,10 @@ type Config struct {
 	NewHost func(tun string) (Host, error)
 	// SPIs come from this range, so that several datapaths of one machine share the space; zero: 0xc0000000 to 0xffffffff.
 	MinSPI, MaxSPI kernel.SPI
+	// PlainESP says that the Sender carries plain ESP (IP protocol 50) too.
+	PlainESP bool
+	// Notes are for the operator, beside those of the Host: what is missing and what it means, a sentence each.
+	Notes []string
 	// Rand is the source of SPIs; nil: crypto/rand.
 	Rand io.Reader
 	// Notice takes what an operator must know at once, a sentence each. It must not block. May be nil.
@@ -106,7 +111,7 @@ func New(cfg Config, sender Sender, events func(kernel.Event)) (*Datapath, error
 			err = fmt.Errorf("userspace datapath: %w", err)
 			return nil, errors.Join(err, closeQueues(queues))
 		}
-		d.features.Notes = d.host.Notes()
+		d.features.Notes = append(d.features.Notes, d.host.Notes()...)
 	}
 	d.start()
 	return d, nil
@@ -134,7 +139,9 @@ func newDatapath(cfg Config, sender Sender, events func(kernel.Event), queues []
 	}
 	d := &Datapath{
 		cfg: cfg, sender: sender, events: events, queues: queues, uso: uso,
-		features: kernel.Features{Name: "userspace", UDP: true, TCP: true, ESN: true, MoveCarrier: true},
+		features: kernel.Features{
+			Name: "userspace", UDP: true, TCP: true, PlainESP: cfg.PlainESP, ESN: true, MoveCarrier: true, Notes: slices.Clone(cfg.Notes),
+		},
 	}
 	d.receivers.New = func() any { return new(receiver) }
 	d.policies.init()

@@ -43,9 +43,10 @@ func open(t *testing.T, h *netns.Host, cfg userspace.Config) *gateway {
 	g := &gateway{t: t, host: h, done: make(chan kernel.Done, 100), moved: make(chan kernel.PeerMoved, 100), stream: make(chan path.Path, 10)}
 	cfg.NewHost = func(tun string) (userspace.Host, error) { return hostnet.New(tun, hostnet.Settings{}) }
 	err := h.Do(func() (err error) {
-		if g.mux, err = mux.New(mux.Options{ListenUDP: true, ListenTCP: []uint16{4500}, Prepare: hostnet.Prepare(0)}); err != nil {
+		if g.mux, err = mux.New(mux.Options{ListenUDP: true, PlainESP: true, ListenTCP: []uint16{4500}, Prepare: hostnet.Prepare(0)}); err != nil {
 			return err
 		}
+		cfg.PlainESP = g.mux.PlainESP() == nil
 		g.Datapath, err = userspace.New(cfg, g.mux, func(e kernel.Event) {
 			switch e := e.(type) {
 			case kernel.Done:
@@ -115,9 +116,12 @@ func (g *gateway) protect(local, remote ts.Set, p path.Path) {
 // paths gives both ends' paths between the gateways by a carrier.
 func paths(t *testing.T, kind path.Kind, west, east *gateway) (w, e path.Path) {
 	t.Helper()
-	if kind == path.UDP {
+	if kind != path.TCP {
 		w = path.Path{Local: netip.MustParseAddrPort(netns.West + ":4500"), Remote: netip.MustParseAddrPort(netns.East + ":4500")}
-		return w, path.Path{Local: w.Remote, Remote: w.Local}
+		if kind == path.ESP {
+			w = w.PlainESP()
+		}
+		return w, path.Path{Local: w.Remote, Remote: w.Local, Kind: kind}
 	}
 	err := west.host.Do(func() (err error) {
 		w, err = west.mux.Dial(t.Context(), netip.MustParseAddr(netns.West), netip.MustParseAddrPort(netns.East+":4500"))
@@ -189,8 +193,8 @@ func transfer(t *testing.T, client, server *gateway, octets int64) {
 	}
 }
 
-func TestCarriesOverBothCarriers(t *testing.T) {
-	for _, kind := range []path.Kind{path.UDP, path.TCP} {
+func TestCarriesOverEveryCarrier(t *testing.T) {
+	for _, kind := range []path.Kind{path.UDP, path.TCP, path.ESP} {
 		for _, queues := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s-%d", kind, queues), func(t *testing.T) {
 				west, east := lab(t, kind, userspace.Config{Queues: queues})
@@ -214,6 +218,39 @@ func TestCarriesOverBothCarriers(t *testing.T) {
 					t.Errorf("usage %+v", u)
 				}
 			})
+		}
+	}
+}
+
+// TestPlainESPOverIPv6 carries both families in ESP over IPv6; nothing else is on the wire.
+func TestPlainESPOverIPv6(t *testing.T) {
+	_, w, e := netns.Gateways(t)
+	west, east := open(t, w, userspace.Config{}), open(t, e, userspace.Config{})
+	p := path.Path{Local: netip.MustParseAddrPort("[2001:db8:1:2::45]:0"), Remote: netip.MustParseAddrPort("[2001:db8:1:2::23]:0"), Kind: path.ESP}
+	westNets, eastNets := set(netns.WestNet, "2001:db8:0:1::/64"), set(netns.EastNet, "2001:db8:0:2::/64")
+	west.protect(westNets, eastNets, p)
+	east.protect(eastNets, westNets, path.Path{Local: p.Remote, Remote: p.Local, Kind: path.ESP})
+	if err := errors.Join(w.Count(), e.Count()); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range []*gateway{west, east} {
+		mustPing(t, g)
+		mustPing(t, g, "-s", "65000", "-M", "dont")
+	}
+	transfer(t, west, east, 10<<20)
+	if out, err := ping(t, west, "-I", "2001:db8:0:1::254", "2001:db8:0:2::254"); err != nil {
+		t.Errorf("ping: %v\n%s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := netns.Transfer(ctx, e, "[2001:db8:0:2::254]:0", w, "2001:db8:0:1::254", 10<<20); err != nil {
+		t.Errorf("download over IPv6: %v", err)
+	}
+	noClear(t, west, east)
+	for _, g := range []*gateway{west, east} {
+		u := g.Usage(0xc0000001, 0xc0000002)
+		if c, err := g.host.Counts(); err != nil || c["plainesp"].Packets != u[0].InPackets+u[1].InPackets {
+			t.Errorf("%s: %v %v; usage %+v", g.host.Name, c, err, u)
 		}
 	}
 }
@@ -285,12 +322,13 @@ func TestMoveUnderTraffic(t *testing.T) {
 	west, east := lab(t, path.UDP, userspace.Config{})
 	wu, eu := paths(t, path.UDP, west, east)
 	wt, et := paths(t, path.TCP, west, east)
+	wp, ep := paths(t, path.ESP, west, east)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		transfer(t, west, east, 60<<20)
+		transfer(t, west, east, 100<<20)
 	}()
-	for _, step := range []struct{ w, e path.Path }{{wt, et}, {wu, eu}, {wt, et}} {
+	for _, step := range []struct{ w, e path.Path }{{wt, et}, {wu, eu}, {wp, ep}, {wu, eu}, {wp, ep}, {wt, et}} {
 		before := west.Usage(0xc0000001)[0].InBytes
 		netns.Until(t, 10*time.Second, "traffic flows", func() bool {
 			select {
@@ -316,7 +354,7 @@ func TestMoveUnderTraffic(t *testing.T) {
 
 // TestHostToHost protects the gateways' own addresses: the sealed packets between the same addresses must not find the tunnel.
 func TestHostToHost(t *testing.T) {
-	for _, kind := range []path.Kind{path.UDP, path.TCP} {
+	for _, kind := range []path.Kind{path.UDP, path.TCP, path.ESP} {
 		t.Run(kind.String(), func(t *testing.T) {
 			_, w, e := netns.Gateways(t)
 			west, east := open(t, w, userspace.Config{}), open(t, e, userspace.Config{})

@@ -76,10 +76,12 @@ func innerMTU(out *esp.Outbound, p path.Path, link int) int {
 	if p.Remote.Addr().Is6() {
 		room = link - headerIPv6
 	}
-	if p.Kind == path.UDP {
+	switch p.Kind {
+	case path.UDP:
 		room -= headerUDP
-	} else {
+	case path.TCP:
 		room -= headerTCP
+	case path.ESP: // nothing but the IP header
 	}
 	return max(smallestMTU, out.MaxPlain(min(room, largestESP)))
 }

@@ -32,6 +32,11 @@ var (
 	eastUDP = reverse(westUDP)
 	westTCP = path.Path{Local: netip.MustParseAddrPort("192.1.2.45:40000"), Remote: netip.MustParseAddrPort("192.1.2.23:4500"), Kind: path.TCP, Generation: 1}
 	eastTCP = reverse(westTCP)
+	westESP = westUDP.PlainESP()
+	westSix = path.Path{Local: netip.MustParseAddrPort("[2001:db8:1:2::45]:0"), Remote: netip.MustParseAddrPort("[2001:db8:1:2::23]:0"), Kind: path.ESP}
+
+	// everyPath has each carrier once, and plain ESP over IPv6.
+	everyPath = []path.Path{westUDP, westTCP, westESP, westSix}
 )
 
 func reverse(p path.Path) path.Path { p.Local, p.Remote = p.Remote, p.Local; return p }
@@ -225,7 +230,7 @@ func pairOf(id kernel.PolicyID, s suite.Suite, n byte, west bool, local, remote 
 // tunnel makes two ends with one SA pair between 192.0.1.0/24 and 192.0.2.0/24.
 func tunnel(t testing.TB, s suite.Suite, w path.Path) (west, east *end) {
 	t.Helper()
-	west, east = newEnd(t, Config{}, nil), newEnd(t, Config{}, nil)
+	west, east = newEnd(t, Config{PlainESP: true}, nil), newEnd(t, Config{PlainESP: true}, nil)
 	west.Route(1, kernel.Policy{ID: "c", Local: westNet, Remote: eastNet})
 	west.Install(2, pairOf("c", s, 1, true, westNet, eastNet, w))
 	west.must()

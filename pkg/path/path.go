@@ -15,8 +15,10 @@ const (
 	UDP Kind = iota
 	TCP
 	ESP
-	NumKinds // a bound, not a carrier
 )
+
+// NumKinds is the number of carriers.
+const NumKinds = int(ESP) + 1
 
 // String returns "UDP", "TCP" or "ESP".
 func (k Kind) String() string {

@@ -39,7 +39,7 @@ var counted = map[string]string{
 	"tcp4500":  "tcp dport 4500",
 	"tcp4500r": "tcp sport 4500",
 	"alludp":   "meta l4proto udp ip version 4",
-	"plainesp": "ip protocol esp",
+	"plainesp": "meta l4proto esp", // over IPv4 and IPv6
 }
 
 // Count starts counting on a host.

@@ -48,13 +48,13 @@ func inside(ns string, f func() error) error {
 // Listen opens a TCP listener on the host.
 func (h *Host) Listen(address string) (l net.Listener, err error) {
 	err = h.Do(func() error {
-		l, err = net.Listen("tcp4", address)
+		l, err = net.Listen("tcp", address)
 		return err
 	})
 	return l, err
 }
 
-// Dial opens a connection from the host; network is "tcp4" or "udp4", local an address or empty.
+// Dial opens a connection from the host; network is "tcp" or "udp4", local an address or empty.
 func (h *Host) Dial(ctx context.Context, network, local, remote string) (c net.Conn, err error) {
 	d := net.Dialer{FallbackDelay: -1} // one goroutine: the one on the thread
 	switch {

@@ -34,7 +34,7 @@ func Transfer(ctx context.Context, server *Host, address string, client *Host, s
 		return Download{}, err
 	}
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-		return client.Dial(ctx, "tcp4", source, addr)
+		return client.Dial(ctx, "tcp", source, addr)
 	}}
 	begin := time.Now()
 	resp, err := (&http.Client{Transport: transport}).Do(request)
