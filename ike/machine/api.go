@@ -22,6 +22,9 @@ type Config struct {
 	Rand io.Reader // nonces, private keys, IVs of CBC: the same octets give the same run
 	// HalfOpen is how long a responder waits for IKE_AUTH.
 	HalfOpen time.Duration
+	// Candidates are the connections that the two addresses of a path allow now, best first: those that a Child SA may belong to which the peer asks for on
+	// an established IKE SA. nil: only that of the IKE SA.
+	Candidates func(path.Path) []*policy.Oriented
 }
 
 // Input is one thing that happened to the IKE SA.
@@ -75,6 +78,11 @@ type (
 		Reason event.Reason
 		Linger time.Duration
 	}
+	// OpenChild asks the peer for a further Child SA, of any connection that may share the IKE SA. KindChildUp or KindChildFailed tells the outcome.
+	OpenChild struct {
+		Conn  *policy.Oriented
+		Index int // in Conn.Children
+	}
 	// CloseChild deletes one Child SA.
 	CloseChild struct{ Child ChildID }
 	// ESPSeen says that authentic ESP from the peer was seen at At: the peer is alive.
@@ -91,6 +99,7 @@ func (PathReady) machineInput()   {}
 func (NoPath) machineInput()      {}
 func (PathLost) machineInput()    {}
 func (CloseIKE) machineInput()    {}
+func (OpenChild) machineInput()   {}
 func (CloseChild) machineInput()  {}
 func (ESPSeen) machineInput()     {}
 

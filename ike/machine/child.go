@@ -17,12 +17,14 @@ type child struct {
 	conn          *policy.Oriented
 	index         int // in conn.Children
 	state         childState
+	asker         bool   // we sent the request that it was made by
 	unwanted      bool   // to be deleted as soon as it can be
 	moved         bool   // the path changed while the datapath installed it
 	spiIn, spiOut uint32 // as they stand in packets to us and from us
 	suite         suite.Suite
 	local, remote ts.Set
 	installedAt   moment
+	offer         *offer // while it is negotiated
 }
 
 type childState uint8
@@ -39,12 +41,16 @@ const (
 type childRefusal struct {
 	reason event.Reason
 	notify iana.Notify
-	text   string
+	data   []byte // of the notification, as are those that follow
+	// the SA that the notification is about
+	protocol iana.Protocol
+	spi      []byte
+	text     string
 }
 
 func (c *child) name() string { return c.conn.Children[c.index].Name }
 
-// newChild makes a Child SA and asks for its inbound SPI.
+// newChild makes a Child SA and asks for its inbound SPI. Its offer is the caller's.
 func (m *Machine) newChild(conn *policy.Oriented, index int) *child {
 	m.nextID++
 	c := &child{id: m.nextID, conn: conn, index: index}
@@ -68,11 +74,13 @@ func (m *Machine) onSPIReserved(in SPIReserved) {
 	m.onChildSPI(c, in.Err)
 }
 
-// install derives the keys of a child (RFC 7296 2.17) and gives them to the datapath.
-func (m *Machine) install(c *child, ni, nr []byte) {
-	k := c.suite.DeriveChild(m.suite.PRF, m.keys.D, nil, ni, nr)
+// install derives the keys of a child (RFC 7296 2.17) and gives them to the datapath. What the RFC calls initiator is whoever sent the request of this exchange.
+func (m *Machine) install(c *child) {
+	k := c.suite.DeriveChild(m.suite.PRF, m.keys.D, c.offer.secret, c.offer.ni, c.offer.nr)
+	clear(c.offer.secret)
+	c.offer.secret = nil
 	in, out := Keys{Encr: k.EncrR, Integ: k.IntegR}, Keys{Encr: k.EncrI, Integ: k.IntegI}
-	if !m.initiator {
+	if !c.asker {
 		in, out = out, in
 	}
 	c.state = childInstalling
@@ -118,7 +126,7 @@ func (m *Machine) deleteChild(c *child) {
 	if c.state == childDeleting {
 		return
 	}
-	c.state = childDeleting
+	c.state, c.offer = childDeleting, nil
 	m.enqueue(task{kind: taskDeleteChild, child: c.id})
 }
 
@@ -140,4 +148,13 @@ func spiOf(b []byte) uint32 {
 		return 0
 	}
 	return binary.BigEndian.Uint32(b)
+}
+
+// childBySPIOut finds a child by the SPI that the peer chose: the one in its Delete payloads.
+func (m *Machine) childBySPIOut(spi uint32) *child {
+	i := slices.IndexFunc(m.children, func(c *child) bool { return c.spiOut == spi })
+	if spi == 0 || i < 0 {
+		return nil
+	}
+	return m.children[i]
 }

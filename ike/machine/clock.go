@@ -23,6 +23,8 @@ const (
 	replyKept = 4 * time.Minute
 	// abandonedAfter ends an IKE SA whose stream is gone when neither liveness nor a lifetime is configured.
 	abandonedAfter = time.Hour
+	// temporaryFor is how long a request waits that was answered with TEMPORARY_FAILURE: RFC 7296 2.25 forbids to repeat it at once.
+	temporaryFor = 5 * time.Second
 )
 
 // moment is an instant: nanoseconds since just before the first Step, so that a timer is a number and follows the monotonic clock that the
@@ -40,6 +42,7 @@ type clock struct {
 	abandoned  moment // the stream's originator has not come back
 	linger     moment // the machine goes
 	forget     moment // the last reply is forgotten
+	again      moment // what the peer could not do is asked for again
 }
 
 // Deadline is when Step wants a Tick; zero means never.
@@ -47,7 +50,7 @@ func (m *Machine) Deadline() time.Time {
 	var first moment
 	for _, t := range [...]moment{
 		m.clock.retransmit, m.clock.exchange, m.clock.halfOpen, m.clock.liveness, m.clock.abandoned, m.clock.linger,
-		m.clock.forget,
+		m.clock.forget, m.clock.again,
 	} {
 		if t != 0 && (first == 0 || t < first) {
 			first = t
@@ -93,6 +96,9 @@ func (m *Machine) onTick() {
 	if m.due(&m.clock.forget) {
 		m.in.reply = nil
 	}
+	if m.due(&m.clock.again) {
+		m.askAgain()
+	}
 }
 
 // onSent is called when a new request has gone out: on datagrams it is repeated until the timeout, on a stream there is only the timeout
@@ -117,6 +123,9 @@ func (m *Machine) onHint() {
 
 // onAnswered is called when the outstanding request has its answer.
 func (m *Machine) onAnswered() { m.clock.retransmit, m.clock.exchange = 0, 0 }
+
+// onTemporaryFailure is called when the peer cannot do now what we asked for.
+func (m *Machine) onTemporaryFailure() { m.clock.again = m.now.add(temporaryFor) }
 
 // onReplied is called when a request of the peer was answered.
 func (m *Machine) onReplied() { m.clock.forget = m.now.add(replyKept) }

@@ -60,7 +60,7 @@ func (m *Machine) tellEnd(c event.Close) {
 	m.stopKeepAlive()
 	m.emitEnd(c)
 	m.clock = clock{}
-	m.tasks, m.held, m.hs, m.closing = nil, nil, nil, nil
+	m.tasks, m.held, m.again, m.hs, m.closing = nil, nil, nil, nil, nil
 	m.out = outbound{}
 	clear(m.keys.D)
 	clear(m.keys.Ai)
@@ -104,6 +104,9 @@ func (m *Machine) closeWith(c event.Close, linger time.Duration) {
 	if m.pathLost {
 		m.finish(c) // there is nobody to tell
 		return
+	}
+	if m.in.busy && m.state == established {
+		m.refuseInWork(&childRefusal{reason: c.Reason, notify: iana.TEMPORARY_FAILURE, text: "this IKE SA is being deleted"}) // RFC 7296 2.25.2
 	}
 	m.state, m.closing = deleting, &c
 	m.tasks = []task{{kind: taskDeleteIKE}}

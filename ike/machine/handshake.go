@@ -26,12 +26,11 @@ type handshake struct {
 
 	keJob, signJob, verifyJob JobID
 
-	auth       []byte   // our AUTH data
-	signed     *AuthJob // initiator: what made it
-	child      *child   // the first one
-	refusal    *childRefusal
-	peer       peerAuth
-	childReply wire.SA // responder: the ESP proposal chosen for it
+	auth    []byte   // our AUTH data
+	signed  *AuthJob // initiator: what made it
+	child   *child   // the first one
+	refusal *childRefusal
+	peer    peerAuth
 
 	hint iana.Notify  // an error that came without protection
 	last *event.Close // why the last attempt ended

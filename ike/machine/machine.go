@@ -39,6 +39,7 @@ type Machine struct {
 	children []*child
 	nextID   ChildID
 	nextJob  JobID
+	again    []ChildID    // to be asked for again when the peer may be ready
 	closing  *event.Close // why the IKE SA is going down, from the moment that is decided
 
 	born          time.Time
@@ -136,6 +137,8 @@ func (m *Machine) dispatch(in Input) {
 		m.onPathLost(in)
 	case CloseIKE:
 		m.onCloseIKE(in)
+	case OpenChild:
+		m.onOpenChild(in)
 	case CloseChild:
 		m.onCloseChild(in)
 	case ESPSeen:
@@ -174,7 +177,16 @@ func (m *Machine) job(j Job) JobID {
 }
 
 func (m *Machine) onJobDone(in JobDone) {
-	if m.hs == nil || in.ID == 0 {
+	if in.ID == 0 {
+		return
+	}
+	for _, c := range m.children {
+		if c.offer != nil && c.offer.job == in.ID {
+			m.onChildJob(c, in)
+			return
+		}
+	}
+	if m.hs == nil {
 		return // of an attempt that is over
 	}
 	switch in.ID {

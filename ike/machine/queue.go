@@ -24,7 +24,8 @@ const (
 	taskLiveness                    // an empty INFORMATIONAL (RFC 7296 2.4)
 	taskDeleteChild                 // RFC 7296 1.4.1
 	taskDeleteIKE
-	taskNotify // tell an error that ends the IKE SA (RFC 7296 2.21.2)
+	taskCreateChild // RFC 7296 1.3.1
+	taskNotify      // tell an error that ends the IKE SA (RFC 7296 2.21.2)
 )
 
 // enqueue puts a task behind those that wait.
@@ -43,8 +44,11 @@ func (m *Machine) nextTask() {
 			return
 		}
 		if items, ok := m.taskPayloads(t); ok {
-			h := m.header(iana.INFORMATIONAL, m.out.next, false)
-			m.request(iana.INFORMATIONAL, t, m.seal(h, items))
+			x := iana.INFORMATIONAL
+			if t.kind == taskCreateChild {
+				x = iana.CREATE_CHILD_SA
+			}
+			m.request(x, t, m.seal(m.header(x, m.out.next, false), items))
 		}
 	}
 }
@@ -60,6 +64,12 @@ func (m *Machine) taskPayloads(t task) (items []wire.Item, ok bool) {
 			return nil, false
 		}
 		return []wire.Item{{Payload: deleteESP(c.spiIn)}}, true
+	case taskCreateChild:
+		c := m.child(t.child)
+		if c == nil {
+			return nil, false
+		}
+		return m.createPayloads(c)
 	case taskDeleteIKE:
 		return []wire.Item{{Payload: wire.Delete{Protocol: iana.ProtoIKE}}}, true
 	case taskNotify:

@@ -179,7 +179,7 @@ func names(items []wire.Item) string {
 // tellChildUp reports an installed child, and deletes it at once if it is not wanted any more.
 func (m *Machine) tellChildUp(c *child) {
 	role := "initiator"
-	if !m.initiator {
+	if !c.asker {
 		role = "responder"
 	}
 	carrier := "ESPinUDP"
@@ -319,11 +319,11 @@ func (m *Machine) wrongResponderID(got ident.ID, want ident.Pattern) string {
 }
 
 // childRejected is a Child SA that the responder refused.
-func (m *Machine) childRejected(c *child, n wire.Notify, told bool) event.Close {
+func (m *Machine) childRejected(c *child, n wire.Notify, told bool, x iana.Exchange) event.Close {
 	local, remote := m.selectors(c.conn, c.index)
 	r := event.Close{Reason: event.ReasonPeerError, Notify: n.Notify, Remote: true}
 	if !told {
-		r.Reason, r.Detail = event.ReasonProtocol, fmt.Sprintf("peer %s answered IKE_AUTH without a Child SA and without saying why", m.path.Peer())
+		r.Reason, r.Detail = event.ReasonProtocol, fmt.Sprintf("peer %s answered %v without a Child SA and without saying why", m.path.Peer(), x)
 		return r
 	}
 	why := ""

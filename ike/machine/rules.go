@@ -72,7 +72,17 @@ func init() {
 		{
 			exchange: iana.CREATE_CHILD_SA, initiator: true, responder: true, in: in(established, deleting),
 			must: sa | nonce, may: free | ke | tsi | tsr | cp, many: free,
-			story: "refuse further SAs: NO_ADDITIONAL_SAS", do: (*Machine).onCreateChildRequest,
+			story: "choose, make and install a further Child SA, or say why not", do: (*Machine).onCreateChildRequest,
+		},
+		{
+			exchange: iana.CREATE_CHILD_SA, response: true, initiator: true, responder: true, in: in(established, deleting),
+			must: sa | nonce | tsi | tsr, may: free | ke | cp, many: free,
+			story: "accept and install the Child SA that was asked for", do: (*Machine).onCreateChildResponse,
+		},
+		{
+			exchange: iana.CREATE_CHILD_SA, response: true, initiator: true, responder: true, in: in(established, deleting),
+			must: notify, may: free, many: free,
+			story: "the peer makes no Child SA: ask otherwise, later, or not again", do: (*Machine).onCreateChildRefusal,
 		},
 		{
 			exchange: iana.INFORMATIONAL, initiator: true, responder: true, in: in(established, deleting),

@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -39,6 +38,7 @@ func (m *Machine) prepareAuth() {
 		index = m.hs.wanted[0]
 	}
 	m.hs.child = m.newChild(m.conn, index)
+	m.hs.child.asker, m.hs.child.offer = true, &offer{}
 }
 
 // onSigned takes our AUTH data.
@@ -74,14 +74,9 @@ func (m *Machine) sendAuth() {
 	if idr, ok := m.conn.Remote.ID.One(); ok {
 		items = append(items, wire.Item{Payload: idr.Payload(iana.PayloadIDr)})
 	}
-	child := &m.conn.Children[c.index]
-	spi := binary.BigEndian.AppendUint32(nil, c.spiIn)
+	items = append(items, wire.Item{Payload: wire.Auth{Method: m.conn.Local.Auth, Data: m.hs.auth}})
+	items = append(items, m.childAsk(c)...)
 	tsi, tsr := m.selectors(c.conn, c.index)
-	items = append(items,
-		wire.Item{Payload: wire.Auth{Method: m.conn.Local.Auth, Data: m.hs.auth}},
-		wire.Item{Payload: child.ESP.Offer(iana.ProtoESP, spi, false)},
-		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSi, Selectors: tsi.ToWire()}},
-		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSr, Selectors: tsr.ToWire()}})
 	m.state = authSent
 	m.path = floated(m.path)
 	m.request(iana.IKE_AUTH, task{}, m.seal(m.header(iana.IKE_AUTH, m.out.next, false), items))

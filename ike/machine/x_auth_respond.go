@@ -64,7 +64,7 @@ func (m *Machine) candidateFault(c *policy.Oriented, idi, idr ident.ID, method i
 	case method != c.Remote.Auth:
 		return fmt.Sprintf("its peer must authenticate with %v, it uses %v (%s)", c.Remote.Auth, method, whereEnd(c, false, "auth", "authby"))
 	}
-	if _, err := c.IKE.Choose(m.hs.chosen, iana.ProtoIKE, true, m.suite.KE); err != nil {
+	if _, err := c.IKE.Choose(m.negotiated(), iana.ProtoIKE, true, m.suite.KE); err != nil {
 		return fmt.Sprintf("its ike= does not allow the negotiated %s (%s)", m.suiteText(), where(c, "ike"))
 	}
 	return ""

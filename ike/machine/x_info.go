@@ -62,7 +62,7 @@ func (m *Machine) deleteChildren(d wire.Delete) (ours []uint32) {
 		}
 		m.removeChild(c)
 		why := event.Close{Reason: event.ReasonPeerDeleted, Remote: !crossing, Detail: fmt.Sprintf("Child SA %q deleted by peer", c.name())}
-		if c.state == childInstalling {
+		if c.offer != nil {
 			m.childFailed(c, why) // it was never up, and whoever waits for it waits no more
 		} else {
 			m.tellChildClosed(c, why)
@@ -112,6 +112,6 @@ func (m *Machine) onInfoResponse(msg *message) {
 		}
 	case taskDeleteIKE, taskNotify:
 		m.closeNow()
-	case taskNone, taskLiveness:
+	case taskNone, taskLiveness, taskCreateChild:
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
@@ -36,6 +37,12 @@ func TestHandshakeTCP(t *testing.T) {
 // agreed checks that both ends have the same IKE SA with one Child SA, installed with crossed SPIs and the same keys.
 func agreed(t *testing.T, w *World) {
 	t.Helper()
+	agreedOn(t, w, 1)
+}
+
+// agreedOn checks that both ends have the same IKE SA and the same n Child SAs, and that nothing is left over.
+func agreedOn(t *testing.T, w *World, n int) {
+	t.Helper()
 	ws, es := w.West.M.Snapshot(), w.East.M.Snapshot()
 	if ws.State != "established" || es.State != "established" {
 		t.Fatalf("west is %s, east is %s\n%s", ws.State, es.State, strings.Join(append(w.West.Lines(), w.East.Lines()...), "\n"))
@@ -43,18 +50,12 @@ func agreed(t *testing.T, w *World) {
 	if ws.SPIi != es.SPIi || ws.SPIr != es.SPIr || ws.Suite != es.Suite {
 		t.Errorf("IKE SAs differ: %+v, %+v", ws, es)
 	}
-	if len(ws.Children) != 1 || len(es.Children) != 1 || len(w.West.Installed) != 1 || len(w.East.Installed) != 1 {
-		t.Fatalf("children: %d and %d, installed %d and %d", len(ws.Children), len(es.Children), len(w.West.Installed), len(w.East.Installed))
+	if len(ws.Children) != n || len(es.Children) != n || len(w.West.Installed) != n || len(w.East.Installed) != n {
+		t.Fatalf("children: %d and %d, installed %d and %d\n%s", len(ws.Children), len(es.Children), len(w.West.Installed), len(w.East.Installed),
+			strings.Join(append(w.West.Lines(), w.East.Lines()...), "\n"))
 	}
-	a, b := w.West.Installed[ws.Children[0].SPIIn], w.East.Installed[es.Children[0].SPIIn]
-	if a.SPIIn == 0 || a.SPIIn != b.SPIOut || a.SPIOut != b.SPIIn || a.Suite != b.Suite {
-		t.Errorf("Child SAs do not fit: %#x/%#x %v, %#x/%#x %v", a.SPIIn, a.SPIOut, a.Suite, b.SPIIn, b.SPIOut, b.Suite)
-	}
-	if len(a.In.Encr) == 0 || !bytes.Equal(a.In.Encr, b.Out.Encr) || !bytes.Equal(a.Out.Encr, b.In.Encr) || bytes.Equal(a.In.Encr, a.Out.Encr) {
-		t.Error("keys do not fit")
-	}
-	if !a.Local.Equal(b.Remote) || !a.Remote.Equal(b.Local) {
-		t.Errorf("selectors do not fit: %v===%v, %v===%v", a.Local, a.Remote, b.Local, b.Remote)
+	for _, c := range ws.Children {
+		fit(t, w.West.Installed[c.SPIIn], w.East.Installed[c.SPIOut])
 	}
 	for _, h := range []*Host{w.West, w.East} {
 		if _, ok := h.Last(event.KindIKEUp); !ok {
@@ -69,6 +70,20 @@ func agreed(t *testing.T, w *World) {
 		if len(h.Reserved) != 0 {
 			t.Errorf("%s keeps reserved SPIs: %v", h.Name, h.Reserved)
 		}
+	}
+}
+
+// fit checks that two installations are the two ends of one Child SA.
+func fit(t *testing.T, a, b machine.Install) {
+	t.Helper()
+	if a.SPIIn == 0 || a.SPIIn != b.SPIOut || a.SPIOut != b.SPIIn || a.Suite != b.Suite {
+		t.Errorf("Child SAs do not fit: %#x/%#x %v, %#x/%#x %v", a.SPIIn, a.SPIOut, a.Suite, b.SPIIn, b.SPIOut, b.Suite)
+	}
+	if len(a.In.Encr) == 0 || !bytes.Equal(a.In.Encr, b.Out.Encr) || !bytes.Equal(a.Out.Encr, b.In.Encr) || bytes.Equal(a.In.Encr, a.Out.Encr) {
+		t.Error("keys do not fit")
+	}
+	if !a.Local.Equal(b.Remote) || !a.Remote.Equal(b.Local) {
+		t.Errorf("selectors do not fit: %v===%v, %v===%v", a.Local, a.Remote, b.Local, b.Remote)
 	}
 }
 

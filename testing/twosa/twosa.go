@@ -80,7 +80,7 @@ type Host struct {
 	Closed     *event.Close
 
 	forged  uint64
-	secret  []byte // the shared secret of the last key exchange
+	secret  []byte // the shared secret of the IKE SA's last key exchange
 	world   *World
 	random  *rand.ChaCha8
 	nextSPI uint64
@@ -134,11 +134,19 @@ func (h *Host) SPI() wire.SPI {
 
 // config is what the owner gives a machine.
 func (h *Host) config() machine.Config {
-	c := machine.Config{SPI: h.SPI(), Rand: h.random, HalfOpen: h.HalfOpen}
+	c := machine.Config{SPI: h.SPI(), Rand: h.random, HalfOpen: h.HalfOpen, Candidates: h.candidates}
 	if h.Entropy != nil {
 		c.Rand = h.Entropy
 	}
 	return c
+}
+
+// candidates are the connections that h has for its peer now: those to answer with, or the one that it initiates.
+func (h *Host) candidates(path.Path) []*policy.Oriented {
+	if len(h.Candidates) == 0 {
+		return []*policy.Oriented{h.Conn}
+	}
+	return h.Candidates
 }
 
 // Initiate makes h's machine and starts it on p.
@@ -261,7 +269,9 @@ func (h *Host) keyExchange(j machine.Job) (secret []byte, err error) {
 	} else {
 		secret, err = j.Pending.Secret()
 	}
-	h.secret = bytes.Clone(secret)
+	if h.M.Snapshot().Established.IsZero() {
+		h.secret = bytes.Clone(secret) // of the IKE SA, not of a child
+	}
 	return secret, err
 }
 
