@@ -76,12 +76,17 @@ type Endpoints struct {
 }
 
 // SAPair is the two SAs of a Child SA. In.SPI is ours, Out.SPI the peer's.
+//
+// In transport mode the selectors hold one address each, as this host sees them. Where a NAT has changed one on the way, OriginalLocal or OriginalRemote is
+// the address that the peer has in its packets instead, so that the checksums which it computed can be set right (RFC 7296 2.23.1); invalid: the same.
 type SAPair struct {
 	Policy        PolicyID
 	In, Out       SA
 	Local, Remote ts.Set // as negotiated: packets are checked against them both ways (RFC 4301 5.2)
 	Endpoints     Endpoints
 	Transport     bool // transport mode; tunnel mode otherwise
+
+	OriginalLocal, OriginalRemote netip.Addr
 }
 
 // SA is one direction. Keys never print.

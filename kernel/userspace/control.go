@@ -195,6 +195,7 @@ func (c *controller) install(sa kernel.SAPair) error {
 	}
 	delete(c.reserved, in)
 	c.pairs[in] = p
+	c.countTransport(p, 1)
 	c.d.spis.set(in, p) // inbound first: the peer may answer what goes out
 	r.attach(p)
 	c.d.epoch.Add(1)
@@ -218,7 +219,7 @@ func (c *controller) point(p *pair, r *route, to path.Path) {
 	if link == 0 {
 		link = c.d.cfg.LinkMTU
 	}
-	mtu := innerMTU(p.out, to, link)
+	mtu := p.innerMTU(to, link)
 	if r != nil && r.policy.MTU > 0 {
 		mtu = min(r.policy.MTU, p.out.MaxPlain(largestESP))
 	}
@@ -269,6 +270,7 @@ func (c *controller) remove(spis []kernel.SPI) {
 			r.detach(p) // outbound first
 		}
 		c.d.spis.set(spi, nil)
+		c.countTransport(p, -1)
 		delete(c.pairs, spi)
 	}
 	c.d.epoch.Add(1)

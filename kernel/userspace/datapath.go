@@ -84,7 +84,10 @@ type Datapath struct {
 	policies policies
 	spis     spiTable
 	epoch    atomic.Uint64 // changes with policies and SAs: what was remembered before is void
+	// Between these hosts there are SAs in transport mode. nil: none.
+	transports atomic.Pointer[map[hostPair]int]
 
+	fragments reassembly
 	receivers sync.Pool
 	drops     drops
 	closed    atomic.Bool
@@ -140,7 +143,7 @@ func newDatapath(cfg Config, sender Sender, events func(kernel.Event), queues []
 	d := &Datapath{
 		cfg: cfg, sender: sender, events: events, queues: queues, uso: uso,
 		features: kernel.Features{
-			Name: "userspace", UDP: true, TCP: true, PlainESP: cfg.PlainESP, ESN: true, MoveCarrier: true, Notes: slices.Clone(cfg.Notes),
+			Name: "userspace", UDP: true, TCP: true, PlainESP: cfg.PlainESP, Transport: true, ESN: true, MoveCarrier: true, Notes: slices.Clone(cfg.Notes),
 		},
 	}
 	d.receivers.New = func() any { return new(receiver) }

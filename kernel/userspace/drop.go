@@ -3,6 +3,7 @@ package userspace
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // Drop is why a packet was dropped.
@@ -17,6 +18,8 @@ const (
 	DropByPolicy               // its policy drops or rejects
 	DropTrapped                // its policy traps: Acquire was sent
 	DropFragment               // a later fragment, whose ports a selector wants to see
+	DropReassembly             // fragments for an SA in transport mode of which others are missing, or that contradict each other
+	DropOptions                // IP options or extension headers that cannot stand before ESP in transport mode: ICMP was sent
 	DropTooBig                 // larger than the tunnel carries, with DF: ICMP was sent
 	DropExhausted              // the SA's sequence numbers are used up
 	DropSend                   // the socket did not take it: queue full, or the path is gone
@@ -26,7 +29,7 @@ const (
 	DropIntegrity              // did not authenticate
 	DropPadding                // authentic, but its padding or lengths are wrong
 	DropDummy                  // a dummy packet for traffic flow confidentiality: not an error (RFC 4303 2.6)
-	DropInner                  // authentic, but what it holds is not an IP packet
+	DropInner                  // authentic, but what it holds is not an IP packet, or in transport mode not a whole one
 	DropSelector               // authentic, but outside the SA's selectors (RFC 4301 5.2)
 	DropTUN                    // the TUN did not take it
 	DropClear                  // came in clear although a policy protects it: the guard of Host dropped it
@@ -34,7 +37,7 @@ const (
 )
 
 var dropNames = [NumDrops]string{
-	"malformed", "no policy", "link-local", "held without SA", "dropped by policy", "trapped", "fragment without ports", "too big", "sequence numbers used up",
+	"malformed", "no policy", "link-local", "held without SA", "dropped by policy", "trapped", "fragment without ports", "fragments not whole", "IP options", "too big", "sequence numbers used up",
 	"not sent", "too short", "unknown SPI", "replay", "integrity", "padding", "dummy", "inner packet", "selector", "TUN write", "clear",
 }
 
@@ -57,6 +60,7 @@ func (c *drops) add(why Drop, n int) {
 
 // Drops returns the packets dropped since the start, by reason; reasons that never occurred are left out.
 func (d *Datapath) Drops() map[Drop]uint64 {
+	d.drops.add(DropReassembly, d.fragments.stale(time.Now()))
 	out := map[Drop]uint64{}
 	for why := range NumDrops {
 		if n := d.drops[why].Load(); n > 0 {

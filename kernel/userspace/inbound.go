@@ -14,6 +14,8 @@ type receiver struct {
 	scratch esp.Scratch
 	groups  groups
 	checked [cacheSlots]checkedFlow
+	arena   []byte // for packets that are made again: transport mode
+	used    int
 
 	// The run of packets of one pair that has not been counted yet.
 	pair            *pair
@@ -38,6 +40,7 @@ func (d *Datapath) InputESP(p path.Path, packets [][]byte) {
 	}
 	r.count(nil)
 	d.drops.add(DropTUN, r.groups.flush(d.queueFor(p)))
+	r.used = 0
 	d.receivers.Put(r)
 }
 
@@ -76,8 +79,8 @@ func (d *Datapath) open(r *receiver, from *path.Path, b []byte) {
 		d.drops.add(DropDummy, 1)
 		return
 	}
-	inner, f, ok := parse(opened.Plain)
-	if !ok || nextHeader(inner.b) != opened.NextHeader {
+	inner, f, ok := r.inner(d, p, &opened, from)
+	if !ok {
 		d.drops.add(DropInner, 1)
 		return
 	}
@@ -92,6 +95,15 @@ func (d *Datapath) open(r *receiver, from *path.Path, b []byte) {
 		d.drops.add(DropTUN, r.groups.flush(d.queueFor(*from)))
 		r.groups.add(&inner, &f, d.uso)
 	}
+}
+
+// inner is the IP packet that was in an ESP packet.
+func (r *receiver) inner(d *Datapath, p *pair, o *esp.Opened, from *path.Path) (packet, flow, bool) {
+	if p.transport != nil {
+		return r.rebuilt(d, d.queueFor(*from), p.transport, o.Plain, o.NextHeader)
+	}
+	inner, f, ok := parse(o.Plain)
+	return inner, f, ok && nextHeader(inner.b) == o.NextHeader
 }
 
 // check compares an inner packet with the SA's selectors (RFC 4301 5.2 step 4).

@@ -33,7 +33,8 @@ type worker struct {
 	batch   batch
 	scratch esp.Scratch
 	cache   [cacheSlots]decision
-	spare   []byte // a segment that has to be cut further
+	spare   []byte // a segment that has to be cut further, or sealed without its IP header
+	whole   []byte // a datagram that came in fragments
 	icmp    icmpSender
 
 	pressure  Pressure // nil: nothing to wait for
@@ -101,6 +102,12 @@ func (w *worker) frame(b []byte) {
 		return
 	}
 	e := w.decide(&f)
+	if p.fragment && w.wantsWhole(e, &f) {
+		if p, f, ok = w.join(&p); !ok {
+			return
+		}
+		h, e = vnetHeader{}, w.decide(&f) // the kernel completes checksums before it fragments
+	}
 	if e.pair == nil {
 		w.refuse(e, &p, &f)
 		return
@@ -179,6 +186,31 @@ func (w *worker) refuse(e *decision, p *packet, f *flow) {
 	}
 }
 
+// wantsWhole reports whether a fragment has to wait for the others: its SA is in transport mode, or could be if its ports were to be seen.
+func (w *worker) wantsWhole(e *decision, f *flow) bool {
+	if e.pair != nil {
+		return e.pair.transport != nil
+	}
+	return w.d.joins(f)
+}
+
+// join puts a fragment to the others. Once all are there it returns the datagram, which may be fragmented again.
+func (w *worker) join(g *packet) (p packet, f flow, ok bool) {
+	if w.whole == nil {
+		w.whole = make([]byte, frameLen)
+	}
+	b, dropped := w.d.fragments.add(g.b, w.whole, time.Now())
+	w.d.drops.add(DropReassembly, dropped)
+	if b == nil {
+		return p, f, false
+	}
+	if p, f, ok = parse(b); !ok {
+		w.d.drops.add(DropMalformed, 1)
+	}
+	p.df = false
+	return p, f, ok
+}
+
 // superPacket cuts what the kernel hands over as one packet and seals each segment.
 func (w *worker) superPacket(h vnetHeader, p *packet, to *pair, end *endpoint) {
 	s, ok := newSegmenter(h, p)
@@ -193,11 +225,19 @@ func (w *worker) superPacket(h vnetHeader, p *packet, to *pair, end *endpoint) {
 	packets, octets := 0, 0
 	for s.more() {
 		n := s.nextLen()
-		dst := w.room(to, end, n)
-		plain := dst[to.out.PayloadOffset():][:n]
-		s.next(plain)
-		if !w.sealIn(to, dst, plain) {
-			return
+		if to.transport != nil {
+			segment := w.segment(n)
+			s.next(segment)
+			if !w.seal(to, end, segment) {
+				return
+			}
+		} else {
+			dst := w.room(to, end, n)
+			plain := dst[to.out.PayloadOffset():][:n]
+			s.next(plain)
+			if !w.sealIn(to, dst, plain, nextHeader(plain)) {
+				return
+			}
 		}
 		packets++
 		octets += n
@@ -208,11 +248,8 @@ func (w *worker) superPacket(h vnetHeader, p *packet, to *pair, end *endpoint) {
 // superTooBig handles segments that were made for a larger MTU, after the SA has moved: ICMP tells the sender (once for all of them); without
 // DF each is fragmented.
 func (w *worker) superTooBig(s *segmenter, p *packet, to *pair, end *endpoint) {
-	if cap(w.spare) < frameLen {
-		w.spare = make([]byte, frameLen)
-	}
 	for s.more() {
-		segment := w.spare[:s.nextLen()]
+		segment := w.segment(s.nextLen())
 		s.next(segment)
 		part := *p
 		part.b = segment
@@ -223,11 +260,30 @@ func (w *worker) superTooBig(s *segmenter, p *packet, to *pair, end *endpoint) {
 	}
 }
 
-// tooBig answers a packet larger than the tunnel carries with ICMP if it must not be fragmented (RFC 4301 8.2.1), else it fragments it.
+// segment is room for one.
+func (w *worker) segment(n int) []byte {
+	if cap(w.spare) < frameLen {
+		w.spare = make([]byte, frameLen)
+	}
+	return w.spare[:n]
+}
+
+// tooBig answers a packet larger than the tunnel carries with ICMP if it must not be fragmented (RFC 4301 8.2.1), else it fragments it. In transport mode
+// it is sealed whole, and the sealed packet fragmented, which is the socket's part (RFC 4303 3.3.4).
 func (w *worker) tooBig(p *packet, to *pair, end *endpoint) {
-	if p.df || p.v6() {
+	whole := to.transport != nil && to.out.SealedLen(len(p.b)-to.transport.headerLen) <= largestESP
+	if p.df || !whole && (p.v6() || to.transport != nil) {
 		w.d.drops.add(DropTooBig, 1)
-		w.icmp.tooBig(p, end.mtu)
+		if p.df {
+			w.icmp.tooBig(p, end.mtu)
+		}
+		return
+	}
+	if whole {
+		if w.seal(to, end, p.b) {
+			to.countOut(1, len(p.b))
+		}
+		w.batch.short = true // nothing goes with it
 		return
 	}
 	fragment4(p.b, end.mtu, func(fragment []byte) {
@@ -237,9 +293,20 @@ func (w *worker) tooBig(p *packet, to *pair, end *endpoint) {
 	})
 }
 
-// seal copies a packet behind the batch and seals it there.
+// seal copies a packet behind the batch and seals it there, in transport mode without its IP header.
 func (w *worker) seal(to *pair, end *endpoint, b []byte) bool {
-	return w.sealIn(to, w.room(to, end, len(b)), b)
+	plain, next := b, nextHeader(b)
+	if to.transport != nil {
+		var ok bool
+		if plain, next, ok = behindIP(b); !ok {
+			w.d.drops.add(DropOptions, 1)
+			if p, _, ok := parse(b); ok {
+				w.icmp.prohibited(&p)
+			}
+			return false
+		}
+	}
+	return w.sealIn(to, w.room(to, end, len(plain)), plain, next)
 }
 
 // room makes room for the sealed form of n octets towards end, sending what is in the way.
@@ -272,8 +339,8 @@ func (b *batch) fits(end *endpoint, sealed int) bool {
 }
 
 // sealIn seals plain into dst, which room returned, and counts it into the batch.
-func (w *worker) sealIn(to *pair, dst, plain []byte) bool {
-	n, err := to.out.Seal(&w.scratch, dst, nextHeader(plain), plain)
+func (w *worker) sealIn(to *pair, dst, plain []byte, next uint8) bool {
+	n, err := to.out.Seal(&w.scratch, dst, next, plain)
 	if err != nil {
 		w.d.drops.add(DropExhausted, 1)
 		w.d.exhausted(to)

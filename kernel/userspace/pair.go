@@ -18,6 +18,8 @@ type pair struct {
 	sa  kernel.SAPair // its keys are cleared once the ciphers are made
 	out *esp.Outbound
 	in  *esp.Inbound
+	// transport is nil in tunnel mode.
+	transport *transportMode
 
 	// Atomic.
 	end                  atomic.Pointer[endpoint]
@@ -36,11 +38,13 @@ type endpoint struct {
 
 // newPair makes the ciphers. soft is called once when the sequence numbers near their end.
 func newPair(sa kernel.SAPair, soft func()) (*pair, error) {
-	if sa.Transport {
-		return nil, fmt.Errorf("the userspace datapath has no transport mode; configure type=tunnel")
-	}
 	p := &pair{sa: sa}
 	var err error
+	if sa.Transport {
+		if p.transport, err = newTransportMode(&sa); err != nil {
+			return nil, err
+		}
+	}
 	if p.out, err = esp.NewOutbound(params(sa.Out, soft)); err != nil {
 		return nil, fmt.Errorf("outbound: %w", err)
 	}
@@ -66,24 +70,32 @@ const (
 	// largestESP keeps a sealed packet inside one UDP datagram and inside the 16-bit length of a stream's frame.
 	largestESP = 65507
 	// smallestMTU is what IPv4 hosts must be able to take (RFC 791 3.2): below it something else is wrong.
-	smallestMTU = 576
+	smallestMTU  = 576
+	smallestMTU6 = 1280 // RFC 8200 5
 )
 
-// innerMTU is the largest inner packet whose sealed form fits a link's MTU. On a stream a sealed packet may span segments, but then a single
-// lost segment costs two packets, and a move to UDP would find packets in flight too large.
-func innerMTU(out *esp.Outbound, p path.Path, link int) int {
+// innerMTU is the largest inner packet whose sealed form fits a link's MTU; in transport mode its own IP header is not sealed. On a stream a sealed packet may
+// span segments, but then a single lost segment costs two packets, and a move to UDP would find packets in flight too large.
+func (p *pair) innerMTU(to path.Path, link int) int {
 	room := link - headerIPv4
-	if p.Remote.Addr().Is6() {
+	if to.Remote.Addr().Is6() {
 		room = link - headerIPv6
 	}
-	switch p.Kind {
+	switch to.Kind {
 	case path.UDP:
 		room -= headerUDP
 	case path.TCP:
 		room -= headerTCP
 	case path.ESP: // nothing but the IP header
 	}
-	return max(smallestMTU, out.MaxPlain(min(room, largestESP)))
+	mtu := p.out.MaxPlain(min(room, largestESP))
+	if p.transport == nil {
+		return max(smallestMTU, mtu)
+	}
+	if p.transport.headerLen == headerIPv6 {
+		return max(smallestMTU6, mtu+headerIPv6) // the host is right to send as much without asking
+	}
+	return max(smallestMTU, mtu+headerIPv4)
 }
 
 func (p *pair) usage() kernel.Usage {
