@@ -3,6 +3,7 @@ package userspace
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
 
 	"github.com/ikegod/ikegod/kernel"
@@ -172,9 +173,7 @@ func (c *controller) countTransport(p *pair, n int) {
 	}
 	next := map[hostPair]int{}
 	if m := c.d.transports.Load(); m != nil {
-		for k, v := range *m {
-			next[k] = v
-		}
+		maps.Copy(next, *m)
 	}
 	k := hostPair{p.sa.Local[0].Start, p.sa.Remote[0].Start}
 	if next[k] += n; next[k] == 0 {
