@@ -104,12 +104,17 @@ func (d daemon) Shutdown(context.Context) error { return nil }
 // ask runs ikectl against a daemon.
 func ask(t *testing.T, args ...string) (out, errOut string, status int) {
 	t.Helper()
+	return askOf(t, daemon{time.Now()}, args...)
+}
+
+func askOf(t *testing.T, d ctl.Service, args ...string) (out, errOut string, status int) {
+	t.Helper()
 	dir := t.TempDir()
 	l, err := ctl.Listen(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := ctl.NewServer(daemon{time.Now()}, log.New(io.Discard, "", 0))
+	s := ctl.NewServer(d, log.New(io.Discard, "", 0))
 	done := make(chan struct{})
 	go func() { defer close(done); s.Serve(l) }()
 	defer func() {
@@ -213,6 +218,21 @@ func TestJSON(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Daemon.PID != 7 || len(s.SAs) != 2 || s.SAs[0].Path.Carrier != "TCP" {
 		t.Errorf("%v %+v", err, s)
+	}
+}
+
+// idle is a daemon with nothing to show.
+type idle struct{ daemon }
+
+func (idle) SAs(context.Context, func(ctl.IKESA) bool) error       { return nil }
+func (idle) Connections(context.Context) ([]ctl.Connection, error) { return []ctl.Connection{}, nil }
+
+// TestJSONOfNothing: a list without elements is a list, so that scripts need no special case.
+func TestJSONOfNothing(t *testing.T) {
+	for _, verb := range []string{"trafficstatus", "connections"} {
+		if out, _, status := askOf(t, idle{}, "--json", verb); status != 0 || strings.TrimSpace(out) != "[]" {
+			t.Errorf("%s: %d %q, want []", verb, status, out)
+		}
 	}
 }
 

@@ -12,7 +12,7 @@ func (a *app) trafficStatus() *cobra.Command {
 		Short: "Show the traffic of every Child SA, a line each",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var all []ctl.ChildSA
+			all := []ctl.ChildSA{}
 			err := a.client().SAs(cmd.Context(), func(sa ctl.IKESA) bool {
 				for _, c := range sa.Children {
 					if c.Installed.IsZero() {

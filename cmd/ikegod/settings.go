@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -93,7 +94,7 @@ func (f flagSet) load(environ []string) (s Settings, warnings []string, err erro
 	for _, other := range []string{"settings", "help"} {
 		delete(all, other)
 	}
-	if err := decodeExactly(all, &s, true); err != nil {
+	if err := decodeExactly(all, &s); err != nil {
 		return s, nil, err
 	}
 	return s, warnings, s.check()
@@ -121,38 +122,60 @@ func (f flagSet) readFile(v *viper.Viper) error {
 	if err := file.ReadInConfig(); err != nil {
 		return fmt.Errorf("settings file %s: %w", name, err)
 	}
-	if err := decodeExactly(file.AllSettings(), &Settings{}, false); err != nil {
-		return fmt.Errorf("settings file %s: %w; the keys are %s", name, err, strings.Join(f.keys(), ", "))
+	values := file.AllSettings()
+	for _, key := range file.AllKeys() { // those without a value are not in AllSettings
+		if key, _, _ = strings.Cut(key, "."); values[key] == nil {
+			values[key] = nil
+		}
+	}
+	if err := checkFile(values); err != nil {
+		return fmt.Errorf("settings file %s: %w", name, err)
 	}
 	return nil
 }
 
-// decodeExactly is viper's UnmarshalExact for a map: unknown keys are errors. Numbers may come as text (weakly) from flags, but not from a file.
-func decodeExactly(values map[string]any, s *Settings, weakly bool) error {
-	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{ErrorUnused: true, WeaklyTypedInput: weakly, Result: s})
+// checkFile refuses keys that are not settings, and values that are not what their setting takes. A flag checks what it is given; what a file holds
+// would be converted until it fits.
+func checkFile(values map[string]any) error {
+	scratch := settingsFlags(pflag.NewFlagSet("", pflag.ContinueOnError))
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if !slices.Contains(settingKeys, key) {
+			return fmt.Errorf("unknown key %q; the keys are %s", key, strings.Join(settingKeys, ", "))
+		}
+		want := "text"
+		if scratch.Lookup(key).Value.Type() != "string" {
+			want = "a whole number"
+		}
+		fits := false
+		switch values[key].(type) {
+		case string:
+			fits = want == "text"
+		case int, int64, uint64:
+			fits = want != "text"
+		}
+		switch {
+		case values[key] == nil:
+			return fmt.Errorf("%s has no value; expected %s", key, want)
+		case !fits:
+			return fmt.Errorf("%s: %v is not %s (it is read as %T)", key, values[key], want, values[key])
+		}
+		if err := scratch.Set(key, fmt.Sprint(values[key])); err != nil {
+			return fmt.Errorf("%s: %v is out of range", key, values[key])
+		}
+	}
+	return nil
+}
+
+// decodeExactly is viper's UnmarshalExact for a map: unknown keys are errors. Numbers may come as text, from flags and variables.
+func decodeExactly(values map[string]any, s *Settings) error {
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{ErrorUnused: true, WeaklyTypedInput: true, Result: s})
 	if err != nil {
 		return err
 	}
-	err = d.Decode(values)
-	if err == nil {
-		return nil
-	}
-	var unknown []string
-	for key := range values {
-		if !slices.Contains(settingKeys, key) {
-			unknown = append(unknown, fmt.Sprintf("%q", key))
-		}
-	}
-	if len(unknown) > 0 {
-		slices.Sort(unknown)
-		return fmt.Errorf("unknown key %s", strings.Join(unknown, ", "))
-	}
-	return errors.New(strings.Join(strings.Fields(err.Error()), " ")) // it comes on several lines
+	return d.Decode(values)
 }
 
 var settingKeys = []string{"config", "secrets", "rundir", "backend", "log-level", "log-format", "metrics-listen", "mark", "table", "preference"}
-
-func (f flagSet) keys() []string { return settingKeys }
 
 func (f flagSet) variables() string {
 	var names []string
