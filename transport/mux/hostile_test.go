@@ -49,7 +49,8 @@ func TestHostileStreamsAreCut(t *testing.T) {
 	var notices []string
 	east, er := start(t, Options{
 		ListenTCP:    []uint16{0},
-		StreamLimits: stream.Limits{FirstMessage: 300 * time.Millisecond, Silence: 300 * time.Millisecond, Unowned: 600 * time.Millisecond},
+		// Long enough for a peer that does not dawdle, on a machine that is busy with other things.
+		StreamLimits: stream.Limits{FirstMessage: 2 * time.Second, Silence: 2 * time.Second, Unowned: 4 * time.Second},
 		Notice: func(_ transport.Drop, _ path.Path, text string) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -58,7 +59,7 @@ func TestHostileStreamsAreCut(t *testing.T) {
 	})
 	hello := append([]byte(stream.Prefix), frame(append(make([]byte, 4), ikeMessage("hello")...))...)
 	slow := func(c net.Conn, b []byte) {
-		tick := time.NewTicker(20 * time.Millisecond)
+		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
 		for i := range b {
 			if _, err := c.Write(b[i : i+1]); err != nil {
@@ -92,9 +93,6 @@ func TestHostileStreamsAreCut(t *testing.T) {
 				t.Errorf("peer %d was cut after %v", i%len(peers), took)
 			}
 		})
-		if i%len(peers) == len(peers)-1 { // stay under the limit per source
-			wg.Wait()
-		}
 	}
 	wg.Wait()
 	er.until(t, "every accepted stream is reported lost", func() bool { return len(er.accepted) == 6*many && len(er.lost) == 6*many })
@@ -109,7 +107,7 @@ func TestHostileStreamsAreCut(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	text := strings.Join(notices, "\n")
-	for _, want := range []string{"from 127.0.0.1:TCP/", "does not begin with", "within 300ms of the connection", "authenticated on it: the "} {
+	for _, want := range []string{"from 127.0.0.1:TCP/", "does not begin with", "within 2s of the connection", "authenticated on it: the "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no notice says %q: %q", want, notices)
 		}
