@@ -72,6 +72,10 @@ func serve(ctx context.Context, s Settings, warnings []string) (err error) {
 
 // run makes the parts from the bottom up, serves, and takes them down from the top. What fails on the way up takes what is there down again.
 func (d *daemon) run(ctx context.Context) error {
+	// From the first moment to the last: a reload that is asked for too early waits, and one that is asked for too late must not end us in the middle.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	var undo undoList
 	defer undo.all()
 	d.config = &configuration{file: d.settings.Config, z: d.z}
@@ -105,7 +109,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	go serveControl()
 	d.ready()
-	return d.wait(ctx, serving)
+	return d.wait(ctx, hup, serving)
 }
 
 // parts makes host, sockets, datapath and engine, and joins them.
@@ -122,7 +126,7 @@ func (d *daemon) parts(first loaded, pump *engine.Pump, undo *undoList) (err err
 		options.Addrs = []netip.Addr{setup.Listen}
 	}
 	if d.mux, err = mux.New(options); err != nil {
-		return fmt.Errorf("%w; does another IKE daemon run here?", err)
+		return err
 	}
 	undo.add(func() { d.mux.Close() })
 	// The datapath is there before the engine that its events go to; until then nobody has asked it for anything.
@@ -210,11 +214,8 @@ func (d *daemon) ready() {
 	notify("READY=1")
 }
 
-// wait serves until it is told to stop. SIGHUP reloads.
-func (d *daemon) wait(ctx context.Context, failed <-chan error) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+// wait serves until it is told to stop. A hang-up reloads.
+func (d *daemon) wait(ctx context.Context, hup <-chan os.Signal, failed <-chan error) error {
 	for {
 		select {
 		case <-ctx.Done():

@@ -69,6 +69,30 @@ func TestCleanStop(t *testing.T) {
 	}
 }
 
+// TestHangUpWhileStopping: a reload that is asked for too late does not cut off a clean stop, which waits for a peer that is silent.
+func TestHangUpWhileStopping(t *testing.T) {
+	_, w, e := netns.Gateways(t)
+	before, err := w.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	west := start(t, w, config(nil), secrets)
+	start(t, e, config(nil), secrets)
+	up(t, west)
+	if _, err := e.Block("all", "meta l4proto udp"); err != nil {
+		t.Fatal(err)
+	}
+	west.Signal(syscall.SIGTERM)
+	netns.Until(t, 5*time.Second, "it stops", func() bool { return strings.Contains(west.Log(), "stopping after") })
+	west.Signal(syscall.SIGHUP)
+	if err := west.Wait(10 * time.Second); err != nil {
+		t.Error(err)
+	}
+	if after, err := w.State(); err != nil || after != before {
+		t.Errorf("%v; before:\n%s\nafter:\n%s", err, before, after)
+	}
+}
+
 // TestKilled starts again after a kill: what was left is no obstacle, and is gone after a clean stop.
 func TestKilled(t *testing.T) {
 	_, w, e := netns.Gateways(t)

@@ -48,7 +48,7 @@ func TestHostileStreamsAreCut(t *testing.T) {
 	var mu sync.Mutex
 	var notices []string
 	east, er := start(t, Options{
-		ListenTCP:    []uint16{0},
+		ListenTCP: []uint16{0},
 		// Long enough for a peer that does not dawdle, on a machine that is busy with other things.
 		StreamLimits: stream.Limits{FirstMessage: 2 * time.Second, Silence: 2 * time.Second, Unowned: 4 * time.Second},
 		Notice: func(_ transport.Drop, _ path.Path, text string) {
