@@ -200,6 +200,19 @@ func (c *configuration) add(ctx context.Context, name string) (ctl.LoadReport, e
 	return r, nil
 }
 
+// delete unloads one connection, until the next reload or add.
+func (c *configuration) delete(ctx context.Context, name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.engine.Delete(ctx, name); err != nil {
+		return err
+	}
+	set := *c.set
+	set.Connections = slices.DeleteFunc(slices.Clone(set.Connections), func(p *policy.Connection) bool { return p.Name == name })
+	c.set = &set
+	return nil
+}
+
 // rereadSecrets reads the secrets alone.
 func (c *configuration) rereadSecrets() (ctl.LoadReport, error) {
 	c.mu.Lock()

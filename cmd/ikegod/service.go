@@ -26,7 +26,7 @@ func (s service) Status(context.Context) (ctl.Status, error) {
 	st := ctl.Status{
 		Version: buildVersion(), PID: os.Getpid(), Started: s.d.started, RunDir: s.d.settings.RunDir, Config: s.d.settings.Config, Backend: f.Name,
 		Notes: f.Notes, Listening: s.d.listening(), Loaded: now.Connections,
-		IKESAs: int(now.IKESAs), HalfOpen: int(now.HalfOpen), ChildSAs: int(now.Children), Diagnostics: ctlDiagnostics(s.d.config.diagnostics()),
+		IKESAs: int(now.IKESAs - now.Closing), HalfOpen: int(now.HalfOpen), ChildSAs: int(now.Children), Diagnostics: ctlDiagnostics(s.d.config.diagnostics()),
 	}
 	return st, nil
 }
@@ -58,7 +58,7 @@ func (s service) Down(ctx context.Context, name string, progress func(ctl.Event)
 
 // Delete implements ctl.Service.
 func (s service) Delete(ctx context.Context, name string) error {
-	return answer(ctx, s.d.engine.Delete(ctx, name))
+	return answer(ctx, s.d.config.delete(ctx, name))
 }
 
 // Add implements ctl.Service.

@@ -294,8 +294,12 @@ func TestReload(t *testing.T) {
 	if out, status := west.Ikectl("up", conn); status != 1 || !strings.Contains(out, conn) {
 		t.Errorf("up of a deleted connection: %d %s", status, out)
 	}
-	if out, status := west.Ikectl("add", conn); status != 0 || names() != conn {
+	if out, status := west.Ikectl("add", conn); status != 0 || names() != conn || !strings.Contains(out, "added: "+conn) {
 		t.Errorf("add: %d %s; %s", status, out, names())
+	}
+	west.Ikectl("delete", conn)
+	if out, status := west.Ikectl("reload"); status != 0 || names() != conn || !strings.Contains(out, "added: "+conn) {
+		t.Errorf("a reload loads again what was deleted, and says so: %d %s; %s", status, out, names())
 	}
 	up(t, west)
 }

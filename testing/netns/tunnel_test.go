@@ -165,6 +165,12 @@ func TestDownAndUpAgain(t *testing.T) {
 				if n := len(sas(t, west)); n != 0 {
 					t.Errorf("%d IKE SAs after down", n)
 				}
+				for _, d := range []*netns.Daemon{west, east} { // the responder keeps its last reply for a while; that is no IKE SA
+					netns.Until(t, 2*time.Second, "status counts no IKE SA", func() bool {
+						s, err := d.Status(context.Background())
+						return err == nil && s.IKESAs == 0
+					})
+				}
 				netns.Until(t, 2*time.Second, "the responder has no IKE SA any more", func() bool { return len(sas(t, east)) == 0 })
 			}
 			up(t, east) // the other way round
