@@ -108,7 +108,7 @@ var dropTexts = [event.NumDrops]string{
 	event.DropShort:        "shorter than the IKE header of 28 octets",
 	event.DropLength:       "the length in its header is not the length of the packet",
 	event.DropUnknownSPI:   "no IKE SA of ours has this SPI; if the peer has an IKE SA that we lost, its liveness checks or its next IKE_SA_INIT end that",
-	event.DropNotInitiator: "it has no responder SPI but is not an IKE_SA_INIT request with message ID 0",
+	event.DropNotInitiator: "it has no responder SPI but is not an IKE_SA_INIT request with message ID 0 and an initiator SPI",
 	event.DropHalfOpen:     "too many half-open IKE SAs",
 	event.DropRate:         "too many IKE_SA_INIT requests from this address",
 	event.DropMailbox:      "too many messages wait to be processed",
@@ -251,9 +251,8 @@ func (e *Engine) otherVersion(major byte, d transport.Datagram) bool {
 // versionTexts is made once: strangers decide how often one is wanted.
 var versionTexts = func() (t [16]string) {
 	for major := range t {
-		t[major] = fmt.Sprintf("its major version is %d, expected 2; INVALID_MAJOR_VERSION goes back", major)
+		t[major] = fmt.Sprintf("its major version is %d, expected 2", major)
 	}
-	t[0] = "its major version is 0, expected 2"
 	t[1] = "it is IKEv1, expected IKEv2 (major version 2); set keyexchange=ikev2 at the peer"
 	return t
 }()

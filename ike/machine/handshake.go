@@ -33,6 +33,7 @@ type handshake struct {
 	peer    peerAuth
 
 	hint iana.Notify  // an error that came without protection
+	junk string       // what was wrong with an answer to IKE_SA_INIT that made no sense
 	last *event.Close // why the last attempt ended
 }
 

@@ -120,7 +120,7 @@ func (m *Machine) receiveClear(h wire.Header, in Datagram) {
 	}
 	if t, ok := unknownCritical(msg.items); ok {
 		if h.Response() {
-			m.drop(in.Path, event.DropSyntax) // no response may carry one (RFC 7296 2.5)
+			m.noAnswer(msg, criticalText(t)) // no response may carry one (RFC 7296 2.5)
 		} else {
 			m.refuseInit(msg, iana.UNSUPPORTED_CRITICAL_PAYLOAD, []byte{byte(t)}, event.ReasonSyntax, criticalText(t))
 		}
@@ -140,13 +140,23 @@ func (m *Machine) follow(r *rule, msg *message) {
 	r.do(m, msg)
 }
 
-// malformedInit answers a request that cannot be read; a response that cannot be read is dropped: anybody can have sent it.
+// malformedInit answers a request that cannot be read; a response that cannot be read is no answer.
 func (m *Machine) malformedInit(msg *message, err error) {
 	if msg.h.Response() {
-		m.drop(msg.path, event.DropSyntax)
+		m.noAnswer(msg, err.Error())
 		return
 	}
 	m.refuseInit(msg, iana.INVALID_SYNTAX, nil, event.ReasonSyntax, "IKE_SA_INIT request is malformed: "+err.Error())
+}
+
+// noAnswer drops an IKE_SA_INIT response that makes no sense: anybody can have sent it. Who waits is told once, since it is not silence either.
+func (m *Machine) noAnswer(msg *message, fault string) {
+	m.drop(msg.path, event.DropSyntax)
+	if m.hs.junk != "" {
+		return
+	}
+	m.hs.junk = fmt.Sprintf("an IKE_SA_INIT response from %s cannot be read: %s", msg.path.Peer(), fault)
+	m.emit(event.Event{Level: event.Warn, Path: msg.path, Text: m.hs.junk + "; anybody can forge this, so another answer is waited for"})
 }
 
 // receiveProtected opens a message and hands it on. A message that does not open changes nothing.

@@ -223,11 +223,13 @@ func (m *Machine) timeoutReason() event.Close {
 	case m.hs != nil && m.hs.last != nil:
 		c = *m.hs.last // a hint, and nothing better came
 		c.Detail += fmt.Sprintf("; no other answer within %v", t)
+	case m.state == initSent && m.hs.junk != "":
+		c.Detail = fmt.Sprintf("%s; no other answer within %v", m.hs.junk, t)
 	case m.state == keying:
 		c = event.Close{Reason: event.ReasonInternal, Detail: fmt.Sprintf("computing the keys with %s took longer than %v", m.path.Peer(), t)}
 	case m.path.Kind.Stream():
-		c.Detail = fmt.Sprintf("no answer from %s to our %v request within %v: the peer accepted the connection but is silent; is it an IKE daemon with TCP "+
-			"encapsulation (listen-tcp=)", m.path.Peer(), m.out.exchange, t)
+		c.Detail = fmt.Sprintf("no answer from %s to our %v request within %v: the peer accepted the connection, but no IKE message comes from it; does an IKE "+
+			"daemon with TCP encapsulation (listen-tcp=) listen there?", m.path.Peer(), m.out.exchange, t)
 		if m.state == authSent {
 			c.Detail = fmt.Sprintf("no answer from %s to our IKE_AUTH request within %v: the peer answered IKE_SA_INIT and then fell silent", m.path.Peer(), t)
 		}

@@ -87,7 +87,7 @@ func (m *Machine) onInitRefusal(msg *message) {
 	}
 	n, ok := errorNotify(msg.items)
 	if !ok {
-		m.drop(msg.path, event.DropSyntax)
+		m.noAnswer(msg, "no SA payload, and no error either")
 		return
 	}
 	if n.Notify == iana.INVALID_KE_PAYLOAD && m.onInvalidKE(msg, n) {
@@ -99,7 +99,7 @@ func (m *Machine) onInitRefusal(msg *message) {
 // onCookie repeats the request with the responder's cookie, and keeps it for further repetitions (RFC 7296 2.6, 2.6.1).
 func (m *Machine) onCookie(msg *message, n wire.Notify) {
 	if len(n.Data) == 0 || len(n.Data) > 64 {
-		m.drop(msg.path, event.DropSyntax)
+		m.noAnswer(msg, fmt.Sprintf("a cookie of %d octets, allowed are 1 to 64 (RFC 7296 2.6)", len(n.Data)))
 		return
 	}
 	if bytes.Equal(n.Data, m.hs.cookie) {
@@ -123,7 +123,7 @@ func (m *Machine) onCookie(msg *message, n wire.Notify) {
 // reports whether the message was dealt with.
 func (m *Machine) onInvalidKE(msg *message, n wire.Notify) bool {
 	if len(n.Data) != 2 {
-		m.drop(msg.path, event.DropSyntax)
+		m.noAnswer(msg, fmt.Sprintf("INVALID_KE_PAYLOAD with %d octets, expected 2 (RFC 7296 1.2)", len(n.Data)))
 		return true
 	}
 	method := iana.KE(binary.BigEndian.Uint16(n.Data))

@@ -53,6 +53,7 @@ func TestUnusableInitResponses(t *testing.T) {
 			switch {
 			case silent:
 				dropped(t, w.West, before, event.DropSyntax)
+				said(t, w.West, "IKE_SA_INIT response from 192.1.2.23", "cannot be read", "forge")
 			case stream:
 				if len(w.West.NeedPaths) != 1 {
 					t.Errorf("%s over a stream: %s", name, w.West.M.Snapshot().State)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/path"
@@ -221,6 +222,32 @@ func TestInitCritical(t *testing.T) {
 	before := w.West.Drops
 	unchanged(t, w.West, func() { w.East.Inject(Packet{Path: w.East.Out[0].Path, Data: response.AppendTo(nil)}) })
 	dropped(t, w.West, before, event.DropSyntax)
+}
+
+// TestInitResponseUnreadable: a responder whose answers make no sense is not called silent.
+func TestInitResponseUnreadable(t *testing.T) {
+	for _, stream := range []bool{false, true} {
+		w, p, m := answered(t, stream)
+		lines := len(w.West.Lines())
+		data := m.AppendTo(nil)
+		data[wire.HeaderLen+3]++ // the SA payload is longer than what it holds
+		for range 5 {
+			w.East.Inject(Packet{Path: p.Path, Data: data})
+		}
+		if n := len(w.West.Lines()) - lines; n != 1 {
+			t.Errorf("stream %v: %d lines about five answers", stream, n)
+		}
+		said(t, w.West, "IKE_SA_INIT response from 192.1.2.23", "cannot be read", "payload SA at octet 68")
+		w.Now = w.Now.Add(30 * time.Second)
+		w.West.Step(machine.Tick{})
+		if len(w.West.NeedPaths) != 1 {
+			t.Fatalf("stream %v: %s", stream, w.West.M.Snapshot().State)
+		}
+		why := w.West.NeedPaths[0].Why
+		if why.Reason != event.ReasonTimeout || !strings.Contains(why.Detail, "payload SA at octet 68") || strings.Contains(why.Detail, "silent") || strings.Contains(why.Detail, "blocked") {
+			t.Errorf("stream %v: %+v", stream, why)
+		}
+	}
 }
 
 // TestInitMalformed: a request that cannot be read is told so, without an IKE SA.

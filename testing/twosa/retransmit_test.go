@@ -100,7 +100,7 @@ func TestStreamNeverRepeats(t *testing.T) {
 	if got := times(w, w.West, time.Hour); got != nil {
 		t.Errorf("IKE_SA_INIT sent again at %v", got)
 	}
-	if len(w.West.NeedPaths) != 1 || !containsAll(w.West.NeedPaths[0].Why.Detail, []string{"TCP/4500", "IKE_SA_INIT", "30s", "silent"}) {
+	if len(w.West.NeedPaths) != 1 || !containsAll(w.West.NeedPaths[0].Why.Detail, []string{"TCP/4500", "IKE_SA_INIT", "30s", "no IKE message comes from it"}) {
 		t.Errorf("%+v", w.West.NeedPaths)
 	}
 
