@@ -77,7 +77,7 @@ func (e *Engine) report(s *shard, ev event.Event, text func() string) {
 	}
 	ev.Text = text()
 	if suppressed > 0 {
-		ev.Text += fmt.Sprintf(" (%d more reports about strangers were suppressed before this one)", suppressed)
+		ev.Text += suppressedText(suppressed)
 	}
 	e.emit(s, ev)
 }
@@ -112,6 +112,34 @@ var dropTexts = [event.NumDrops]string{
 	event.DropHalfOpen:     "too many half-open IKE SAs",
 	event.DropRate:         "too many IKE_SA_INIT requests from this address",
 	event.DropMailbox:      "too many messages wait to be processed",
+}
+
+// suspectTexts are about messages for an IKE SA of ours that no honest peer sends on a path that changes nothing.
+var suspectTexts = [event.NumDrops]string{
+	event.DropIntegrity:   "it does not authenticate with the keys of this IKE SA: it was changed on the way, or somebody else sent it",
+	event.DropUnprotected: "it is not encrypted, as all messages after IKE_SA_INIT are; nothing changes by it",
+	event.DropFragment:    "it is a fragment (RFC 7383), which was not negotiated",
+	event.DropTooLarge:    "it is larger than a message of its kind may be",
+}
+
+// suspect raises the drop of such a message to what is logged by default, at the limited rate of all that strangers can cause: while a middlebox damages
+// what the peer sends, there is nothing else to see but retransmissions.
+func (s *shard) suspect(ev *event.Event) {
+	if ev.Drop >= event.NumDrops || suspectTexts[ev.Drop] == "" {
+		return
+	}
+	suppressed, ok := s.e.door.mayReport(time.Since(s.e.epoch))
+	if !ok {
+		return
+	}
+	ev.Level, ev.Text = event.Info, fmt.Sprintf("dropped an IKE message from %s (%s): %s", ev.Path.Peer(), ev.Drop, suspectTexts[ev.Drop])
+	if suppressed > 0 {
+		ev.Text += suppressedText(suppressed)
+	}
+}
+
+func suppressedText(n int) string {
+	return fmt.Sprintf(" (%d more reports about strangers were suppressed before this one)", n)
 }
 
 // initialRequest takes an IKE_SA_INIT request without a responder SPI. Cheap before costly, stateless before stateful: repeat, half-open count,

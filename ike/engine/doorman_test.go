@@ -88,6 +88,42 @@ func TestMajorVersion(t *testing.T) {
 	})
 }
 
+// TestSuspectDrops: what a machine drops because somebody has changed or forged it is told at the default log level, at a limited rate; a repetition is not.
+func TestSuspectDrops(t *testing.T) {
+	do := func(m *script, in machine.Input) []machine.Effect {
+		d, ok := in.(machine.Datagram)
+		if !ok {
+			return nil
+		}
+		if len(m.inputs) == 1 {
+			return []machine.Effect{authentic(m, d.Path)}
+		}
+		why := event.DropIntegrity
+		if len(m.inputs) == 2 {
+			why = event.DropDuplicate
+		}
+		return []machine.Effect{machine.Emit{Event: event.Event{Level: event.Debug, Kind: event.KindDrop, Path: d.Path, Text: why.String(), Drop: why}}}
+	}
+	inRig(t, policy.Setup{}, do, func(t *testing.T, r *rig) {
+		r.stranger(1)
+		for range 1000 {
+			r.to(r.machines()[0], udp("192.1.2.45:4500"))
+		}
+		lines := 0
+		for _, ev := range r.told(event.KindDrop) {
+			if ev.Level < event.Info {
+				continue
+			}
+			if lines++; ev.Drop != event.DropIntegrity || !strings.Contains(ev.Text, "192.1.2.45:UDP/4500") || !strings.Contains(ev.Text, "does not authenticate") {
+				t.Errorf("%+v", ev)
+			}
+		}
+		if lines == 0 || lines > reportBurst || r.drops(event.DropIntegrity) != 999 {
+			t.Errorf("%d lines about %d drops", lines, r.drops(event.DropIntegrity))
+		}
+	})
+}
+
 // TestFloodAllocatesNothing: garbage costs no memory.
 func TestFloodAllocatesNothing(t *testing.T) {
 	inRig(t, policy.Setup{}, nil, func(t *testing.T, r *rig) {

@@ -78,6 +78,8 @@ func (s *shard) emit(a *sa, ev event.Event) {
 		if a.control != nil && a.control.attempt == a {
 			return // the connection has told so before it looked for the path
 		}
+	case event.KindDrop:
+		s.suspect(&ev)
 	case event.KindIKEUp:
 		s.ikeUp(a, ev)
 	case event.KindChildFailed:
