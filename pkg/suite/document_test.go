@@ -129,13 +129,6 @@ func negotiable(t iana.TransformType) []algorithm {
 	return slices.DeleteFunc(slices.Clone(tables[t]), func(a algorithm) bool { return !a.supported || a.name == "NONE" })
 }
 
-func (a *algorithm) lengthsOrZero() []uint16 {
-	if len(a.keyBits) == 0 {
-		return []uint16{0}
-	}
-	return a.keyBits
-}
-
 // spelled puts a key length into a spelling.
 func spelled(pattern string, bits uint16) string {
 	if strings.Contains(pattern, "%d") {
@@ -239,6 +232,27 @@ func TestWeakOnlyWhenWritten(t *testing.T) {
 	}
 }
 
+// TestImplemented names each of them in a proposal as logs print it, and gets that alone.
+func TestImplemented(t *testing.T) {
+	all := Implemented()
+	if len(all.Encr) < 10 || len(all.PRF) < 4 || len(all.Integ) < 4 || len(all.KE) < 12 {
+		t.Errorf("%d ciphers, %d PRFs, %d integrity algorithms, %d groups", len(all.Encr), len(all.PRF), len(all.Integ), len(all.KE))
+	}
+	for _, e := range all.Encr {
+		for i, ke := range all.KE {
+			want := Proposal{Encr: []Encr{e}, PRF: []iana.PRF{all.PRF[i%len(all.PRF)]}, KE: []iana.KE{ke}}
+			text := fmt.Sprintf("encrypt=%s;prf=%s;ke=%s", e, want.PRF[0], ke)
+			if !e.AEAD() {
+				want.Integ = []iana.Integ{all.Integ[i%len(all.Integ)]}
+				text += ";integ=" + want.Integ[0].String()
+			}
+			if p := mustIKE(t, text); len(p) != 1 || p.String() != (Proposals{want}).String() {
+				t.Errorf("%q means %v, want %v", text, p, want)
+			}
+		}
+	}
+}
+
 // TestSpellings reads every spelling of the document.
 func TestSpellings(t *testing.T) {
 	for kind := range tables {
@@ -248,7 +262,7 @@ func TestSpellings(t *testing.T) {
 				t.Errorf("%s has no spellings", a.name)
 				continue
 			}
-			for _, bits := range a.lengthsOrZero() {
+			for _, bits := range a.keyLengths() {
 				for i, name := range []string{spelled(s.libreswan, bits), spelled(s.strongswan, bits)} {
 					var p Proposals
 					switch kind {
@@ -398,7 +412,7 @@ func yesNo(on map[uint16][]uint16, id uint16) string {
 // code prints all key lengths of a spelling.
 func code(pattern string, a *algorithm) string {
 	var names []string
-	for _, bits := range a.lengthsOrZero() {
+	for _, bits := range a.keyLengths() {
 		names = appendNew(names, "`"+spelled(pattern, bits)+"`")
 	}
 	return strings.Join(names, " ")

@@ -139,6 +139,9 @@ func Start(h *netns.Host, swanctlConf string) (*StrongSwan, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := os.RemoveAll(filepath.Join(s.dir, "vici")); err != nil { // of an earlier one: it must not be taken for this one's
+		return nil, err
+	}
 	for name, text := range map[string]string{"strongswan.conf": fmt.Sprintf(strongswanConf, s.dir), "swanctl.conf": swanctlConf} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
 			return nil, err
