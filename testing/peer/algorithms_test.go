@@ -120,6 +120,7 @@ func rows(a suite.Algorithms) (tunnels []tunnel) {
 		tunnels = append(tunnels, tunnel{
 			name: fmt.Sprintf("row%d", i), ike: fmt.Sprintf("%s;prf=%s;ke=%s", ike.ours(), prf, ke), esp: esp.ours(),
 			theirIKE: fmt.Sprintf("%s-%s-%s", ike.theirs(), theirPRF(prf), theirKE(ke)), theirESP: esp.theirs(),
+			expect: []string{"/PRF_" + prf.String() + "/"},
 		})
 	}
 	return tunnels

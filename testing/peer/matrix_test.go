@@ -89,8 +89,26 @@ func (m *meeting) established(t *testing.T, u tunnel, initiator bool) {
 	if len(list) != 1 || list[0].Established.IsZero() || list[0].Initiator != initiator || list[0].RemoteID != "@theirs-"+u.name || len(list[0].Children) == 0 {
 		t.Errorf("ikegod's view: %+v", list)
 	}
-	if out, err := m.peer.Swanctl("--list-sas"); err != nil || !strings.Contains(out, u.name+": #") || !strings.Contains(out, "INSTALLED, TUNNEL-in-UDP") {
-		t.Errorf("strongSwan's view: %v\n%s", err, out)
+	out, err := m.peer.Swanctl("--list-sas")
+	if err != nil {
+		t.Errorf("swanctl --list-sas: %v", err)
+	}
+	for _, want := range append([]string{u.name + ": #", "INSTALLED, TUNNEL-in-UDP"}, u.expect...) {
+		if !strings.Contains(out, want) {
+			t.Errorf("strongSwan's view has no %q:\n%s", want, out)
+		}
+	}
+}
+
+// pings sends a few packets both ways.
+func pings(t *testing.T, m *meeting, u tunnel) {
+	t.Helper()
+	ours, theirs := m.ours.in[u.inner], m.theirs.in[u.inner]
+	if out, err := m.ours.host.Output("ping", "-n", "-c", "3", "-i", "0.05", "-W", "2", "-I", ours, theirs); err != nil {
+		t.Errorf("ping: %v: %s", err, out)
+	}
+	if out, err := m.theirs.host.Output("ping", "-n", "-c", "3", "-i", "0.05", "-W", "2", "-I", theirs, ours); err != nil {
+		t.Errorf("ping from strongSwan: %v: %s", err, out)
 	}
 }
 
@@ -104,12 +122,7 @@ func carries(t *testing.T, m *meeting, u tunnel) {
 		}
 		defer h.Uncount()
 	}
-	if out, err := m.ours.host.Output("ping", "-n", "-c", "3", "-i", "0.05", "-W", "2", "-I", ours, theirs); err != nil {
-		t.Errorf("ping: %v: %s", err, out)
-	}
-	if out, err := m.theirs.host.Output("ping", "-n", "-c", "3", "-i", "0.05", "-W", "2", "-I", theirs, ours); err != nil {
-		t.Errorf("ping from strongSwan: %v: %s", err, out)
-	}
+	pings(t, m, u)
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	begin := time.Now()

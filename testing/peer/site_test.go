@@ -87,6 +87,7 @@ type tunnel struct {
 	ourTS        string   // what ikegod has for rightsubnet=, if not the peer's network
 	theirTS      string   // strongSwan's remote_ts, if not ours
 	anyPeer      bool     // right=%any
+	expect       []string // words of strongSwan's --list-sas
 }
 
 // conf is ipsec.conf of all tunnels.
