@@ -159,7 +159,7 @@ func (l *Lab) Host(name string) (*Host, error) {
 		h.Run("ip", "link", "set", "lo", "up"),
 		h.Run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
 			"net.ipv6.conf.all.forwarding=1", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0",
-			"net.ipv6.conf.default.addr_gen_mode=1", "net.ipv4.ping_group_range=0 0"))
+			"net.ipv4.ping_group_range=0 0"))
 }
 
 // Cable joins two hosts with a veth pair; each end gets its interface name and addresses.

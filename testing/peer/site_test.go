@@ -103,7 +103,7 @@ func (s *site) conf(tunnels []tunnel) string {
 		for _, line := range append([]string{
 			"left=" + s.ours.addr[u.outer], "leftid=@ours-" + u.name, "leftsubnet=" + s.ours.net[u.inner],
 			"right=" + right, "rightid=@theirs-" + u.name, "rightsubnet=" + orElse(u.ourTS, s.theirs.net[u.inner]),
-			"authby=secret", "auto=add", "ike=" + u.ike, "esp=" + u.esp,
+			"authby=secret", "auto=add", "retransmit-timeout=10s", "ike=" + u.ike, "esp=" + u.esp,
 		}, u.ours...) {
 			b.WriteString("\t" + line + "\n")
 		}
