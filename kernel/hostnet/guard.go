@@ -19,6 +19,8 @@ import (
 //
 //	chain prerouting { type filter hook prerouting priority raw;
 //	    iifname { "lo", TUN } accept
+//	    icmpv6 type 133-137 ip6 hoplimit 255 accept     # neighbour discovery, which never leaves a link (RFC 4861 3.1)
+//	    ip6 saddr fe80::/10 accept; ip6 daddr ff02::/16 accept; ip daddr 224.0.0.0/24 accept     # so does what these name
 //	    fib saddr oifname TUN goto clear     # the way back, from destination to source, is a tunnel
 //	    jump specific                        # policies for single protocols or ports
 //	}
@@ -68,6 +70,9 @@ func (g *guard) make(name string) error {
 	for _, in := range []string{"lo", g.tun} {
 		g.rule(g.prerouting, slices.Concat(ifname(expr.MetaKeyIIFNAME, in), verdict(expr.VerdictAccept, "")))
 	}
+	for _, match := range linkTraffic() {
+		g.rule(g.prerouting, slices.Concat(match, verdict(expr.VerdictAccept, "")))
+	}
 	g.rule(g.prerouting, slices.Concat([]expr.Any{
 		&expr.Fib{Register: 1, FlagSADDR: true, ResultOIFNAME: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded(g.tun)},
@@ -85,6 +90,27 @@ func (g *guard) make(name string) error {
 	}, verdict(expr.VerdictAccept, "")))
 	g.rule(g.clear, append([]expr.Any{&expr.Counter{}}, verdict(expr.VerdictDrop, "")...))
 	return g.conn.Flush()
+}
+
+// linkTraffic matches what stays on one link and so never belongs into a tunnel: without neighbour discovery two hosts that protect their own addresses would
+// lose each other.
+func linkTraffic() [][]expr.Any {
+	v4, v6 := addressFamilies[0], addressFamilies[1]
+	header := func(base expr.PayloadBase, offset, length uint32, first, last []byte) []expr.Any {
+		return []expr.Any{
+			&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: length}, &expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: first, ToData: last},
+		}
+	}
+	const hopLimit, routerSolicitation, redirect = 7, 133, 137
+	return [][]expr.Any{
+		slices.Concat(v6.match(), []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
+		}, header(expr.PayloadBaseTransportHeader, 0, 1, []byte{routerSolicitation}, []byte{redirect}),
+			header(expr.PayloadBaseNetworkHeader, hopLimit, 1, []byte{255}, []byte{255})),
+		slices.Concat(v6.match(), header(expr.PayloadBaseNetworkHeader, v6.saddr, 2, []byte{0xfe, 0x80}, []byte{0xfe, 0xbf})),
+		slices.Concat(v6.match(), header(expr.PayloadBaseNetworkHeader, v6.daddr, 2, []byte{0xff, 0x02}, []byte{0xff, 0x02})),
+		slices.Concat(v4.match(), header(expr.PayloadBaseNetworkHeader, v4.daddr, 3, []byte{224, 0, 0}, []byte{224, 0, 0})),
+	}
 }
 
 func (g *guard) rule(c *nftables.Chain, exprs []expr.Any) {

@@ -210,7 +210,8 @@ func TestWholeInternet(t *testing.T) {
 	n := open(t, Settings{})
 	route(t, n, "all", set(t, "192.0.1.0/24"), set(t, "0.0.0.0/0"), 1438)
 	route(t, n, "pass", set(t, "192.0.1.0/24"), set(t, "198.51.100.0/24"), 0, func(p *kernel.Policy) { p.Action = kernel.Pass })
-	same(t, "routes", lines(t, "ip route show table 4502"), []string{"default dev t0 scope link mtu 1438", "throw 192.0.1.0/24", "throw 198.51.100.0/24"})
+	same(t, "routes", lines(t, "ip route show table 4502"), []string{"default dev t0 scope link mtu 1438", "throw 192.0.1.0/24", "throw 198.51.100.0/24",
+		"throw 169.254.0.0/16", "throw 224.0.0.0/4", "throw 255.255.255.255"})
 	goes(t, "8.8.8.8 from 192.0.1.7 iif eth0", "dev t0")
 	goes(t, "8.8.8.8 from 192.0.1.254", "dev t0")
 	goes(t, "192.0.1.7 from 192.0.1.254", "dev eth0")
@@ -219,6 +220,34 @@ func TestWholeInternet(t *testing.T) {
 	goes(t, "8.8.8.8", "via 192.1.2.254 dev eth0 src 192.1.2.45")
 	goes(t, "8.8.8.8 from 192.1.2.45", "via 192.1.2.254 dev eth0")
 	goes(t, "8.8.8.8 from 192.0.1.254 mark 0x494b45", "dev eth0")
+}
+
+// TestWholeIPv6Internet: the same in IPv6; what belongs to one link stays there.
+func TestWholeIPv6Internet(t *testing.T) {
+	namespace(t)
+	for _, c := range []string{
+		"sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
+		"ip addr add 2001:db8:0:1::254/64 dev eth0 nodad", "ip addr add 2001:db8:1:2::45/64 dev eth0 nodad", "ip addr add fe80::45/64 dev eth0 nodad",
+		"ip route add default via 2001:db8:1:2::254",
+	} {
+		sh(t, c)
+	}
+	n := open(t, Settings{})
+	route(t, n, "all", set(t, "2001:db8:0:1::/64"), set(t, "::/0"), 1398)
+	goes(t, "2001:db8:9::1 from 2001:db8:0:1::7 iif eth0", "dev t0")
+	goes(t, "2001:db8:9::1 from 2001:db8:0:1::254", "dev t0")
+	goes(t, "2001:db8:0:1::7 from 2001:db8:0:1::254", "dev eth0")
+	goes(t, "2001:db8:9::1 from 2001:db8:0:1::254 mark 0x494b45", "dev eth0")
+	goes(t, "fe80::1 from 2001:db8:0:1::254 oif eth0", "dev eth0")
+	goes(t, "ff02::1 from 2001:db8:0:1::254 oif eth0", "dev eth0")
+	goes(t, "ff05::2 from 2001:db8:0:1::254 oif eth0", "dev eth0")
+	if err := n.Unroute("all"); err != nil {
+		t.Fatal(err)
+	}
+	route(t, n, "group", set(t, "2001:db8:0:1::/64"), set(t, "ff05::/16"), 1398)
+	if got := sh(t, "ip -6 route show table 4502"); strings.Contains(got, "throw") || !strings.Contains(got, "ff05::/16 dev t0") {
+		t.Errorf("a policy that names groups: %s", got)
+	}
 }
 
 // TestWholeInternetOfThisHost: a host that sends everything of its own through a tunnel, from its own address or one that it was given.

@@ -35,11 +35,13 @@ type Counter struct {
 var counted = map[string]string{
 	"clear": "ip saddr { " + WestNet + ", " + EastNet + " }",
 	// Both kinds of selectors may hit the same packet; the second counts what only goes to an inner network.
-	"cleardst": "ip saddr != { " + WestNet + ", " + EastNet + " } ip daddr { " + WestNet + ", " + EastNet + " }",
-	"tcp4500":  "tcp dport 4500",
-	"tcp4500r": "tcp sport 4500",
-	"alludp":   "meta l4proto udp ip version 4",
-	"plainesp": "meta l4proto esp", // over IPv4 and IPv6
+	"cleardst":  "ip saddr != { " + WestNet + ", " + EastNet + " } ip daddr { " + WestNet + ", " + EastNet + " }",
+	"clear6":    "ip6 saddr { " + WestNet6 + ", " + EastNet6 + " }",
+	"clear6dst": "ip6 saddr != { " + WestNet6 + ", " + EastNet6 + " } ip6 daddr { " + WestNet6 + ", " + EastNet6 + " }",
+	"tcp4500":   "tcp dport 4500",
+	"tcp4500r":  "tcp sport 4500",
+	"alludp":    "meta l4proto udp ip version 4",
+	"plainesp":  "meta l4proto esp", // over IPv4 and IPv6
 }
 
 // Count starts counting on a host.
@@ -64,7 +66,9 @@ func (h *Host) Uncount() error { return h.Run("nft", "delete", "table", "netdev"
 type Counts map[string]Counter
 
 // Clear is the number of packets that held an inner address.
-func (c Counts) Clear() uint64 { return c["clear"].Packets + c["cleardst"].Packets }
+func (c Counts) Clear() uint64 {
+	return c["clear"].Packets + c["cleardst"].Packets + c["clear6"].Packets + c["clear6dst"].Packets
+}
 
 // TCP is the number of bytes of packets from or to TCP port 4500.
 func (c Counts) TCP() uint64 { return c["tcp4500"].Bytes + c["tcp4500r"].Bytes }

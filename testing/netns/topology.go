@@ -13,7 +13,15 @@ const (
 	EastInner = "192.0.2.254"
 	WestNet   = "192.0.1.0/24"
 	EastNet   = "192.0.2.0/24"
-	Outer     = "eth1" // the interface towards each other
+
+	West6      = "2001:db8:1:2::45"
+	East6      = "2001:db8:1:2::23"
+	WestInner6 = "2001:db8:0:1::254"
+	EastInner6 = "2001:db8:0:2::254"
+	WestNet6   = "2001:db8:0:1::/64"
+	EastNet6   = "2001:db8:0:2::/64"
+
+	Outer = "eth1" // the interface towards each other
 )
 
 // WestEast makes a lab of two gateways, west and east, with an inner network each. They know routes to each other's inner network, so that packets
@@ -34,15 +42,35 @@ func WestEast() (l *Lab, west, east *Host, err error) {
 		return l, west, east, err
 	}
 	err = errors.Join(
-		l.Cable(west, Outer, []string{West + "/24", "2001:db8:1:2::45/64"}, east, Outer, []string{East + "/24", "2001:db8:1:2::23/64"}),
-		west.Stub("eth0", WestInner+"/24", "2001:db8:0:1::254/64"),
-		east.Stub("eth0", EastInner+"/24", "2001:db8:0:2::254/64"),
+		l.Cable(west, Outer, []string{West + "/24", West6 + "/64"}, east, Outer, []string{East + "/24", East6 + "/64"}),
+		west.Stub("eth0", WestInner+"/24", WestInner6+"/64"),
+		east.Stub("eth0", EastInner+"/24", EastInner6+"/64"),
 		west.Run("ip", "route", "add", "default", "via", "192.1.2.254"),
 		east.Run("ip", "route", "add", "default", "via", "192.1.2.254"),
 		west.Run("ip", "route", "add", EastNet, "via", East),
 		east.Run("ip", "route", "add", WestNet, "via", West),
+		west.Run("ip", "route", "add", "default", "via", "2001:db8:1:2::254"),
+		east.Run("ip", "route", "add", "default", "via", "2001:db8:1:2::254"),
+		west.Run("ip", "route", "add", EastNet6, "via", East6),
+		east.Run("ip", "route", "add", WestNet6, "via", West6),
 	)
 	return l, west, east, err
+}
+
+// Behind puts a host into the inner network of a gateway, at the far end of its stub eth0, with a default route for each address.
+func (h *Host) Behind(name string, addrs, gateways []string) (*Host, error) {
+	inner, err := h.lab.Host(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.Run("ip", "link", "set", "eth0-far", "netns", inner.NS, "name", "eth0"); err != nil {
+		return nil, err
+	}
+	errs := []error{inner.configure("eth0", addrs)}
+	for _, g := range gateways {
+		errs = append(errs, inner.Run("ip", "route", "add", "default", "via", g))
+	}
+	return inner, errors.Join(errs...)
 }
 
 // State is the text of everything about the network of a host that a daemon could leave behind: interfaces, addresses, routes of all tables, rules,
