@@ -184,6 +184,9 @@ func parseHost(s string) (policy.Host, error) {
 		}
 	}
 	if a, err := netip.ParseAddr(s); err == nil {
+		if linkLocal(a.WithZone(""), a.WithZone("")) {
+			return policy.Host{}, bad("%s %s", quoted(s), whyLinkLocal)
+		}
 		if a.Zone() != "" {
 			return policy.Host{}, bad("an address with a zone, %s, is not supported", quoted(s))
 		}
@@ -196,6 +199,15 @@ func parseHost(s string) (policy.Host, error) {
 		return policy.Host{}, err
 	}
 	return policy.Host{Kind: policy.HostName, Name: strings.TrimSuffix(s, ".")}, nil
+}
+
+// whyLinkLocal follows an address of fe80::/10 that was refused. The daemon's sockets and routes serve all links, where it would not say which peer or network
+// is meant; a roaming or forwarded packet never has it (RFC 4291 2.5.6).
+const whyLinkLocal = "is link-local (fe80::/10): such an address means something on one link only, and no router forwards it; use a global or a unique local address"
+
+// linkLocal reports whether all of a range is IPv6 link-local.
+func linkLocal(first, last netip.Addr) bool {
+	return first.Is6() && first.IsLinkLocalUnicast() && last.IsLinkLocalUnicast()
 }
 
 // checkDNSName refuses what can only be a misspelt address.
@@ -371,6 +383,9 @@ func parseSubnet(s string) (subnet, error) {
 	}
 	if n.prefix.IsValid() {
 		n.selector = ts.Selector{Start: n.prefix.Addr(), End: lastAddr(n.prefix), EndPort: 0xffff}
+	}
+	if linkLocal(n.selector.Start, n.selector.End) {
+		return subnet{}, bad("%s %s", quoted(s), whyLinkLocal)
 	}
 	if len(parts) == 3 {
 		pp, err := parseProtoPort(parts[2])

@@ -287,6 +287,9 @@ var versionTexts = func() (t [16]string) {
 
 // candidates are the connections for two addresses, best match first: both addresses, then templates.
 func (v *view) candidates(p path.Path) []*policy.Oriented {
+	if linkLocal(p) {
+		return nil
+	}
 	exact := v.exact[addrPair{p.Local.Addr(), p.Remote.Addr()}]
 	templates := v.templates[p.Local.Addr()]
 	if len(templates) == 0 {
@@ -295,9 +298,19 @@ func (v *view) candidates(p path.Path) []*policy.Oriented {
 	return append(slices.Clip(exact), templates...)
 }
 
+// linkLocal reports whether one of the two addresses is IPv6 link-local.
+func linkLocal(p path.Path) bool {
+	ours, theirs := p.Local.Addr(), p.Remote.Addr()
+	return ours.Is6() && ours.IsLinkLocalUnicast() || theirs.Is6() && theirs.IsLinkLocalUnicast()
+}
+
 // whyNoCandidate tells the operator what was asked for and what is loaded.
 func (v *view) whyNoCandidate(p path.Path) string {
 	const most = 8
+	if linkLocal(p) {
+		return fmt.Sprintf("IKE_SA_INIT from %s to %s refused with NO_PROPOSAL_CHOSEN: link-local addresses mean something on one link only, and are not spoken to; "+
+			"let the peer use a global or a unique local address", p.Peer(), p.Local)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "IKE_SA_INIT from %s to %s refused with NO_PROPOSAL_CHOSEN: no connection for these addresses is loaded; loaded: ", p.Peer(), p.Local)
 	for i, c := range v.list {

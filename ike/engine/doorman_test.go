@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -428,6 +429,26 @@ func TestTemplates(t *testing.T) {
 		}
 		if strings.Join(got, " ") != "exact,any any" {
 			t.Errorf("candidates %v", got)
+		}
+	})
+}
+
+// TestLinkLocalPeer: a peer that comes from a link-local address is refused, and the operator reads why.
+func TestLinkLocalPeer(t *testing.T) {
+	inRig(t, policy.Setup{}, nil, func(t *testing.T, r *rig) {
+		p := path.Path{Local: netip.MustParseAddrPort("[fe80::23]:500"), Remote: netip.MustParseAddrPort("[fe80::45]:500")}
+		r.e.IKE(transport.Datagram{Path: p, Data: initRequest(7, nil), At: time.Now()})
+		if n := r.drops(event.DropNoConnection); n != 1 || len(r.machines()) != 0 {
+			t.Errorf("%d drops, %d machines", n, len(r.machines()))
+		}
+		got := r.mux.replies(t)
+		if len(got) != 1 || notifyOf(t, got[0]).Notify != iana.NO_PROPOSAL_CHOSEN {
+			t.Errorf("answered: %+v", got)
+		}
+		if told := r.told(event.KindNote); !slices.ContainsFunc(told, func(ev event.Event) bool {
+			return strings.Contains(ev.Text, "link-local addresses mean something on one link only")
+		}) {
+			t.Errorf("told: %+v", told)
 		}
 	})
 }

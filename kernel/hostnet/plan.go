@@ -67,6 +67,9 @@ func (n *Net) plan(p kernel.Policy, mtu int) *routed {
 	}
 	for _, remote := range p.Remote {
 		for _, to := range (ts.Set{remote}).Prefixes() {
+			if to.Addr().Is6() && to.Addr().IsLinkLocalUnicast() {
+				continue // whatever was negotiated
+			}
 			unbound := n.takesUnbound(p, r.src, to)
 			for _, local := range p.Local {
 				if local.Start.BitLen() != remote.Start.BitLen() {

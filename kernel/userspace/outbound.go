@@ -123,7 +123,7 @@ func (w *worker) frame(b []byte) {
 		w.d.drops.add(DropMalformed, 1)
 		return
 	}
-	if len(p.b) > end.mtu {
+	if len(p.b) > end.limit(&p) {
 		w.tooBig(&p, e.pair, end)
 		return
 	}
@@ -218,7 +218,7 @@ func (w *worker) superPacket(h vnetHeader, p *packet, to *pair, end *endpoint) {
 		w.d.drops.add(DropMalformed, 1)
 		return
 	}
-	if s.nextLen() > end.mtu {
+	if s.nextLen() > end.limit(p) {
 		w.superTooBig(&s, p, to, end)
 		return
 	}
@@ -275,7 +275,7 @@ func (w *worker) tooBig(p *packet, to *pair, end *endpoint) {
 	if p.df || !whole && (p.v6() || to.transport != nil) {
 		w.d.drops.add(DropTooBig, 1)
 		if p.df {
-			w.icmp.tooBig(p, end.mtu)
+			w.icmp.tooBig(p, end.limit(p))
 		}
 		return
 	}
@@ -317,7 +317,7 @@ func (w *worker) room(to *pair, end *endpoint, n int) []byte {
 		w.flush()
 	}
 	if b.n == 0 {
-		b.path, b.segment, b.short = end.path, sealed, false
+		b.path, b.segment, b.short = end.path, sealed, n > end.mtu // what the kernel has to fragment goes alone
 	}
 	at := b.n
 	if end.path.Kind.Stream() {

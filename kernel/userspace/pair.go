@@ -98,6 +98,17 @@ func (p *pair) innerMTU(to path.Path, link int) int {
 	return max(smallestMTU, mtu+headerIPv4)
 }
 
+// limit is the largest packet like p that is carried whole. Every link carries 1280 octets of IPv6 (RFC 8200 5), and no host goes below that; where the carrier's
+// path is narrower, it is the sealed packet that is fragmented (RFC 2473 7.1).
+func (e *endpoint) limit(p *packet) int {
+	if p.v6() {
+		return max(e.mtu, leastIPv6)
+	}
+	return e.mtu
+}
+
+const leastIPv6 = 1280
+
 func (p *pair) usage() kernel.Usage {
 	return kernel.Usage{
 		SPI:       p.sa.In.SPI,

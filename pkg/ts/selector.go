@@ -42,6 +42,11 @@ func (s Selector) AnyPort() bool { return s.StartPort == firstPort && s.EndPort 
 // Opaque reports whether the selector is for packets whose ports are not to be seen, such as fragments (RFC 4301 4.4.1.1).
 func (s Selector) Opaque() bool { return s.StartPort == lastPort && s.EndPort == firstPort }
 
+// LinkLocal reports whether all addresses are IPv6 link-local (RFC 4291 2.5.6).
+func (s Selector) LinkLocal() bool {
+	return s.Start.Is6() && s.Start.IsLinkLocalUnicast() && s.End.IsLinkLocalUnicast()
+}
+
 // Valid reports whether the selector holds anything: both addresses of one family, in order, and a port range in order or OPAQUE.
 func (s Selector) Valid() bool {
 	return s.Start.IsValid() && s.Start.BitLen() == s.End.BitLen() && s.Start.Compare(s.End) <= 0 &&

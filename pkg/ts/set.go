@@ -72,12 +72,13 @@ func (s Set) Equal(o Set) bool {
 // Narrow is the responder's choice (RFC 7296 2.9) for one side: the part of offer that allowed allows. When allowed allows the first selector of
 // the offer, which is the packet that triggered it if a packet did, the result contains it. An empty result means TS_UNACCEPTABLE.
 // narrowing false: every selector of offer must be inside one of allowed, and the offer is returned without what is said twice; else the
-// result is empty. It has at most wire.MaxSelectors selectors, as many as an answer can hold, so that hostile offers make neither a long nor a wrong one.
+// result is empty. IPv6 link-local selectors are never allowed: they name other hosts on each link. It has at most wire.MaxSelectors selectors, as many as an answer can hold, so that hostile offers make neither a long nor a wrong one.
 func Narrow(offer, allowed Set, narrowing bool) Set {
-	if !narrowing && !allowed.Contains(offer) {
+	wide := slices.DeleteFunc(slices.Clone(offer), Selector.LinkLocal)
+	if !narrowing && (len(wide) < len(offer) || !allowed.Contains(offer)) {
 		return nil
 	}
 	// Everything allowed goes into one SA, so there is no choosing among subsets and the first selector, if allowed, is never lost: it
 	// is in the result as it is or inside a wider one.
-	return offer.intersect(allowed, wire.MaxSelectors)
+	return wide.intersect(allowed, wire.MaxSelectors)
 }

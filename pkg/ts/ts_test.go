@@ -212,6 +212,10 @@ func TestNarrow(t *testing.T) {
 		{"protocol", "10.0.0.1/32/udp", "10.0.0.0/8/tcp", true, ""},
 		{"empty-offer", "", "10.0.0.0/8", true, ""},
 		{"empty-offer-no-narrowing", "", "10.0.0.0/8", false, ""},
+		{"link-local", "fe80::/64", "::/0", true, ""},
+		{"link-local-no-narrowing", "2001:db8::/32 fe80::1/128", "::/0", false, ""},
+		{"link-local-among-others", "2001:db8::/32 fe80::1/128", "::/0", true, "2001:db8::/32"},
+		{"everything-is-not-link-local", "::/0", "::/0", false, "::/0"},
 		{"nothing-allowed", "10.0.0.0/8", "", true, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -38,10 +38,12 @@ var counted = map[string]string{
 	"cleardst":  "ip saddr != { " + WestNet + ", " + EastNet + " } ip daddr { " + WestNet + ", " + EastNet + " }",
 	"clear6":    "ip6 saddr { " + WestNet6 + ", " + EastNet6 + " }",
 	"clear6dst": "ip6 saddr != { " + WestNet6 + ", " + EastNet6 + " } ip6 daddr { " + WestNet6 + ", " + EastNet6 + " }",
-	"tcp4500":   "tcp dport 4500",
-	"tcp4500r":  "tcp sport 4500",
-	"alludp":    "meta l4proto udp ip version 4",
-	"plainesp":  "meta l4proto esp", // over IPv4 and IPv6
+	// A label that is not zero changes with each connection, if Linux makes it (RFC 9329 6.1).
+	"labelled": "ip6 flowlabel != 0 meta l4proto tcp",
+	"tcp4500":  "tcp dport 4500",
+	"tcp4500r": "tcp sport 4500",
+	"alludp":   "meta l4proto udp ip version 4",
+	"plainesp": "meta l4proto esp", // over IPv4 and IPv6
 }
 
 // Count starts counting on a host.

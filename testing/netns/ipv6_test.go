@@ -91,8 +91,12 @@ func testFamilies(t *testing.T, inner, outer family, mode string) {
 		}
 	}
 	for _, d := range []*netns.Daemon{west, east} {
-		if c, err := d.Host.Counts(); err != nil || c.Clear() != 0 {
+		c, err := d.Host.Counts()
+		if err != nil || c.Clear() != 0 {
 			t.Errorf("%s saw packets in clear: %v %v", d.Host.Name, c, err)
+		}
+		if n := c["labelled"].Packets; n != 0 {
+			t.Errorf("%s: %d TCP packets carried a flow label, which would not be the same on the next connection", d.Host.Name, n)
 		}
 		if err := d.Host.Uncount(); err != nil {
 			t.Error(err)
