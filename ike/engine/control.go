@@ -26,6 +26,7 @@ type control struct {
 	conn     *policy.Connection
 	oriented *policy.Oriented // nil: not oriented, why says why
 	why      error
+	share    uint64 // its key in Engine.shares, zero if none
 
 	// Atomic.
 	watched atomic.Int32 // waiters that want its events
@@ -39,8 +40,12 @@ type control struct {
 	dial      context.CancelFunc
 	ladder    *ladder.Ladder // nil: the configuration leaves no carrier to try
 	round     round
-	roundID   int // so that a completion for an earlier round is told from one for this
-	sas       int // IKE SAs of this connection, in whatever shard
+	roundID   int  // so that a completion for an earlier round is told from one for this
+	ownTried  bool // this round has gone from an IKE SA that takes no more to one of its own
+	sas       int  // IKE SAs that this connection uses, in whatever shard
+	kids      []kid
+	on        *sa // where kids are asked for
+	missed    int // how often, in a row, not all of them came up
 	children  int // installed Child SAs
 	instances int // the same for a template: one or more for each peer
 	upSince   time.Time
@@ -71,6 +76,7 @@ func (p phase) String() string {
 func newControl(e *Engine, c *policy.Connection, setup policy.Setup) *control {
 	k := &control{e: e, home: e.homeOf(c.Name), conn: c, ladder: newLadder(e, c, setup)}
 	k.oriented, k.why = orient(c, setup.Listen, e.local)
+	k.share, k.kids = shareKey(e.seed, k.oriented), make([]kid, len(c.Children))
 	k.public.ConnectionStatus = ConnectionStatus{Name: c.Name, Conn: c, Oriented: k.oriented, State: phaseDown.String()}
 	if k.why != nil {
 		k.public.Why = k.why.Error()
@@ -93,6 +99,9 @@ func (c *control) describe() string {
 // set moves to a phase and publishes it.
 func (c *control) set(p phase) {
 	c.phase = p
+	if p != phaseNegotiating {
+		resume(c.e.shares.leave(c))
+	}
 	c.publish(func(s *ConnectionStatus) {
 		s.State, s.Wanted = p.String(), c.wanted
 		if p != phaseWaiting {
@@ -140,6 +149,13 @@ func (c *control) up(w *waiter) {
 		c.finishUps(fmt.Errorf("connection %q waits for peers (its other end is %s): it cannot be brought up from here", c.conn.Name, c.oriented.Remote.Host))
 	case c.e.closing.Load():
 		c.finishUps(errShutdown)
+	case c.children > 0 && !c.allUp():
+		c.want()
+		c.set(phaseUp)
+		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q is up in part: asking for the other Child SAs", c.conn.Name)})
+		if !c.asking() {
+			c.askMissing()
+		}
 	case c.children > 0:
 		c.want()
 		c.set(phaseUp)
@@ -171,6 +187,8 @@ func (c *control) down(w *waiter, reason event.Reason, linger time.Duration) {
 	c.home.alarms.unset(c)
 	c.stopDial()
 	c.roundID++ // what the round waits for comes too late
+	c.forgetOutcomes()
+	resume(c.e.shares.leave(c))
 	c.finishUps(fmt.Errorf("connection %q was taken down while it was being negotiated", c.conn.Name))
 	if c.sas == 0 && c.phase != phaseDown || c.attempt == nil && c.phase == phaseNegotiating {
 		c.set(phaseDown)
@@ -192,12 +210,29 @@ func (c *control) down(w *waiter, reason event.Reason, linger time.Duration) {
 	}
 }
 
-// closeAll ends the IKE SAs of one connection in this shard.
+// closeAll ends what one connection has in this shard.
 func (s *shard) closeAll(c *control, reason event.Reason, linger time.Duration) {
-	for _, spi := range s.sortedSPIs(func(a *sa) bool { return a.control == c && !a.over }) {
+	for _, spi := range s.sortedSPIs(func(a *sa) bool { return a.user(c) >= 0 && !a.over }) {
 		if a := s.sas[spi]; a != nil {
-			s.step(a, machine.CloseIKE{Reason: reason, Linger: linger})
+			s.release(a, c, reason, linger)
 		}
+	}
+}
+
+// release ends the use of an IKE SA by a connection: the connection's Child SAs are deleted, or, if no other uses it, the IKE SA.
+func (s *shard) release(a *sa, c *control, reason event.Reason, linger time.Duration) {
+	if len(a.users) == 1 {
+		s.e.shares.remove(a.share, a.spi)
+		s.step(a, machine.CloseIKE{Reason: reason, Linger: linger})
+		return
+	}
+	heir := a.users[0].control
+	if heir == c {
+		heir = a.users[1].control
+	}
+	s.step(a, machine.CloseConn{Conn: c.conn, Heir: heir.oriented})
+	if a.idleHere(c) {
+		s.leave(a, c)
 	}
 }
 
@@ -213,30 +248,37 @@ func (c *control) settle() {
 
 // base sets what traffic meets when the connection is neither up nor negotiating: nothing, or for a loaded auto=ondemand the trap that starts it.
 func (c *control) base(done func(kernel.Done)) {
-	switch {
-	case c.gone || c.e.closing.Load():
-		c.idle(policy.ShuntNone, done)
-	case c.conn.Auto == policy.AutoOnDemand:
-		c.shunt(kernel.Trap, true, done)
-	default:
-		c.idle(policy.ShuntNone, done)
+	action, route := c.baseAction()
+	c.shunt(action, route, done)
+}
+
+func (c *control) baseAction() (action kernel.Action, route bool) {
+	if c.conn.Auto == policy.AutoOnDemand && !c.gone && !c.e.closing.Load() {
+		return kernel.Trap, true
 	}
+	return shuntAction(policy.ShuntNone)
 }
 
 // idle puts a shunt in place of the missing Child SAs.
 func (c *control) idle(s policy.Shunt, done func(kernel.Done)) {
+	action, route := shuntAction(s)
+	c.shunt(action, route, done)
+}
+
+// shuntAction is what a policy does for a shunt; route false: there is none.
+func shuntAction(s policy.Shunt) (action kernel.Action, route bool) {
 	switch s {
 	case policy.ShuntPass:
-		c.shunt(kernel.Pass, true, done)
+		return kernel.Pass, true
 	case policy.ShuntDrop:
-		c.shunt(kernel.Drop, true, done)
+		return kernel.Drop, true
 	case policy.ShuntHold:
-		c.shunt(kernel.Hold, true, done)
+		return kernel.Hold, true
 	case policy.ShuntReject:
-		c.shunt(kernel.Reject, true, done)
-	default:
-		c.shunt(kernel.Pass, false, done)
+		return kernel.Reject, true
+	case policy.ShuntNone:
 	}
+	return kernel.Pass, false
 }
 
 // shunt routes (or, with route false, unroutes) the policies of all children that have no SA.
@@ -250,19 +292,31 @@ func (c *control) shunt(action kernel.Action, route bool, done func(kernel.Done)
 	}
 	left, failed := len(o.Children), kernel.Done{}
 	for i := range o.Children {
-		pol := c.e.protectPolicy(o, i, o.LocalTS(i), o.RemoteTS(i))
-		pol.Action = action
-		c.e.policies.idle(c.home, c, pol, route, func(d kernel.Done) {
+		c.shuntOne(i, action, route, func(d kernel.Done) {
 			if d.Err != nil {
 				failed = d
-				c.tell(event.Event{Level: event.Warn, Child: o.Children[i].Name, Text: fmt.Sprintf("connection %q: the policy %s === %s was refused: %v",
-					c.conn.Name, pol.Local, pol.Remote, d.Err)})
 			}
 			if left--; left == 0 && done != nil {
 				done(failed)
 			}
 		})
 	}
+}
+
+// shuntOne is shunt for one child.
+func (c *control) shuntOne(i int, action kernel.Action, route bool, done func(kernel.Done)) {
+	o := c.oriented
+	pol := c.e.protectPolicy(o, i, o.LocalTS(i), o.RemoteTS(i))
+	pol.Action = action
+	c.e.policies.idle(c.home, c, pol, route, func(d kernel.Done) {
+		if d.Err != nil {
+			c.tell(event.Event{Level: event.Warn, Child: o.Children[i].Name, Text: fmt.Sprintf("connection %q: the policy %s === %s was refused: %v",
+				c.conn.Name, pol.Local, pol.Remote, d.Err)})
+		}
+		if done != nil {
+			done(d)
+		}
+	})
 }
 
 // acquire starts an ondemand connection because of a packet.
@@ -276,8 +330,11 @@ func (c *control) acquire(ev kernel.Acquire) {
 
 func (c *control) bell() *alarm { return &c.alarm }
 
-// ring is the revival.
+// ring is the revival, of all Child SAs or of some.
 func (c *control) ring(time.Time) {
+	if c.phase == phaseUp && !c.gone && !c.e.closing.Load() && !c.asking() && !c.allUp() {
+		c.askMissing()
+	}
 	if c.phase == phaseWaiting && !c.gone && !c.e.closing.Load() {
 		c.e.counters.revivals.Add(1)
 		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("reviving connection %q, which must remain up", c.conn.Name)})

@@ -174,7 +174,7 @@ func (s *shard) initialRequest(d transport.Datagram) {
 		s.e.breakStream(d.Path, errForeign)
 		return
 	}
-	a.m = e.make.responder(machine.Config{SPI: a.spi, Rand: rand, HalfOpen: halfOpenTime}, candidates, d.Path)
+	a.m = e.make.responder(e.machineConfig(a.spi, rand), candidates, d.Path)
 	s.add(a)
 	s.setHalfOpen(a, true)
 	a.repeat = key

@@ -1,7 +1,7 @@
 // Package engine runs many IKE SAs: shards that own machines, the doorman before them, the connections and their revival, and snapshots.
 //
 // Who owns what. A shard goroutine owns its machines, their timers and the connections whose home it is; nothing of that has a lock. What spans
-// shards is six small tables with a lock each (streams, policies, identities, keepalives, traffic, the published state of a connection); none of these locks
+// shards is seven small tables with a lock each (streams, policies, identities, shares, keepalives, traffic, the published state of a connection); none of these locks
 // is held while another is taken, nor across a call that could block.
 package engine
 
@@ -24,6 +24,7 @@ import (
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/transport"
 )
 
@@ -67,6 +68,8 @@ type Engine struct {
 	cookies cookies
 	workers workers
 	make    makers
+	// candidates is what every machine gets: one function for all of them.
+	candidates func(path.Path) []*policy.Oriented
 
 	// Atomic.
 	secrets  atomic.Pointer[auth.Store]
@@ -79,6 +82,7 @@ type Engine struct {
 	streams    streams
 	policies   policies
 	identities identities
+	shares     shares
 	keepalives keepalives
 	traffic    traffic
 	door       door
@@ -117,6 +121,7 @@ func New(o Options) (*Engine, error) {
 		seed: maphash.MakeSeed(), make: machineMakers, stopped: make(chan struct{}),
 		change: make(chan struct{}, 1),
 	}
+	e.candidates = func(p path.Path) []*policy.Oriented { return e.view.Load().candidates(p) }
 	e.life, e.kill = context.WithCancel(context.Background())
 	e.rand.source = o.Rand
 	e.secrets.Store(o.Secrets)
@@ -124,6 +129,7 @@ func New(o Options) (*Engine, error) {
 	e.streams.init()
 	e.policies.init(e)
 	e.identities.init()
+	e.shares.init()
 	e.keepalives.init()
 	e.traffic.init()
 	e.workers.init()

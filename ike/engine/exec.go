@@ -75,7 +75,7 @@ func (s *shard) emit(a *sa, ev event.Event) {
 	}
 	switch ev.Kind {
 	case event.KindFallback:
-		if a.control != nil && a.control.attempt == a {
+		if a.initiator && !a.established && a.control.attempt == a {
 			return // the connection has told so before it looked for the path
 		}
 	case event.KindDrop:
@@ -83,8 +83,13 @@ func (s *shard) emit(a *sa, ev event.Event) {
 	case event.KindIKEUp:
 		s.ikeUp(a, ev)
 	case event.KindChildFailed:
-		if c := a.control; c != nil {
-			defer c.home.box.post(func() { c.childFailed(a, ev) })
+		if c := a.controlNamed(ev.Conn); c != nil {
+			defer func() {
+				c.home.box.post(func() { c.childFailed(a, ev) })
+				if a.idleHere(c) {
+					s.leave(a, c)
+				}
+			}()
 		}
 	default:
 	}
@@ -100,11 +105,13 @@ func (s *shard) emit(a *sa, ev event.Event) {
 		}
 	}
 	s.e.emit(s, ev)
-	if c := a.control; c != nil && c.watched.Load() > 0 {
-		if c.home == s {
-			c.progress(ev)
-		} else {
-			c.home.box.post(func() { c.progress(ev) })
+	for _, u := range a.users {
+		if c := u.control; c.watched.Load() > 0 && (ev.Child == "" || ev.Conn == c.conn.Name) {
+			if c.home == s {
+				c.progress(ev)
+			} else {
+				c.home.box.post(func() { c.progress(ev) })
+			}
 		}
 	}
 }
@@ -116,8 +123,9 @@ func (s *shard) authenticated(a *sa, ef machine.Authenticated) {
 		s.e.mux.Own(ef.Path)
 	}
 	a.path = ef.Path
-	a.identity = identityKey(s.e.seed, ef.Conn.Name, ef.Local, ef.Remote)
+	identity := identityKey(s.e.seed, ef.Conn.Name, ef.Local, ef.Remote)
 	if a.control != nil {
+		a.users[0].identity = identity
 		return
 	}
 	c := s.e.view.Load().byName[ef.Conn.Name]
@@ -125,15 +133,15 @@ func (s *shard) authenticated(a *sa, ef machine.Authenticated) {
 		s.step(a, machine.CloseIKE{Reason: event.ReasonOperator, Linger: deleteLinger})
 		return
 	}
-	a.control = c
-	c.home.box.post(func() { c.saBound() })
+	a.control, a.users = c, []user{{c, identity}}
+	c.home.box.post(c.saBound)
 }
 
 // needPath answers a machine that got no further on its path. Before the IKE SA exists that is a matter of the connection's ladder; afterwards only the
 // originator of a TCP connection can do something about it: open another (RFC 9329 6.1).
 func (s *shard) needPath(a *sa, ef machine.NeedPath) {
 	switch {
-	case a.control != nil && a.control.attempt == a && !a.established:
+	case a.initiator && !a.established && a.control.attempt == a:
 		a.control.needPath(ef)
 	case a.established && a.initiator && ef.Last.Kind.Stream():
 		s.redial(a, ef)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/ikegod/ikegod/ike/event"
-	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/wire"
@@ -30,29 +29,29 @@ func identityKey(seed maphash.Seed, conn string, local, remote ident.ID) uint64 
 	}{conn, local, remote}), 1)
 }
 
-// add notes an established IKE SA and returns the older ones of the same identities.
-func (t *identities) add(a *sa) []wire.SPI {
-	if a.identity == 0 {
+// add notes an established IKE SA and returns the older ones of the same connection and identities.
+func (t *identities) add(key uint64, spi wire.SPI) []wire.SPI {
+	if key == 0 {
 		return nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	older := slices.Clone(t.m[a.identity])
-	t.m[a.identity] = append(t.m[a.identity], a.spi)
+	older := slices.Clone(t.m[key])
+	t.m[key] = append(t.m[key], spi)
 	return older
 }
 
-func (t *identities) remove(a *sa) {
-	if a.identity == 0 {
+func (t *identities) remove(key uint64, spi wire.SPI) {
+	if key == 0 {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	left := slices.DeleteFunc(t.m[a.identity], func(spi wire.SPI) bool { return spi == a.spi })
+	left := slices.DeleteFunc(t.m[key], func(x wire.SPI) bool { return x == spi })
 	if len(left) == 0 {
-		delete(t.m, a.identity)
+		delete(t.m, key)
 	} else {
-		t.m[a.identity] = left
+		t.m[key] = left
 	}
 }
 
@@ -74,12 +73,19 @@ func (s *shard) ikeUp(a *sa, ev event.Event) {
 	a.established = true
 	s.e.counters.established.Add(1)
 	s.established(a, ev.Path)
-	if !s.e.view.Load().setup.UniqueIDs {
-		a.identity = 0 // there may be any number of the same: nobody asks, so nobody keeps a list
+	if c := a.control; c != nil {
+		a.share = c.share
+		resume(s.e.shares.add(a.share, a.spi))
+	}
+	if len(a.users) == 0 {
 		return
 	}
-	identity, older := a.identity, s.e.identities.add(a)
-	for _, spi := range older {
+	if !s.e.view.Load().setup.UniqueIDs {
+		a.users[0].identity = 0 // there may be any number of the same: nobody asks, so nobody keeps a list
+		return
+	}
+	identity := a.users[0].identity
+	for _, spi := range s.e.identities.add(identity, a.spi) {
 		other := s.e.shardOf(spi)
 		if !a.initiator {
 			other.box.post(func() { other.replace(spi, identity) })
@@ -87,7 +93,7 @@ func (s *shard) ikeUp(a *sa, ev event.Event) {
 		}
 		time.AfterFunc(crossingSettle, func() {
 			other.box.post(func() {
-				if old := other.sas[spi]; old != nil && old.identity == identity && old.established && !old.initiator {
+				if old := other.sas[spi]; old != nil && old.as(identity) != nil && old.established && !old.initiator {
 					theirs := old.m.Snapshot().SPIi
 					s.box.post(func() {
 						if a.spi > theirs {
@@ -104,7 +110,7 @@ func (s *shard) ikeUp(a *sa, ev event.Event) {
 func (s *shard) established(a *sa, p path.Path) {
 	count, began := &s.e.counters, a.began
 	count.handshake(a.initiator, p.Kind, event.ReasonNone)
-	if c := a.control; c != nil && c.attempt == a { // then this is its home shard
+	if c := a.control; a.initiator && c.attempt == a { // then this is its home shard
 		began = c.round.began
 		if c.round.fellBack {
 			count.fallbackTimes.observe(time.Since(c.round.first))
@@ -113,9 +119,21 @@ func (s *shard) established(a *sa, p path.Path) {
 	count.handshakeTimes[role(a.initiator)][carrier(p.Kind)].observe(time.Since(began))
 }
 
-// replace ends an IKE SA in favour of another with the same identities.
+// as finds the connection that uses an IKE SA with this identity.
+func (a *sa) as(identity uint64) *control {
+	for _, u := range a.users {
+		if u.identity == identity && identity != 0 {
+			return u.control
+		}
+	}
+	return nil
+}
+
+// replace ends a connection's use of an IKE SA in favour of another with the same identities, and with its last use the IKE SA.
 func (s *shard) replace(spi wire.SPI, identity uint64) {
-	if old := s.sas[spi]; old != nil && old.identity == identity && !old.over {
-		s.step(old, machine.CloseIKE{Reason: event.ReasonReplaced, Linger: deleteLinger})
+	if old := s.sas[spi]; old != nil && !old.over {
+		if c := old.as(identity); c != nil {
+			s.release(old, c, event.ReasonReplaced, deleteLinger)
+		}
 	}
 }

@@ -110,10 +110,17 @@ func (s *shard) install(a *sa, ef machine.Install) {
 		s.step(a, machine.InstallDone{Child: ef.Child, Err: fmt.Errorf("install: SPI %#08x was not reserved for this Child SA", ef.SPIIn)})
 		return
 	}
+	control := s.e.view.Load().byName[ef.Conn.Name]
+	if control == nil || control.conn != ef.Conn.Connection {
+		s.step(a, machine.InstallDone{Child: ef.Child, Err: fmt.Errorf("connection %q is not loaded any more", ef.Conn.Name)})
+		return
+	}
+	s.join(a, control)
+	c.control, c.index = control, ef.Index
 	pol := s.e.protectPolicy(ef.Conn, ef.Index, ef.Local, ef.Remote)
 	c.policy, c.instance = pol.ID, !ef.Conn.RemoteAddr.IsValid()
 	pair := pairOf(ef, pol.ID)
-	s.e.policies.protect(s, a.control, pol, func(d kernel.Done) {
+	s.e.policies.protect(s, control, pol, func(d kernel.Done) {
 		switch {
 		case a.closed || a.childOf(ef.Child) == nil:
 		case d.Err != nil:
@@ -129,19 +136,18 @@ func (s *shard) installed(a *sa, id machine.ChildID, err error) {
 	if a.closed || a.over || c == nil {
 		return // the Remove that followed the request takes it away
 	}
-	instance := c.instance
 	if err == nil {
 		c.installed = true
 		s.e.counters.children.Add(1)
-		s.e.traffic.begin(c.spi, a.connName())
+		s.e.traffic.begin(c.spi, c.control.conn.Name)
 	} else {
 		s.removeChild(a, id)
 	}
 	s.step(a, machine.InstallDone{Child: id, Err: err})
 	if c := a.childOf(id); c != nil && err == nil { // the machine may have taken it away at once
 		c.told = true
-		control, p := a.control, a.path
-		control.home.box.post(func() { control.childUp(a, p, instance) })
+		ch, p := *c, a.path
+		ch.control.home.box.post(func() { ch.control.childUp(a, p, ch) })
 	}
 }
 
@@ -163,8 +169,9 @@ func (s *shard) removeChild(a *sa, id machine.ChildID) {
 	if c.installed {
 		s.e.counters.children.Add(-1)
 	}
-	if control := a.control; control != nil {
-		control.home.box.post(func() { control.childGone(c, left) })
+	c.control.home.box.post(func() { c.control.childGone(c, left) })
+	if a.idleHere(c.control) {
+		s.leave(a, c.control)
 	}
 }
 

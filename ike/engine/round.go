@@ -8,6 +8,7 @@ import (
 	"io"
 	mrand "math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,17 +76,16 @@ func (c *control) startRound() {
 	c.roundID++
 	c.round = round{first: time.Now()}
 	c.set(phaseNegotiating)
-	c.dropChildless()
+	c.forgetOutcomes()
+	c.ownTried = false
 	id := c.roundID
 	c.idle(c.conn.Negotiation, func(d kernel.Done) {
 		switch {
 		case id != c.roundID:
 		case d.Err != nil:
 			c.cannotBegin(event.ReasonInstallFailed, d.Err)
-		case c.ladder == nil:
-			c.cannotBegin(event.ReasonPathFailed, ladder.ErrNoRung)
 		default:
-			c.tryRung(c.ladder.Current())
+			c.begin()
 		}
 	})
 }
@@ -103,19 +103,6 @@ func (c *control) reviveWait() time.Duration {
 		return time.Minute
 	}
 	return c.ladder.Revive().Wait
-}
-
-// dropChildless ends IKE SAs of ours whose Child SA was refused: the new round makes a new one.
-func (c *control) dropChildless() {
-	if c.sas == 0 {
-		return
-	}
-	s := c.home
-	for _, spi := range s.sortedSPIs(func(a *sa) bool { return a.control == c && a.initiator && a.established && len(a.children) == 0 }) {
-		if a := s.sas[spi]; a != nil {
-			s.step(a, machine.CloseIKE{Reason: event.ReasonReplaced, Linger: deleteLinger})
-		}
-	}
 }
 
 // newLadder makes the ladder of a connection; nil when the configuration leaves nothing to try.
@@ -240,7 +227,7 @@ func (c *control) initiate(p path.Path) {
 	for i := range children {
 		children[i] = i
 	}
-	a.m = c.e.make.initiator(machine.Config{SPI: a.spi, Rand: rand, HalfOpen: halfOpenTime}, c.oriented, children)
+	a.m = c.e.make.initiator(c.e.machineConfig(a.spi, rand), c.oriented, children)
 	s.add(a)
 	c.attempt = a
 	c.sas++
@@ -297,6 +284,9 @@ func (c *control) exhausted() {
 // roundFailed tells those who waited what each rung answered, and plans the revival.
 func (c *control) roundFailed() {
 	err := &UpError{Conn: c.conn.Name, Attempts: c.round.attempts}
+	for _, w := range c.e.shares.leave(c) {
+		w.c.home.box.post(func() { w.c.leaderFailed(w.round, err.Attempts) })
+	}
 	c.publish(func(s *ConnectionStatus) { s.LastError = err.Error() })
 	c.e.counters.roundsFailed.Add(1)
 	if !c.wanted || c.e.closing.Load() {
@@ -310,6 +300,16 @@ func (c *control) roundFailed() {
 	c.finishUps(err)
 }
 
+// leaderFailed ends a round that waited for the IKE SA of another connection: the same would have come of its own.
+func (c *control) leaderFailed(round int, attempts []Attempt) {
+	if round != c.roundID || c.phase != phaseNegotiating {
+		return
+	}
+	c.round.attempts = slices.Clone(attempts)
+	c.round.wait = c.reviveWait()
+	c.roundFailed()
+}
+
 // revive plans the next round.
 func (c *control) revive(delay time.Duration, why string) {
 	c.set(phaseWaiting)
@@ -321,8 +321,16 @@ func (c *control) revive(delay time.Duration, why string) {
 // lasting is how long a Child SA must have lived to count as a success for the back-off.
 const lasting = 10 * time.Second
 
-// saBound counts an IKE SA that a peer has initiated.
+// saBound counts an IKE SA that a peer has initiated, or that was another connection's alone.
 func (c *control) saBound() { c.sas++ }
+
+// saLeft takes note that the connection has nothing any more in an IKE SA that others use.
+func (c *control) saLeft() {
+	c.sas--
+	if !c.wanted && (c.sas == 0 && c.phase != phaseNegotiating || len(c.downs) > 0) {
+		c.settle()
+	}
+}
 
 // saGone takes note of the end of an IKE SA of this connection.
 func (c *control) saGone(a *sa, why event.Close) {
@@ -340,88 +348,9 @@ func (c *control) saGone(a *sa, why event.Close) {
 		c.settle()
 	case mine && c.phase == phaseNegotiating:
 		c.roundFailed()
+	default:
+		c.lostWhileAsking(a, why)
 	}
-}
-
-// childFailed takes note of a Child SA that was refused while its IKE SA stays.
-func (c *control) childFailed(a *sa, ev event.Event) {
-	if a != c.attempt {
-		return
-	}
-	why := event.Close{Reason: event.ReasonTSUnacceptable, Detail: ev.Text}
-	if ev.Close != nil {
-		why = *ev.Close
-	}
-	c.attempt = nil
-	c.record(why)
-	if c.phase != phaseNegotiating {
-		return // the peer's Child SA is up
-	}
-	c.round.wait = c.ladder.Failed(ladder.Refused).Wait
-	c.roundFailed()
-}
-
-// childUp takes note of an installed Child SA, whoever initiated it.
-func (c *control) childUp(a *sa, p path.Path, instance bool) {
-	if instance {
-		c.instances++
-		c.set(phaseUp)
-		return
-	}
-	if c.children == 0 {
-		c.upSince = time.Now()
-	}
-	c.children++
-	switch {
-	case a == c.attempt:
-		c.attempt = nil
-	case c.attempt != nil && !c.attempt.authSent:
-		// The peer was faster. Ours has not gone so far that the peer could have established it: nobody misses it.
-		c.home.step(c.attempt, machine.CloseIKE{Reason: event.ReasonReplaced})
-	}
-	c.home.alarms.unset(c)
-	c.set(phaseUp)
-	c.publish(func(s *ConnectionStatus) { s.Path, s.LastError = p, "" })
-	c.finishUps(nil)
-}
-
-// childGone takes note of a Child SA that has left the datapath; left is how many others stand behind its policy.
-func (c *control) childGone(ch child, left int) {
-	if ch.instance {
-		if left == 0 {
-			c.e.policies.idle(c.home, c, kernel.Policy{ID: ch.policy}, false, nil)
-		}
-		if ch.told {
-			if c.instances--; c.instances == 0 {
-				c.set(phaseDown)
-			}
-		}
-		return
-	}
-	if !ch.told {
-		if left == 0 && c.phase == phaseDown { // it was refused: what was routed for it holds nothing that nobody asked to hold
-			c.base(nil)
-		}
-		return
-	}
-	c.children--
-	if c.children > 0 || c.phase != phaseUp {
-		return
-	}
-	switch {
-	case c.attempt != nil && !c.gone:
-		c.set(phaseNegotiating) // another is on its way already, as when both ends came up at once
-		return
-	case !c.wanted || c.gone || c.e.closing.Load():
-		c.set(phaseDown)
-		c.base(nil)
-		return
-	}
-	if c.ladder != nil && time.Since(c.upSince) >= lasting {
-		c.ladder.Established() // a tunnel that dies young is no success: the back-off goes on
-	}
-	c.idle(c.conn.Negotiation, nil)
-	c.revive(c.reviveWait(), "its last Child SA is gone")
 }
 
 // dial opens a TCP connection on a goroutine of its own and calls back in s. The function returned gives up.

@@ -46,7 +46,9 @@ type sa struct {
 	s       *shard
 	m       stepper
 	spi     wire.SPI // ours
-	control *control // its connection; nil while a responder does not know it yet
+	control *control // the connection that it was negotiated for; nil while a responder does not know it yet
+	users   []user   // connections that have Child SAs in it, control among them
+	share   uint64   // its key in Engine.shares, zero if none
 	alarm   alarm
 
 	initiator   bool
@@ -58,7 +60,6 @@ type sa struct {
 	forgotten   atomic.Bool // closed, for workers: nobody waits for their result
 
 	repeat    uint64 // its key in shard.repeats, zero if none
-	identity  uint64 // its key in Engine.identities, zero if none
 	stream    uint64 // generation of the stream that it owns, zero if none
 	path      path.Path
 	keepalive *path.Path // where it has asked for NAT keepalives, nil if nowhere
@@ -72,6 +73,8 @@ type sa struct {
 // child is one Child SA in the datapath.
 type child struct {
 	id        machine.ChildID
+	control   *control // its connection, from Install on
+	index     int      // in the connection's Children
 	spi       kernel.SPI
 	policy    kernel.PolicyID // set from Install on
 	instance  bool            // its policy is one of a template's many
@@ -86,7 +89,14 @@ func (s *shard) newSA(initiator bool, c *control, p path.Path) (*sa, io.Reader, 
 		return nil, nil, err
 	}
 	a := &sa{s: s, spi: spi, initiator: initiator, control: c, path: p, began: time.Now()}
+	if c != nil {
+		a.users = []user{{control: c}}
+	}
 	return a, rand, nil
+}
+
+func (e *Engine) machineConfig(spi wire.SPI, rand io.Reader) machine.Config {
+	return machine.Config{SPI: spi, Rand: rand, HalfOpen: halfOpenTime, Candidates: e.candidates}
 }
 
 func (a *sa) connName() string {
@@ -223,17 +233,20 @@ func (s *shard) end(a *sa, why event.Close) {
 		return
 	}
 	a.over = true
+	s.e.shares.remove(a.share, a.spi)
 	s.e.counters.over.Add(1)
 	s.removeChildren(a)
 	s.setHalfOpen(a, false)
-	s.e.identities.remove(a)
+	for _, u := range a.users {
+		s.e.identities.remove(u.identity, a.spi)
+	}
 	s.e.counters.ended(a, why)
 	if a.established {
 		a.established = false
 		s.e.counters.established.Add(-1)
 	}
-	if c := a.control; c != nil {
-		c.home.box.post(func() { c.saGone(a, why) })
+	for _, u := range a.users {
+		u.control.home.box.post(func() { u.control.saGone(a, why) })
 	}
 }
 

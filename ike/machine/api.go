@@ -85,6 +85,12 @@ type (
 	}
 	// CloseChild deletes one Child SA.
 	CloseChild struct{ Child ChildID }
+	// CloseConn deletes the Child SAs of one connection, those that are still being made too. Others go on with the IKE SA: if it was that connection's own,
+	// it is Heir's from now on.
+	CloseConn struct {
+		Conn *policy.Connection
+		Heir *policy.Oriented
+	}
 	// ESPSeen says that authentic ESP from the peer was seen at At: the peer is alive.
 	ESPSeen struct{ At time.Time }
 )
@@ -101,6 +107,7 @@ func (PathLost) machineInput()    {}
 func (CloseIKE) machineInput()    {}
 func (OpenChild) machineInput()   {}
 func (CloseChild) machineInput()  {}
+func (CloseConn) machineInput()   {}
 func (ESPSeen) machineInput()     {}
 
 // Effect is one thing that the owner must do, strictly in the order returned.

@@ -132,9 +132,25 @@ func (m *Machine) deleteChild(c *child) {
 
 // onCloseChild deletes one child on the owner's wish. One that is still being made goes when it is.
 func (m *Machine) onCloseChild(in CloseChild) {
-	c := m.child(in.Child)
+	if c := m.child(in.Child); c != nil {
+		m.closeChild(c)
+	}
+}
+
+// onCloseConn deletes all children of a connection.
+func (m *Machine) onCloseConn(in CloseConn) {
+	if in.Heir != nil && m.conn != nil && m.conn.Connection == in.Conn && m.state == established {
+		m.conn = in.Heir
+	}
+	for _, c := range slices.Clone(m.children) {
+		if c.conn.Connection == in.Conn {
+			m.closeChild(c)
+		}
+	}
+}
+
+func (m *Machine) closeChild(c *child) {
 	switch {
-	case c == nil:
 	case c.state == childInstalled && m.state == established:
 		m.deleteChild(c)
 	default:

@@ -141,6 +141,8 @@ func (m *Machine) dispatch(in Input) {
 		m.onOpenChild(in)
 	case CloseChild:
 		m.onCloseChild(in)
+	case CloseConn:
+		m.onCloseConn(in)
 	case ESPSeen:
 		m.onAlive(moment(in.At.Sub(m.born)))
 	}

@@ -19,11 +19,12 @@ import (
 
 // onOpenChild asks the peer for one more Child SA.
 func (m *Machine) onOpenChild(in OpenChild) {
-	if m.state != established || in.Index < 0 || in.Index >= len(in.Conn.Children) {
-		m.emit(event.Event{
-			Level: event.Warn, Kind: event.KindChildFailed, Conn: in.Conn.Name, Text: fmt.Sprintf("no Child SA for %q: the IKE SA is %v", in.Conn.Name, m.state),
-			Close: &event.Close{Reason: event.ReasonPathFailed, Detail: fmt.Sprintf("the IKE SA with %s is %v", m.path.Peer(), m.state)},
-		})
+	if in.Index < 0 || in.Index >= len(in.Conn.Children) {
+		return
+	}
+	if m.state != established {
+		why := event.Close{Reason: event.ReasonPathFailed, Detail: fmt.Sprintf("the IKE SA with %s is %v", m.path.Peer(), m.state)}
+		m.emit(event.Event{Level: event.Info, Kind: event.KindChildFailed, Conn: in.Conn.Name, Child: in.Conn.Children[in.Index].Name, Text: why.Detail, Close: &why})
 		return
 	}
 	m.openChild(in.Conn, in.Index)

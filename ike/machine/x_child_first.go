@@ -112,7 +112,7 @@ func (m *Machine) tellFirstChild() {
 func (m *Machine) tellRefused(r *childRefusal) {
 	m.emit(event.Event{
 		Level: event.Warn, Kind: event.KindChildFailed, Text: fmt.Sprintf("refused Child SA: %s; sent %v, the IKE SA stays", r.text, r.notify),
-		Close: &event.Close{Reason: r.reason, Notify: r.notify, Detail: r.text},
+		Close: &event.Close{Reason: r.reason, Notify: r.notify, Remote: true, Detail: r.text},
 	})
 }
 
