@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/pkg/suggest"
 )
 
 // Compile makes the policies. The set holds the connections that are to be loaded: those without errors whose auto= is not ignore. The diagnostics
@@ -42,7 +43,7 @@ func (c *Config) Connection(name string) (*policy.Connection, Diagnostics) {
 	defer c.lock.Unlock()
 	s := c.byName[name]
 	if s == nil {
-		return nil, Diagnostics{{Severity: Error, File: c.name, Conn: name, Text: "there is no such conn", Suggestion: didYouMean(name, c.Names())}}
+		return nil, Diagnostics{{Severity: Error, File: c.name, Conn: name, Text: "there is no such conn", Suggestion: suggest.DidYouMean(name, c.Names())}}
 	}
 	r := newCompiler(c)
 	b := r.newBuild(s, false)

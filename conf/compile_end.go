@@ -8,6 +8,7 @@ import (
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/ident"
+	"github.com/ikegod/ikegod/pkg/suggest"
 	"github.com/ikegod/ikegod/pkg/suite"
 	"github.com/ikegod/ikegod/pkg/ts"
 )
@@ -60,7 +61,7 @@ func (b *build) authBy() {
 				words = append(words, w)
 			}
 			slices.Sort(words)
-			b.fault(e, &badValue{from: m.from, width: len(m.text), text: quoted(m.text) + " is not a method of authentication", suggestion: didYouMean(m.text, words)})
+			b.fault(e, &badValue{from: m.from, width: len(m.text), text: quoted(m.text) + " is not a method of authentication", suggestion: suggest.DidYouMean(m.text, words)})
 		} else if !psk {
 			b.refuseEntry(e, fmt.Sprintf("%s=%s: %s is not supported yet: only pre-shared keys are", e.word, printable(e.value), m.text), "write authby=secret, here and at the peer")
 		}

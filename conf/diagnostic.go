@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/ikegod/ikegod/pkg/suggest"
 )
 
 // Severity says how bad a Diagnostic is.
@@ -242,12 +244,12 @@ func (r *report) add(d Diagnostic) {
 // maxSuggestions bounds the searches for what was probably meant: each compares a word with all that it could be.
 const maxSuggestions = 100
 
-// suggest is didYouMean while there are not too many.
+// suggest is suggest.DidYouMean while there are not too many.
 func (r *report) suggest(word string, candidates func() []string) string {
 	if r.suggestions++; r.suggestions > maxSuggestions {
 		return ""
 	}
-	return didYouMean(word, candidates())
+	return suggest.DidYouMean(word, candidates())
 }
 
 // sorted returns the diagnostics by file and line, and a last one if some were dropped.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/ikegod/ikegod/pkg/suggest"
 )
 
 // loader reads files into sections.
@@ -181,8 +183,8 @@ func (l *loader) skipSection(foreign bool) { l.section = &section{broken: true, 
 
 func (l *loader) unknownSection(p pos, word token, here pos) {
 	l.section = nil
-	meant := nearest(word.text, sectionWords)
-	suggestion := didYouMean(word.text, sectionWords)
+	meant := suggest.Nearest(word.text, sectionWords)
+	suggestion := suggest.DidYouMean(word.text, sectionWords)
 	switch word.text {
 	case "ca":
 		meant, suggestion = "", "sections of strongSwan's for CAs have no counterpart; remove it"

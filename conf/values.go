@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ikegod/ikegod/pkg/suggest"
 )
 
 // badValue says what is wrong with a value and where in it.
@@ -46,7 +48,7 @@ func parseEnum(s string, words []string) (string, error) {
 			return w, nil
 		}
 	}
-	return "", &badValue{text: fmt.Sprintf("%s is not one of %s", quoted(s), strings.Join(words, ", ")), suggestion: didYouMean(s, words)}
+	return "", &badValue{text: fmt.Sprintf("%s is not one of %s", quoted(s), strings.Join(words, ", ")), suggestion: suggest.DidYouMean(s, words)}
 }
 
 // parseUnsigned reads a whole number, decimal or 0x, between least and most.

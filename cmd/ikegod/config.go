@@ -170,7 +170,7 @@ func (c *configuration) add(ctx context.Context, name string) (ctl.LoadReport, e
 		return ctl.LoadReport{}, err
 	}
 	if !slices.Contains(l.file.Names(), name) {
-		return ctl.LoadReport{}, notFound(name, c.file)
+		return ctl.LoadReport{}, notFound(name, c.file, l.file.Names())
 	}
 	conn, diags := l.file.Connection(name)
 	if conn == nil {

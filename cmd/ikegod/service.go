@@ -11,6 +11,7 @@ import (
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/ctl"
+	"github.com/ikegod/ikegod/pkg/suggest"
 )
 
 // service answers the control socket.
@@ -111,6 +112,10 @@ func answer(ctx context.Context, err error) error {
 }
 
 // notFound is the answer for a name that is in no loaded configuration.
-func notFound(name, file string) *ctl.Error {
-	return &ctl.Error{Code: ctl.CodeNotFound, Message: fmt.Sprintf("no connection %q in %s", name, file)}
+func notFound(name, file string, names []string) *ctl.Error {
+	text := fmt.Sprintf("no connection %q in %s", name, file)
+	if meant := suggest.DidYouMean(name, names); meant != "" {
+		text += "; " + meant
+	}
+	return &ctl.Error{Code: ctl.CodeNotFound, Message: text}
 }

@@ -30,11 +30,11 @@ func (s *Store) verify(job *machine.AuthJob) error {
 		return err
 	}
 	if len(job.Data) != len(want) {
-		return fmt.Errorf("%s%w: the AUTH data of %v has %d octets, expected %d", prefix(job), ErrNotAuthentic, job.Remote, len(job.Data), len(want))
+		return fmt.Errorf("%w: the AUTH data of %v has %d octets, expected %d", ErrNotAuthentic, job.Remote, len(job.Data), len(want))
 	}
 	if subtle.ConstantTimeCompare(job.Data, want) != 1 {
-		return fmt.Errorf("%s%w: the pre-shared keys of %v (us, %s) and %v (the peer) differ; write the same secret on both sides%s",
-			prefix(job), ErrNotAuthentic, us(job), where(secret), job.Remote, s.alternatives(job))
+		return fmt.Errorf("%w: the pre-shared keys of %v (us, %s) and %v (the peer) differ; write the same secret on both sides%s",
+			ErrNotAuthentic, us(job), where(secret), job.Remote, s.alternatives(job))
 	}
 	return nil
 }
@@ -42,17 +42,17 @@ func (s *Store) verify(job *machine.AuthJob) error {
 // sharedKeyMIC computes AUTH = prf(prf(secret, "Key Pad for IKEv2"), octets) (RFC 7296 2.15) and says with which record.
 func (s *Store) sharedKeyMIC(job *machine.AuthJob) ([]byte, *Secret, error) {
 	if job.Method != iana.AuthSharedKey {
-		return nil, nil, fmt.Errorf("%s%w: %v for us (%v) and the peer (%v); only a pre-shared key (authby=secret) is", prefix(job), ErrMethod, job.Method, us(job), peer(job))
+		return nil, nil, fmt.Errorf("%w: %v for us (%v) and the peer (%v); only a pre-shared key (authby=secret) is", ErrMethod, job.Method, us(job), peer(job))
 	}
 	secret, ok := s.find(job.Local, job.Remote)
 	if !ok {
 		return nil, nil, s.missing(job)
 	}
 	if len(secret.Key) == 0 {
-		return nil, nil, fmt.Errorf("%s%w for %v (us) and %v (the peer): the record %s is empty", prefix(job), ErrNoSecret, us(job), peer(job), where(secret))
+		return nil, nil, fmt.Errorf("%w for %v (us) and %v (the peer): the record %s is empty", ErrNoSecret, us(job), peer(job), where(secret))
 	}
 	if suite.PRFLen(job.PRF) == 0 {
-		return nil, nil, fmt.Errorf("%s%v is not implemented, so AUTH data cannot be computed", prefix(job), job.PRF)
+		return nil, nil, fmt.Errorf("%v is not implemented, so AUTH data cannot be computed", job.PRF)
 	}
 	padded := suite.Prf(job.PRF, secret.Key, []byte(keyPad))
 	return suite.Prf(job.PRF, padded, job.Octets), secret, nil
@@ -69,7 +69,7 @@ func (s *Store) alternatives(job *machine.AuthJob) string {
 
 // missing is the error when no record fits.
 func (s *Store) missing(job *machine.AuthJob) error {
-	return fmt.Errorf("%s%w for %v (us) and %v (the peer): %s", prefix(job), ErrNoSecret, us(job), peer(job), s.lacking(job.Local, job.Remote))
+	return fmt.Errorf("%w for %v (us) and %v (the peer): %s", ErrNoSecret, us(job), peer(job), s.lacking(job.Local, job.Remote))
 }
 
 // lacking says why no record fits: what came near, and the line to write.
@@ -104,14 +104,6 @@ func (s *Store) near(local, remote ident.ID) string {
 		return ""
 	}
 	return " (" + strings.Join(list, "; ") + ")"
-}
-
-// prefix names the connection.
-func prefix(job *machine.AuthJob) string {
-	if job.Conn == nil || job.Conn.Connection == nil {
-		return ""
-	}
-	return fmt.Sprintf("conn %s: ", job.Conn.Name)
 }
 
 func us(job *machine.AuthJob) string   { return orAny(job.Local) }

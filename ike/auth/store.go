@@ -17,7 +17,7 @@ var (
 	// ErrNoSecret says that no record of ipsec.secrets fits the identities.
 	ErrNoSecret = errors.New("no pre-shared key")
 	// ErrNotAuthentic says that the peer's AUTH data does not verify.
-	ErrNotAuthentic = errors.New("authentication failed")
+	ErrNotAuthentic = errors.New("the AUTH data does not verify")
 	// ErrMethod says that the authentication method is not implemented.
 	ErrMethod = errors.New("authentication method not implemented")
 )

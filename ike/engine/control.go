@@ -146,7 +146,7 @@ func (c *control) up(w *waiter) {
 	case c.oriented == nil:
 		c.finishUps(c.why)
 	case !c.oriented.RemoteAddr.IsValid():
-		c.finishUps(fmt.Errorf("connection %q waits for peers (its other end is %s): it cannot be brought up from here", c.conn.Name, c.oriented.Remote.Host))
+		c.finishUps(fmt.Errorf("connection %q waits for peers (its other end is %s): it cannot be brought up from here", c.conn.Name, c.oriented.WhereHost(false)))
 	case c.e.closing.Load():
 		c.finishUps(errShutdown)
 	case c.children > 0 && !c.allUp():

@@ -321,10 +321,22 @@ func (v *view) whyNoCandidate(p path.Path) string {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		b.WriteString(c.describe())
+		b.WriteString(c.wants(p))
 	}
 	if len(v.list) == 0 {
 		b.WriteString("none")
 	}
 	return b.String()
+}
+
+// wants says what a connection would have answered to, with the line to look at.
+func (c *control) wants(p path.Path) string {
+	o := c.oriented
+	switch {
+	case o == nil:
+		return c.describe()
+	case o.LocalAddr != p.Local.Addr():
+		return fmt.Sprintf("%q is for peers of %s: %s is us", c.conn.Name, o.LocalAddr, o.WhereHost(true))
+	}
+	return fmt.Sprintf("%q is for the peer %s", c.conn.Name, o.WhereHost(false))
 }

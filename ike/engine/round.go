@@ -180,7 +180,8 @@ func (c *control) dialTCP(remote netip.AddrPort) {
 			c.e.abandon(p, err)
 		case err != nil:
 			c.dial = nil
-			c.failRung(err)
+			c.failRung(fmt.Errorf("%w; the peer must listen there (listen-tcp= of its config setup), and no firewall be in between; here %s and %s decide",
+				err, c.conn.Where("enable-tcp"), c.conn.Where("tcp-remoteport")))
 		default:
 			c.dial = nil
 			c.proceed(p)

@@ -9,6 +9,7 @@ import (
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/suggest"
 )
 
 // ConnectionStatus is one connection as an operator sees it.
@@ -211,7 +212,16 @@ func without(list []*control, name string) (rest, gone []*control) {
 }
 
 func (e *Engine) unknown(name string) error {
-	return fmt.Errorf("%w named %q; `ikectl connections` lists what is loaded, `ikectl add` loads one from the file", ErrNoConnection, name)
+	v := e.view.Load()
+	names := make([]string, len(v.list))
+	for i, c := range v.list {
+		names[i] = c.conn.Name
+	}
+	meant := suggest.DidYouMean(name, names)
+	if meant != "" {
+		meant = "; " + meant
+	}
+	return fmt.Errorf("%w named %q is loaded%s (`ikectl connections` lists what is, `ikectl add` loads one from the file)", ErrNoConnection, name, meant)
 }
 
 // ErrNoConnection says that a name is not in the set.

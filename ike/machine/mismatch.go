@@ -3,6 +3,7 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
@@ -31,6 +32,15 @@ func whereSelector(c *policy.Oriented, local bool, d ts.Difference) string {
 		return whereEnd(c, local, "protoport", "subnet", "subnets")
 	}
 	return whereEnd(c, local, "subnet", "subnets")
+}
+
+// whereSubnet names the lines that make the selectors of one end.
+func whereSubnet(c *policy.Oriented, local bool) string {
+	lines := whereEnd(c, local, "subnet", "subnets")
+	if p := whereEnd(c, local, "protoport"); !strings.HasPrefix(p, "no ") {
+		lines += ", " + p
+	}
+	return lines
 }
 
 // selectorFault says in what the selectors that are asked for go beyond those of a connection, with the line that sets them. overlap says that a part of them is

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"time"
@@ -70,31 +71,11 @@ func (m *Machine) tellDeleting(c event.Close, what string) {
 }
 
 // where names the line that sets a keyword of a connection.
-func where(c *policy.Oriented, keyword string) string {
-	if p := c.Positions[keyword]; p != "" {
-		return keyword + "= of " + p
-	}
-	return fmt.Sprintf("default %s= of the connection at %s", keyword, c.Position)
-}
+func where(c *policy.Oriented, keyword string) string { return c.Where(keyword) }
 
 // whereEnd names the line that sets the first of these keywords for one end, such as leftid=, or for the connection.
 func whereEnd(c *policy.Oriented, local bool, keywords ...string) string {
-	end, side := c.Remote, "right"
-	if local {
-		end = c.Local
-	}
-	if c.LeftIsLocal == local {
-		side = "left"
-	}
-	for _, k := range keywords {
-		if p := end.Positions[side+k]; p != "" {
-			return side + k + "= of " + p
-		}
-		if p := c.Positions[k]; p != "" {
-			return k + "= of " + p
-		}
-	}
-	return fmt.Sprintf("no %s%s= in the connection at %s", side, keywords[0], c.Position)
+	return c.WhereEnd(local, keywords...)
 }
 
 func (m *Machine) where(keyword string) string { return where(m.conn, keyword) }
@@ -222,7 +203,7 @@ func (m *Machine) timeoutReason() event.Close {
 	switch {
 	case m.hs != nil && m.hs.last != nil:
 		c = *m.hs.last // a hint, and nothing better came
-		c.Detail += fmt.Sprintf("; no other answer within %v", t)
+		c.Detail += "; no better answer came"
 	case m.state == initSent && m.hs.junk != "":
 		c.Detail = fmt.Sprintf("%s; no other answer within %v", m.hs.junk, t)
 	case m.state == keying:
@@ -243,6 +224,9 @@ func (m *Machine) timeoutReason() event.Close {
 // silenceAdvice names the usual causes of silence over UDP.
 func (m *Machine) silenceAdvice() string {
 	switch {
+	case m.state == initSent && m.conn.TCP.Mode == policy.TCPNo:
+		return fmt.Sprintf("; UDP may be blocked on the way (enable-tcp=fallback would try TCP then; %s), or the peer does not run IKE, or has no connection for us",
+			m.where("enable-tcp"))
 	case m.state == initSent:
 		return "; UDP may be blocked on the way, or the peer does not run IKE, or has no connection for us"
 	case m.state == authSent && m.hs.hint != 0:
@@ -256,7 +240,12 @@ func (m *Machine) silenceAdvice() string {
 }
 
 func (m *Machine) halfOpenText() string {
-	return fmt.Sprintf("no IKE_AUTH request that authenticates came from %s within %v of its IKE_SA_INIT", m.path.Peer(), m.cfg.HalfOpen)
+	blocked := ""
+	if !m.path.Kind.Stream() {
+		blocked = fmt.Sprintf(", or UDP port %d, where that would have come to, is blocked on the way", iana.PortIKENATT)
+	}
+	return fmt.Sprintf("no IKE_AUTH request that authenticates came from %s within %v of its IKE_SA_INIT: the peer gave up, and its log says why%s", m.path.Peer(), m.cfg.HalfOpen,
+		blocked)
 }
 
 // lostReason says that a stream has ended.
@@ -286,7 +275,7 @@ func (m *Machine) refusedReason(n wire.Notify) event.Close {
 			m.conn.IKE, m.where("ike"))
 	case iana.INVALID_KE_PAYLOAD:
 		c.Reason = event.ReasonNoProposal
-		detail = fmt.Sprintf(": it wants a key exchange that ike=%v (%s) does not offer", m.conn.IKE, m.where("ike"))
+		detail = m.wrongKE(n)
 	case iana.INVALID_MAJOR_VERSION:
 		detail = ": the peer does not speak IKEv2"
 	case iana.INVALID_SYNTAX:
@@ -294,6 +283,18 @@ func (m *Machine) refusedReason(n wire.Notify) event.Close {
 	}
 	c.Detail = fmt.Sprintf("%s answered our IKE_SA_INIT request with %v%s", m.path.Peer(), n.Notify, detail)
 	return c
+}
+
+// wrongKE says what is wrong with the key exchange that the responder asked for.
+func (m *Machine) wrongKE(n wire.Notify) string {
+	wanted := "another key exchange"
+	if len(n.Data) == 2 {
+		wanted = keName(iana.KE(binary.BigEndian.Uint16(n.Data)))
+	}
+	if m.hs.retries >= maxRetries {
+		return fmt.Sprintf(": it asked for another key exchange %d times, now for %s, and never took one; we offered ike=%v (%s)", maxRetries, wanted, m.conn.IKE, m.where("ike"))
+	}
+	return fmt.Sprintf(": it wants %s, which ike=%v (%s) does not offer", wanted, m.conn.IKE, m.where("ike"))
 }
 
 // authRejected is an IKE_AUTH that was answered with an error.
@@ -313,6 +314,14 @@ func (m *Machine) authRejected(n wire.Notify) event.Close {
 // authFailed is a peer whose AUTH data did not verify.
 func (m *Machine) authFailed(role string, err error) string {
 	return fmt.Sprintf("%s %s as %v failed authentication against connection %q (%s): %v", role, m.path.Peer(), m.remoteID, m.conn.Name, m.conn.Position, err)
+}
+
+// expectedPeer is the peer's identity, or what it may be while that is not known.
+func (m *Machine) expectedPeer() string {
+	if m.remoteID.IsZero() {
+		return m.conn.RemoteID().String()
+	}
+	return m.remoteID.String()
 }
 
 func (m *Machine) wrongResponderID(got ident.ID, want ident.Pattern) string {
@@ -337,7 +346,7 @@ func (m *Machine) childRejected(c *child, n wire.Notify, told bool, x iana.Excha
 	case iana.TS_UNACCEPTABLE:
 		r.Reason = event.ReasonTSUnacceptable
 		why = fmt.Sprintf(": we asked for %s (%s, %s), and the peer's connection has other subnets or protocols, or needs narrowing=yes; its log names the first difference",
-			tunnel(local, remote), whereEnd(c.conn, true, "subnet", "subnets"), whereEnd(c.conn, false, "subnet", "subnets"))
+			tunnel(local, remote), whereSubnet(c.conn, true), whereSubnet(c.conn, false))
 	}
 	r.Detail = fmt.Sprintf("peer %s refused Child SA %q with %v%s; the IKE SA stays", m.path.Peer(), c.name(), n.Notify, why)
 	return r

@@ -46,7 +46,8 @@ func (m *Machine) onSigned(in JobDone) {
 	if in.Err != nil {
 		c := event.Close{
 			Reason: event.ReasonAuthFailed, Notify: iana.AUTHENTICATION_FAILED,
-			Detail: fmt.Sprintf("cannot authenticate ourselves to %s as %v: %v", m.path.Peer(), m.localID, in.Err),
+			Detail: fmt.Sprintf("cannot authenticate ourselves to %s as %v (%s), the peer being %s (%s): %v", m.path.Peer(), m.localID, m.whereEnd(true, "id"),
+				m.expectedPeer(), m.whereEnd(false, "id"), in.Err),
 		}
 		if m.initiator {
 			m.finish(c) // nothing of IKE_AUTH was sent

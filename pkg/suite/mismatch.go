@@ -23,7 +23,7 @@ func (m *Mismatch) Error() string {
 	if m.Answered != "" {
 		return fmt.Sprintf("the peer chose a proposal that was not offered: %s; offered %s; answered %s", m.First, m.Offered, m.Answered)
 	}
-	return fmt.Sprintf("no proposal chosen: %s; offered %s; allowed %s", m.First, m.Offered, m.Allowed)
+	return fmt.Sprintf("%s; in all, offered %s; allowed %s", m.First, m.Offered, m.Allowed)
 }
 
 // maxDescribed is how many transforms of an offer a message prints: a hostile one may have thousands.

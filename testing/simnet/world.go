@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,7 +45,29 @@ type Node struct {
 	Engine   *engine.Engine
 	Datapath *kernel.Fake
 
-	stop func()
+	journal *journal
+	stop    func()
+}
+
+// journal is what a node says at the default log level.
+type journal struct {
+	mu     sync.Mutex
+	events []event.Event
+}
+
+// Said is what the node's log shows at the default level, in order.
+func (n *Node) Said() []event.Event {
+	n.journal.mu.Lock()
+	defer n.journal.mu.Unlock()
+	return slices.Clone(n.journal.events)
+}
+
+func (j *journal) add(ev event.Event) {
+	if ev.Level >= event.Info {
+		j.mu.Lock()
+		j.events = append(j.events, ev)
+		j.mu.Unlock()
+	}
 }
 
 // NewWorld makes and starts both. Call it inside the bubble.
@@ -63,12 +86,13 @@ func newWorld(seed uint64, f Faults, shards int) (*World, error) {
 }
 
 func (w *World) node(name string, addr netip.Addr, seed uint64) (*Node, error) {
-	n := &Node{Name: name, Host: w.Net.Host(name, addr)}
+	n := &Node{Name: name, Host: w.Net.Host(name, addr), journal: &journal{}}
 	n.Datapath = kernel.NewFake(kernel.FakeOptions{Rand: generator(seed, "spi")})
 	e, err := engine.New(engine.Options{
 		Mux: n.Host, Datapath: n.Datapath, Local: localAddr(addr), Shards: w.Shards, Rand: generator(seed, "ike"),
 		Secrets: secrets(),
 		Events: func(ev event.Event) {
+			n.journal.add(ev)
 			if ev.Level > event.Debug || ev.Kind != event.KindNote {
 				w.Net.Note(name, fmt.Sprintf("[%s] %s", ev.Kind, ev.Text))
 			}

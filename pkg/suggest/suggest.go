@@ -1,10 +1,11 @@
-package conf
+// Package suggest finds the known word that was probably meant by a mistyped one.
+package suggest
 
 import "strings"
 
-// nearest finds the candidate that was probably meant by word: the one with the fewest typing mistakes, if they are few for its length.
+// Nearest finds the candidate that was probably meant by word: the one with the fewest typing mistakes, if they are few for its length.
 // Failing that, the first that begins with word. The first of several equal ones wins. Empty: none is near.
-func nearest(word string, candidates []string) string {
+func Nearest(word string, candidates []string) string {
 	word = strings.ToLower(word)
 	if len(word) > 64 {
 		return ""
@@ -57,9 +58,9 @@ func mistakes(a, b string, limit int) int {
 	return min(last[len(b)], limit)
 }
 
-// didYouMean makes a suggestion of nearest, or nothing.
-func didYouMean(word string, candidates []string) string {
-	if n := nearest(word, candidates); n != "" {
+// DidYouMean makes a question of Nearest, or nothing.
+func DidYouMean(word string, candidates []string) string {
+	if n := Nearest(word, candidates); n != "" {
 		return "did you mean " + n + "?"
 	}
 	return ""
