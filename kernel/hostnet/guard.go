@@ -27,6 +27,9 @@ import (
 //	chain clear {
 //	    socket mark MARK accept                              # what our own sockets wait for is IKE or sealed already
 //	    meta l4proto esp fib daddr type local accept         # so is plain ESP, whose raw sockets are not found that way
+//	    icmpv6 type 133-137 ip6 hoplimit 255 accept           # neighbours are found in clear (RFC 4861), protected or not
+//	    ip frag-off & 0x1fff != 0 fib daddr type local accept # so are fragments of it: without a first one, which is looked at above, they are nothing
+//	    frag frag-off & 0xfff8 != 0 fib daddr type local accept
 //	    counter drop
 //	}
 //
@@ -82,14 +85,38 @@ func (g *guard) make(name string) error {
 		&expr.Socket{Key: expr.SocketKeyMark, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(g.mark)},
 	}, verdict(expr.VerdictAccept, "")))
-	g.rule(g.clear, slices.Concat([]expr.Any{
+	g.acceptLocal(
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ESP}},
+	)
+	g.rule(g.clear, slices.Concat(addressFamilies[1].match(), []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+		&expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: []byte{133}, ToData: []byte{137}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 7, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{255}}, // from this link (RFC 4861 11.2)
+	}, verdict(expr.VerdictAccept, "")))
+	g.acceptLocal(append(addressFamilies[0].match(),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0x1f, 0xff}, Xor: []byte{0, 0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}},
+	)...)
+	g.acceptLocal(append(addressFamilies[1].match(),
+		&expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0xff, 0xf8}, Xor: []byte{0, 0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}},
+	)...)
+	g.rule(g.clear, append([]expr.Any{&expr.Counter{}}, verdict(expr.VerdictDrop, "")...))
+	return g.conn.Flush()
+}
+
+// acceptLocal lets what matches in, if it is for this host.
+func (g *guard) acceptLocal(match ...expr.Any) {
+	g.rule(g.clear, slices.Concat(match, []expr.Any{
 		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
 	}, verdict(expr.VerdictAccept, "")))
-	g.rule(g.clear, append([]expr.Any{&expr.Counter{}}, verdict(expr.VerdictDrop, "")...))
-	return g.conn.Flush()
 }
 
 // linkTraffic matches what stays on one link and so never belongs into a tunnel: without neighbour discovery two hosts that protect their own addresses would

@@ -98,18 +98,23 @@ func set(all ...string) (out ts.Set) {
 	return out
 }
 
-// protect routes a policy and installs SAs with SPI 0xc0000001 in west and 0xc0000002 in east.
-func (g *gateway) protect(local, remote ts.Set, p path.Path) {
-	g.t.Helper()
+// pair makes SAs with SPI 0xc0000001 in west and 0xc0000002 in east.
+func (g *gateway) pair(local, remote ts.Set, p path.Path) kernel.SAPair {
 	s := suite.Suite{Encr: suite.Encr{ID: iana.ENCR_AES_GCM_16, KeyBits: 256}, SN: iana.SN_ESN}
 	key := func(b byte) []byte { return []byte(strings.Repeat(string(rune(b)), s.EncrKeyLen())) }
 	in, out := kernel.SA{SPI: 0xc0000001, Suite: s, EncrKey: key('a'), ReplayWindow: 128}, kernel.SA{SPI: 0xc0000002, Suite: s, EncrKey: key('b'), ReplayWindow: 128}
 	if g.host.Name == "east" {
 		in, out = out, in
 	}
+	return kernel.SAPair{Policy: "c", In: in, Out: out, Local: local, Remote: remote, Endpoints: kernel.Endpoints{Path: p}}
+}
+
+// protect routes a policy and installs the SAs of pair.
+func (g *gateway) protect(local, remote ts.Set, p path.Path) {
+	g.t.Helper()
 	g.Route(1, kernel.Policy{ID: "c", Local: local, Remote: remote})
 	g.wait()
-	g.Install(2, kernel.SAPair{Policy: "c", In: in, Out: out, Local: local, Remote: remote, Endpoints: kernel.Endpoints{Path: p}})
+	g.Install(2, g.pair(local, remote, p))
 	g.wait()
 }
 

@@ -22,6 +22,11 @@ type Download struct {
 
 // Transfer serves octets of noise by HTTP at address (of server) and downloads them from client, bound to source. It compares checksums.
 func Transfer(ctx context.Context, server *Host, address string, client *Host, source string, octets int64) (Download, error) {
+	return TransferTo(ctx, server, address, "", client, source, octets)
+}
+
+// TransferTo is Transfer where the client knows the server by another address, unless dialed is empty: a NAT is between them.
+func TransferTo(ctx context.Context, server *Host, address, dialed string, client *Host, source string, octets int64) (Download, error) {
 	l, err := server.Listen(address)
 	if err != nil {
 		return Download{}, err
@@ -29,7 +34,11 @@ func Transfer(ctx context.Context, server *Host, address string, client *Host, s
 	srv := &http.Server{Handler: noise(octets), ReadHeaderTimeout: 10 * time.Second}
 	go srv.Serve(l)
 	defer srv.Close()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.Addr().String()+"/", nil)
+	at := l.Addr().(*net.TCPAddr)
+	if dialed != "" {
+		at = &net.TCPAddr{IP: net.ParseIP(dialed), Port: at.Port}
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at.String()+"/", nil)
 	if err != nil {
 		return Download{}, err
 	}
