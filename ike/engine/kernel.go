@@ -61,9 +61,10 @@ func (e *Engine) KernelEvent(ev kernel.Event) {
 }
 
 // peerMoved follows a peer behind a NAT whose ESP comes from another address or port now (RFC 7296 2.23). The IKE SA itself follows with the peer's next IKE
-// message. A host behind a NAT does not follow, nor does the initiator, whose paths come from its connection.
+// message. A host behind a NAT does not follow, nor does the initiator, whose paths come from its connection. Only ESP in UDP moves, and only from UDP: plain ESP
+// passes no NAT, and a peer may leave out the UDP or put it in without having moved.
 func (s *shard) peerMoved(a *sa, c *child, p path.Path) {
-	if a.initiator || !a.established || !c.installed || p.Kind.Stream() || a.path.Kind.Stream() {
+	if a.initiator || !a.established || !c.installed || p.Kind != path.UDP || c.carrier != path.UDP {
 		return
 	}
 	if snap := a.m.Snapshot(); snap.NATRemote && !snap.NATLocal {
@@ -118,6 +119,7 @@ func (s *shard) install(a *sa, ef machine.Install) {
 	s.join(a, control)
 	c.control, c.index = control, ef.Index
 	pol := s.e.protectPolicy(ef.Conn, ef.Index, ef.Local, ef.Remote)
+	c.carrier = ef.Path.Kind
 	c.policy, c.instance = pol.ID, !ef.Conn.RemoteAddr.IsValid()
 	pair := pairOf(ef, pol.ID)
 	s.e.policies.protect(s, control, pol, func(d kernel.Done) {
@@ -188,7 +190,12 @@ func (s *shard) move(a *sa, ef machine.Move) {
 	if ef.Path.Kind.Stream() && ef.Path.Generation != a.stream && s.ownStream(a, ef.Path) {
 		s.e.mux.Own(ef.Path)
 	}
-	a.path = ef.Path
+	if c := a.childOf(ef.Child); c != nil {
+		c.carrier = ef.Path.Kind
+	}
+	if ef.Path.Kind != path.ESP { // IKE travels beside it
+		a.path = ef.Path
+	}
 	s.e.dp.Move(s.request(request{fn: func(d kernel.Done) {
 		if d.Err != nil && !a.closed {
 			s.emit(a, event.Event{

@@ -78,6 +78,7 @@ type child struct {
 	spi       kernel.SPI
 	policy    kernel.PolicyID // set from Install on
 	instance  bool            // its policy is one of a template's many
+	carrier   path.Kind       // that its ESP travels on; set from Install on
 	installed bool
 	told      bool // its connection has heard of it, and counts it
 }
@@ -95,8 +96,9 @@ func (s *shard) newSA(initiator bool, c *control, p path.Path) (*sa, io.Reader, 
 	return a, rand, nil
 }
 
+// machineConfig is what the machine of a new IKE SA gets from us.
 func (e *Engine) machineConfig(spi wire.SPI, rand io.Reader) machine.Config {
-	return machine.Config{SPI: spi, Rand: rand, HalfOpen: halfOpenTime, Candidates: e.candidates}
+	return machine.Config{SPI: spi, Rand: rand, HalfOpen: halfOpenTime, PlainESP: e.dp.Features().PlainESP, Candidates: e.candidates}
 }
 
 func (a *sa) connName() string {

@@ -25,6 +25,8 @@ type Config struct {
 	// Candidates are the connections that the two addresses of a path allow now, best first: those that a Child SA may belong to which the peer asks for on
 	// an established IKE SA. nil: only that of the IKE SA.
 	Candidates func(path.Path) []*policy.Oriented
+	// PlainESP says that the datapath carries plain ESP; without it ESP is always put into UDP or TCP.
+	PlainESP bool
 }
 
 // Input is one thing that happened to the IKE SA.

@@ -7,6 +7,7 @@ import (
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/suite"
 	"github.com/ikegod/ikegod/pkg/ts"
 )
@@ -23,6 +24,7 @@ type child struct {
 	spiIn, spiOut uint32 // as they stand in packets to us and from us
 	suite         suite.Suite
 	local, remote ts.Set
+	path          path.Path // where its ESP travels
 	installedAt   moment
 	offer         *offer // while it is negotiated
 }
@@ -83,10 +85,10 @@ func (m *Machine) install(c *child) {
 	if !c.asker {
 		in, out = out, in
 	}
-	c.state = childInstalling
+	c.state, c.path = childInstalling, m.espPath(c.conn)
 	m.do(Install{
 		Child: c.id, Conn: c.conn, Index: c.index, SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite, In: in, Out: out,
-		Local: c.local, Remote: c.remote, Path: m.path,
+		Local: c.local, Remote: c.remote, Path: c.path,
 	})
 }
 
@@ -99,7 +101,7 @@ func (m *Machine) onInstallDone(in InstallDone) {
 	if in.Err == nil {
 		c.state, c.installedAt = childInstalled, m.now
 		if c.moved {
-			m.do(Move{Child: c.id, SPIIn: c.spiIn, Path: m.path})
+			m.moveChild(c)
 		}
 	}
 	m.onChildInstalled(c, in.Err)

@@ -22,6 +22,7 @@ type Machine struct {
 	pathLost  bool // the stream under an established IKE SA has ended
 	natLocal  bool // we are behind a NAT: somebody changed the destination of what the peer sent (RFC 7296 2.23)
 	natRemote bool // the peer is behind a NAT, or wants encapsulation and says so by a wrong hash
+	forced    bool // we ask for ESP in UDP by a wrong hash
 	conn      *policy.Oriented
 	path      path.Path
 	keepalive path.Path // where NAT keepalives were asked for

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"crypto/sha1" //nolint:gosec // RFC 7296 2.23 fixes SHA-1; nothing is protected by it
 	"encoding/binary"
+	"fmt"
 	"net/netip"
+	"slices"
 
+	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/wire"
@@ -22,12 +25,11 @@ func natHash(h wire.Header, a netip.AddrPort) []byte {
 	return s[:]
 }
 
-// natPayloads makes our NAT_DETECTION notifications for a message on p. Over UDP the source hash is wrong on purpose: the peer then takes us for a host
-// behind a NAT and puts ESP into UDP, which is what encapsulation=yes asks for and what a datapath without plain ESP needs. On a stream the hashes
-// are right, they change nothing there (RFC 9329 6.5).
-func natPayloads(h wire.Header, p path.Path) []wire.Item {
+// natPayloads makes our NAT_DETECTION notifications for a message on p. With forced the source hash is wrong on purpose: the peer then takes us for a host
+// behind a NAT and puts ESP into UDP. On a stream the hashes are right, they change nothing there (RFC 9329 6.5).
+func natPayloads(h wire.Header, p path.Path, forced bool) []wire.Item {
 	src := natHash(h, p.Local)
-	if !p.Kind.Stream() {
+	if forced {
 		for i := range src {
 			src[i] ^= 0xff
 		}
@@ -36,6 +38,13 @@ func natPayloads(h wire.Header, p path.Path) []wire.Item {
 		{Payload: wire.Notify{Notify: iana.NAT_DETECTION_SOURCE_IP, Data: src}},
 		{Payload: wire.Notify{Notify: iana.NAT_DETECTION_DESTINATION_IP, Data: natHash(h, p.Remote)}},
 	}
+}
+
+// forces reports whether we ask for ESP in UDP on p although there may be no NAT: with encapsulation=yes, or without plain ESP here. A responder does not know
+// yet which connection it will be, so one that wants it is enough: ESP in UDP serves the others, too.
+func (m *Machine) forces(p path.Path, conns ...*policy.Oriented) bool {
+	wanted := func(c *policy.Oriented) bool { return c.Encapsulation == policy.EncapYes }
+	return p.Kind == path.UDP && (!m.cfg.PlainESP || slices.ContainsFunc(conns, wanted))
 }
 
 // detectNAT compares the peer's NAT_DETECTION notifications with the addresses of the packet. A destination that does not match means that we are behind
@@ -73,7 +82,63 @@ func floated(p path.Path) path.Path {
 	return p
 }
 
-// carriesESP reports whether ESP can go along p: never in UDP on port 500 (RFC 7296 2.23), and there is no plain ESP yet.
-func carriesESP(p path.Path) bool {
-	return p.Kind.Stream() || p.Local.Port() == iana.PortIKENATT || p.Remote.Port() == iana.PortIKENATT
+// inUDP reports whether the ends agree on ESP in UDP: there is a NAT, or one of them has asked for it.
+func (m *Machine) inUDP() bool { return m.natLocal || m.natRemote || m.forced }
+
+// espPath is where ESP of a connection travels (RFC 7296 2.23): on the stream if there is one; beside IKE where ESP goes in UDP, unless encapsulation=no or a
+// peer that stays on port 500, where UDP carries none; else as plain ESP between the same addresses.
+func (m *Machine) espPath(c *policy.Oriented) path.Path {
+	switch {
+	case m.path.Kind.Stream(), m.inUDP() && c.Encapsulation != policy.EncapNo && natt(m.path):
+		return m.path
+	}
+	return m.path.PlainESP()
+}
+
+// natt reports whether UDP on p carries ESP.
+func natt(p path.Path) bool {
+	return p.Local.Port() == iana.PortIKENATT || p.Remote.Port() == iana.PortIKENATT
+}
+
+// noCarrier says why ESP of a connection cannot travel; empty: it can.
+func (m *Machine) noCarrier(c *policy.Oriented) string {
+	var here string // why not as plain ESP
+	switch {
+	case m.espPath(c).Kind != path.ESP || m.cfg.PlainESP && c.Encapsulation != policy.EncapYes:
+		return ""
+	case c.Encapsulation == policy.EncapNo:
+		return m.noPlainESP(c)
+	case m.cfg.PlainESP:
+		here = where(c, "encapsulation") + " forbids"
+	default:
+		here = "this daemon cannot do (ikectl status says why)"
+	}
+	if m.inUDP() {
+		return fmt.Sprintf("%s stays on port 500 and wants ESP without UDP, which %s; set encapsulation=yes there", m.path.Peer(), here)
+	}
+	return fmt.Sprintf("%s does not support NAT traversal (no NAT_DETECTION notifications) and wants ESP without UDP, which %s; "+
+		"set enable-tcp=yes there if it can do TCP", m.path.Peer(), here)
+}
+
+// whyForced says why we asked for encapsulation.
+func (m *Machine) whyForced() string {
+	if m.cfg.PlainESP {
+		return "encapsulation=yes (" + where(m.conn, "encapsulation") + ") asks for it"
+	}
+	return "this daemon has no plain ESP (ikectl status says why)"
+}
+
+// noPlainESP says why encapsulation=no cannot be kept over UDP.
+func (m *Machine) noPlainESP(c *policy.Oriented) string {
+	return fmt.Sprintf("encapsulation=no (%s) needs plain ESP, which this daemon cannot do (ikectl status says why); remove it, or set enable-tcp=yes",
+		where(c, "encapsulation"))
+}
+
+// natIgnored says what encapsulation=no leaves out; empty: nothing.
+func (m *Machine) natIgnored(c *policy.Oriented) string {
+	if m.path.Kind.Stream() || c.Encapsulation != policy.EncapNo || !m.inUDP() {
+		return ""
+	}
+	return fmt.Sprintf("there is a NAT on the way to %s, or it asks for encapsulation; with encapsulation=no (%s) ESP goes without UDP all the same, which few NATs "+
+		"let pass: if nothing comes through set encapsulation=auto", m.path.Peer(), where(c, "encapsulation"))
 }

@@ -82,10 +82,6 @@ func targets(conns []*policy.Oriented) []target {
 
 // chooseChild finds the first child whose selectors, esp= and pfs= allow what is asked for.
 func (m *Machine) chooseChild(r request, among []target) (*chosen, *childRefusal) {
-	if !carriesESP(m.path) {
-		return nil, &childRefusal{reason: event.ReasonProtocol, notify: iana.NO_PROPOSAL_CHOSEN, text: fmt.Sprintf(
-			"%s stays on port 500 and wants ESP without UDP, which this datapath cannot do; set encapsulation=yes there", m.path.Peer())}
-	}
 	var noTS []string
 	var noESP *childRefusal
 	part := false // narrowing would help
@@ -125,6 +121,9 @@ func (m *Machine) chooseChild(r request, among []target) (*chosen, *childRefusal
 // chooseESP chooses among the peer's proposals for one child. A key exchange that needs another public value than the one that came is asked for with
 // INVALID_KE_PAYLOAD (RFC 7296 1.3).
 func (m *Machine) chooseESP(r request, t target) (suite.Choice, *childRefusal) {
+	if why := m.noCarrier(t.conn); why != "" {
+		return suite.Choice{}, &childRefusal{reason: event.ReasonProtocol, notify: iana.NO_PROPOSAL_CHOSEN, text: why}
+	}
 	name, esp := t.conn.Children[t.index].Name, t.conn.Children[t.index].ESP
 	if r.create {
 		esp = m.withKE(t, false)

@@ -142,7 +142,7 @@ func (m *Machine) moveTo(p path.Path) {
 	for _, c := range m.children {
 		switch c.state {
 		case childInstalled, childDeleting:
-			m.do(Move{Child: c.id, SPIIn: c.spiIn, Path: p})
+			m.moveChild(c)
 		case childInstalling:
 			c.moved = true
 		case childReserving, childReserved:
@@ -152,5 +152,13 @@ func (m *Machine) moveTo(p path.Path) {
 	m.onResumed()
 	if m.out.request != nil {
 		m.do(Send{Path: m.path, Data: m.out.request})
+	}
+}
+
+// moveChild lets the ESP of a child follow its IKE SA. Plain ESP between the same addresses has not moved.
+func (m *Machine) moveChild(c *child) {
+	if p := m.espPath(c.conn); p != c.path {
+		c.path = p
+		m.do(Move{Child: c.id, SPIIn: c.spiIn, Path: p})
 	}
 }

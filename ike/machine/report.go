@@ -163,10 +163,10 @@ func (m *Machine) tellChildUp(c *child) {
 	if !c.asker {
 		role = "responder"
 	}
-	carrier := "ESPinUDP"
-	if m.path.Kind.Stream() {
-		carrier = "ESPinTCP"
+	if why := m.natIgnored(c.conn); why != "" {
+		m.emit(event.Event{Level: event.Warn, Conn: c.conn.Name, Child: c.name(), Text: why})
 	}
+	carrier := c.path.Kind.Encapsulation()
 	if c.suite.SN == iana.SN_ESN {
 		carrier += "/ESN"
 	}

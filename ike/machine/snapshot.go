@@ -21,6 +21,7 @@ type Snapshot struct {
 	PathLost            bool // the stream has ended and its originator has not come back yet
 	Suite               suite.Suite
 	NATLocal, NATRemote bool // NATRemote is also true when the peer only forces encapsulation
+	Forced              bool // we force encapsulation
 	Established         time.Time
 	Retransmits         int // of the request that is outstanding
 	Children            []ChildSnapshot
@@ -34,6 +35,7 @@ type ChildSnapshot struct {
 	SPIIn, SPIOut uint32
 	Suite         suite.Suite
 	Local, Remote ts.Set
+	Path          path.Path // where its ESP travels; zero: not yet known
 	Installed     time.Time // zero: not yet
 }
 
@@ -41,13 +43,13 @@ type ChildSnapshot struct {
 func (m *Machine) Snapshot() Snapshot {
 	s := Snapshot{
 		SPIi: m.spii, SPIr: m.spir, Initiator: m.initiator, State: m.state.String(), Conn: m.connName(), Local: m.localID, Remote: m.remoteID,
-		Path: m.path, PathLost: m.pathLost, Suite: m.suite, NATLocal: m.natLocal, NATRemote: m.natRemote, Retransmits: m.out.retransmits,
+		Path: m.path, PathLost: m.pathLost, Suite: m.suite, NATLocal: m.natLocal, NATRemote: m.natRemote, Forced: m.forced, Retransmits: m.out.retransmits,
 	}
 	if m.establishedAt != 0 {
 		s.Established = m.born.Add(time.Duration(m.establishedAt))
 	}
 	for _, c := range m.children {
-		cs := ChildSnapshot{ID: c.id, Conn: c.conn.Name, Index: c.index, SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite, Local: c.local, Remote: c.remote}
+		cs := ChildSnapshot{ID: c.id, Conn: c.conn.Name, Index: c.index, SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite, Local: c.local, Remote: c.remote, Path: c.path}
 		if c.installedAt != 0 {
 			cs.Installed = m.born.Add(time.Duration(c.installedAt))
 		}

@@ -79,7 +79,9 @@ func (m *Machine) sendAuth() {
 	items = append(items, m.childAsk(c)...)
 	tsi, tsr := m.selectors(c.conn, c.index)
 	m.state = authSent
-	m.path = floated(m.path)
+	if m.inUDP() {
+		m.path = floated(m.path)
+	}
 	m.request(iana.IKE_AUTH, task{}, m.seal(m.header(iana.IKE_AUTH, m.out.next, false), items))
 	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("sent IKE_AUTH request to %s with %s and %s; Child SA {ESP <%#08x} %s",
 		m.path.Peer(), authName(m.conn.Local.Auth), idText(m.localID), c.spiIn, tunnel(tsi, tsr))})

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/suite"
 	"github.com/ikegod/ikegod/pkg/wire"
@@ -33,10 +34,14 @@ func (m *Machine) onStart(in Start) {
 func (m *Machine) begin() {
 	m.hs.forget()
 	m.spir, m.suite, m.keys, m.sealed = 0, suite.Suite{}, suite.IKEKeys{}, 0
-	m.natLocal, m.natRemote = false, false
+	m.natLocal, m.natRemote, m.forced = false, false, m.forces(m.path, m.conn)
 	m.in, m.out, m.held = inbound{}, outbound{}, nil
 	if len(m.conn.IKE) == 0 || len(m.conn.IKE[0].KE) == 0 || len(m.conn.Children) == 0 {
 		m.finish(event.Close{Reason: event.ReasonInternal, Detail: "the connection has no proposal with a key exchange, or no Child SA"})
+		return
+	}
+	if m.conn.Encapsulation == policy.EncapNo && !m.cfg.PlainESP && !m.path.Kind.Stream() {
+		m.needPath(event.Close{Reason: event.ReasonPathFailed, Detail: m.noPlainESP(m.conn)})
 		return
 	}
 	m.hs.ni = make([]byte, nonceLen)
@@ -71,7 +76,7 @@ func (m *Machine) sendInit() {
 		wire.Item{Payload: m.conn.IKE.Offer(iana.ProtoIKE, nil, true)},
 		wire.Item{Payload: wire.KE{Method: m.hs.exchange.Method, Data: m.hs.exchange.Public}},
 		wire.Item{Payload: wire.Nonce{Data: m.hs.ni}})
-	items = append(items, natPayloads(h, m.path)...)
+	items = append(items, natPayloads(h, m.path, m.forced)...)
 	m.hs.msg1 = m.clear(h, items)
 	m.state = initSent
 	m.request(iana.IKE_SA_INIT, task{}, m.hs.msg1)
@@ -180,11 +185,11 @@ func (m *Machine) onInitResponse(msg *message) {
 		return
 	}
 	m.detectNAT(msg)
-	if !m.hs.natd && !m.path.Kind.Stream() {
+	if !m.hs.natd && m.forced {
 		m.initHint(msg, event.Close{
 			Reason: event.ReasonProtocol, Remote: true,
-			Detail: fmt.Sprintf("%s does not support NAT traversal (no NAT_DETECTION notifications): ESP in UDP is not possible; set enable-tcp=yes if it can do TCP",
-				m.path.Peer()),
+			Detail: fmt.Sprintf("%s does not support NAT traversal (no NAT_DETECTION notifications): ESP in UDP is not possible, and %s; "+
+				"set enable-tcp=yes if it can do TCP", m.path.Peer(), m.whyForced()),
 		})
 		return
 	}

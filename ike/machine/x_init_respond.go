@@ -80,7 +80,8 @@ func (m *Machine) answerInit(sa wire.SA, ke wire.KE) {
 	h := m.header(iana.IKE_SA_INIT, 0, true)
 	items := []wire.Item{{Payload: sa}, {Payload: ke}, {Payload: wire.Nonce{Data: m.hs.nr}}}
 	if m.hs.natd {
-		items = append(items, natPayloads(h, m.in.path)...)
+		m.forced = m.forces(m.in.path, m.hs.candidates...)
+		items = append(items, natPayloads(h, m.in.path, m.forced)...)
 	}
 	m.hs.msg2 = m.clear(h, items)
 	m.state = halfOpen

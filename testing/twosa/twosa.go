@@ -56,6 +56,7 @@ type Host struct {
 	Secrets    *auth.Store
 	M          *machine.Machine
 	HalfOpen   time.Duration
+	PlainESP   bool      // what the owner's datapath can do
 	Entropy    io.Reader // nil: from the seed
 
 	// Hold, if set, keeps an effect that asks for completion (Job, ReserveSPI, Install) in Held until Complete.
@@ -134,7 +135,7 @@ func (h *Host) SPI() wire.SPI {
 
 // config is what the owner gives a machine.
 func (h *Host) config() machine.Config {
-	c := machine.Config{SPI: h.SPI(), Rand: h.random, HalfOpen: h.HalfOpen, Candidates: h.candidates}
+	c := machine.Config{SPI: h.SPI(), Rand: h.random, HalfOpen: h.HalfOpen, PlainESP: h.PlainESP, Candidates: h.candidates}
 	if h.Entropy != nil {
 		c.Rand = h.Entropy
 	}
