@@ -149,7 +149,7 @@ func (b *build) connection() *policy.Connection {
 	b.proposalsOf(c)
 	b.tcp(c)
 	b.timing(c)
-	c.Encapsulation = b.encapsulation()
+	c.Encapsulation = encapsulations[value[string](b, "encapsulation", noSide)]
 	c.Narrowing = value[bool](b, "narrowing", noSide)
 	c.NATKeepAlive = value[bool](b, "nat-keepalive", noSide)
 	c.Failure = shunts[value[string](b, "failureshunt", noSide)]
@@ -160,14 +160,7 @@ func (b *build) connection() *policy.Connection {
 	return c
 }
 
-// encapsulation warns of no: until there is plain ESP, the datapath needs UDP or TCP around it.
-func (b *build) encapsulation() policy.Encapsulation {
-	v := value[string](b, "encapsulation", noSide)
-	if e := b.get("encapsulation", noSide); e != nil && v == "no" {
-		b.warn(e, Warning, "encapsulation=no is not supported yet: ESP travels in UDP or TCP always", "")
-	}
-	return map[string]policy.Encapsulation{"auto": policy.EncapAuto, "yes": policy.EncapYes, "no": policy.EncapNo}[v]
-}
+var encapsulations = map[string]policy.Encapsulation{"auto": policy.EncapAuto, "yes": policy.EncapYes, "no": policy.EncapNo}
 
 var shunts = map[string]policy.Shunt{
 	"none": policy.ShuntNone, "pass": policy.ShuntPass, "passthrough": policy.ShuntPass, "drop": policy.ShuntDrop,

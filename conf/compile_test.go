@@ -49,7 +49,7 @@ func TestCompiledValues(t *testing.T) {
 		{"tcponly=no", func(c *policy.Connection) any { return c.TCP.Mode }, policy.TCPNo, 1, ""},
 		{"tcponly=yes\n\tenable-tcp=fallback", func(c *policy.Connection) any { return c.TCP.Mode }, policy.TCPFallback, 1, ""},
 		{"encapsulation=yes", func(c *policy.Connection) any { return c.Encapsulation }, policy.EncapYes, 0, ""},
-		{"encapsulation=no", func(c *policy.Connection) any { return c.Encapsulation }, policy.EncapNo, 1, ""},
+		{"encapsulation=no", func(c *policy.Connection) any { return c.Encapsulation }, policy.EncapNo, 0, ""},
 		{"narrowing=yes", func(c *policy.Connection) any { return c.Narrowing }, true, 0, ""},
 		{"nat-keepalive=no", func(c *policy.Connection) any { return c.NATKeepAlive }, false, 0, ""},
 		{"failureshunt=drop", func(c *policy.Connection) any { return c.Failure }, policy.ShuntDrop, 0, ""},

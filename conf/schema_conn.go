@@ -107,7 +107,7 @@ var connKeywords = []keyword{
 	},
 	{name: "clones", state: NotYet, def: "no", harmless: []string{"0", "n", "false", "off"}, doc: "Child SAs per processor (RFC 9611)", why: "there is one Child SA"},
 	{name: "nic-offload", state: NotYet, kind: kindEnum, words: []string{"no", "crypto", "packet", "yes"}, def: "no", doc: "encryption by the network interface", why: "packets are encrypted here"},
-	{name: "encapsulation", state: Implemented, kind: kindEnum, words: []string{"auto", "yes", "no"}, def: "auto", doc: "ESP in UDP: behind a NAT, always, never; until plain ESP is there it is always in UDP or TCP"},
+	{name: "encapsulation", state: Implemented, kind: kindEnum, words: []string{"auto", "yes", "no"}, def: "auto", doc: "ESP in UDP: where there is a NAT or the peer asks for it; always; never, even through a NAT. Without UDP it is plain ESP (IP protocol 50), over TCP it is in TCP always"},
 	{name: "overlapip", state: NotYet, kind: kindBool, def: "no", doc: "allow peers with the same virtual addresses", why: "they are not allowed"},
 	{name: "reauth", state: Refused, kind: kindBool, def: "no", doc: "authenticate anew instead of rekeying the IKE SA", why: whyAuth},
 	{name: "rekey", state: NotYet, kind: kindBool, def: "yes", always: true, harmless: []string{"no"}, doc: "renew SAs before they expire", why: whyRekey},

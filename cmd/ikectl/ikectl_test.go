@@ -25,7 +25,7 @@ func (d daemon) Status(context.Context) (ctl.Status, error) {
 	return ctl.Status{
 		Version: "1", PID: 7, Started: d.begin.Add(-90 * time.Minute), RunDir: "/run/ikegod", Config: "/etc/ipsec.conf", Backend: "userspace",
 		Notes:     []string{"nft is not usable (exec: \"nft\": executable file not found): clear packets from the network that claim a protected source are not dropped"},
-		Listening: []ctl.Socket{{Carrier: "UDP", Address: "*:500"}, {Carrier: "UDP", Address: "*:4500"}, {Carrier: "TCP", Address: "*:4500"}}, Loaded: 2,
+		Listening: []ctl.Socket{{Carrier: "UDP", Address: "*:500"}, {Carrier: "UDP", Address: "*:4500"}, {Carrier: "ESP", Address: "*"}, {Carrier: "TCP", Address: "*:4500"}}, Loaded: 2,
 		IKESAs: 2, HalfOpen: 1, ChildSAs: 1, Diagnostics: []ctl.Diagnostic{{Severity: "warning"}},
 	}, nil
 }
@@ -38,7 +38,7 @@ func (d daemon) SAs(_ context.Context, yield func(ctl.IKESA) bool) error {
 		Algorithms: "AES_GCM_16_256-HMAC_SHA2_512-DH19", NATLocal: true, Established: d.begin.Add(-65 * time.Second),
 		Children: []ctl.ChildSA{{
 			Connection: longName, SPIIn: "0xe1", SPIOut: "0xe2", Local: "192.0.1.0/24", Remote: "192.0.2.0/24,10.0.0.0/8,172.16.0.0/12,2001:db8::/32",
-			Algorithms: "AES_GCM_16_256", Carrier: "TCP", Installed: d.begin.Add(-65 * time.Second), InPackets: 1, InBytes: 84, OutPackets: 2, OutBytes: 1 << 40,
+			Algorithms: "AES_GCM_16_256", Carrier: "ESPinTCP", Installed: d.begin.Add(-65 * time.Second), InPackets: 1, InBytes: 84, OutPackets: 2, OutBytes: 1 << 40,
 			LastIn: d.begin,
 		}},
 	})

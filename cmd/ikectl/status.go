@@ -115,7 +115,7 @@ func (a *app) printChild(c ctl.ChildSA) {
 	}
 	carrier := ""
 	if c.Carrier != "" {
-		carrier = ", ESP in " + c.Carrier
+		carrier = ", " + c.Carrier
 	}
 	a.printf("    child %q  installed %s%s", c.Connection, ago(c.Installed), carrier)
 	a.printf("        selectors   %s === %s", c.Local, c.Remote)
@@ -139,6 +139,8 @@ func natText(sa ctl.IKESA) string {
 		return "this host is behind one"
 	case sa.NATRemote:
 		return "the peer is behind one, or asks for encapsulation"
+	case sa.Forced:
+		return "none seen; this host asks for encapsulation"
 	}
 	return "none"
 }

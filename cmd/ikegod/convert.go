@@ -55,7 +55,7 @@ func idText(id ident.ID) string {
 func ctlSA(s machine.Snapshot, usage []kernel.Usage) ctl.IKESA {
 	sa := ctl.IKESA{
 		Connection: s.Conn, State: s.State, Initiator: s.Initiator, SPIi: spiText(s.SPIi), SPIr: spiText(s.SPIr), LocalID: idText(s.Local),
-		RemoteID: idText(s.Remote), Path: ctlPath(s.Path), NATLocal: s.NATLocal, NATRemote: s.NATRemote, Established: s.Established,
+		RemoteID: idText(s.Remote), Path: ctlPath(s.Path), NATLocal: s.NATLocal, NATRemote: s.NATRemote, Forced: s.Forced, Established: s.Established,
 		Retransmits: s.Retransmits, Children: []ctl.ChildSA{},
 	}
 	if s.PathLost {
@@ -69,10 +69,13 @@ func ctlSA(s machine.Snapshot, usage []kernel.Usage) ctl.IKESA {
 		bySPI[u.SPI] = u
 	}
 	for _, c := range s.Children {
-		u := bySPI[kernel.SPI(c.SPIIn)]
+		u, carrier := bySPI[kernel.SPI(c.SPIIn)], ""
+		if !c.Path.IsZero() {
+			carrier = c.Path.Kind.Encapsulation()
+		}
 		sa.Children = append(sa.Children, ctl.ChildSA{
 			Connection: c.Conn, SPIIn: espSPI(c.SPIIn), SPIOut: espSPI(c.SPIOut), Local: c.Local.String(), Remote: c.Remote.String(),
-			Algorithms: c.Suite.String(), Carrier: s.Path.Kind.String(), Installed: c.Installed, InPackets: u.InPackets, InBytes: u.InBytes,
+			Algorithms: c.Suite.String(), Carrier: carrier, Installed: c.Installed, InPackets: u.InPackets, InBytes: u.InBytes,
 			OutPackets: u.OutPackets, OutBytes: u.OutBytes, LastIn: u.LastIn, LastOut: u.LastOut,
 		})
 	}

@@ -121,7 +121,7 @@ func (d *daemon) parts(first loaded, pump *engine.Pump, undo *undoList) (err err
 	d.addrs.Mark = s.Mark
 	undo.add(d.addrs.Close)
 	setup := first.set.Setup
-	options := mux.Options{ListenUDP: setup.ListenUDP, ListenTCP: setup.ListenTCP, Prepare: hostnet.Prepare(s.Mark), Notice: logNotice(d.z)}
+	options := mux.Options{ListenUDP: setup.ListenUDP, PlainESP: true, ListenTCP: setup.ListenTCP, Prepare: hostnet.Prepare(s.Mark), Notice: logNotice(d.z)}
 	if setup.Listen.IsValid() {
 		options.Addrs = []netip.Addr{setup.Listen}
 	}
@@ -134,7 +134,11 @@ func (d *daemon) parts(first loaded, pump *engine.Pump, undo *undoList) (err err
 	newHost := func(tun string) (userspace.Host, error) {
 		return hostnet.New(tun, hostnet.Settings{Mark: s.Mark, Table: s.Table, Preference: s.Preference})
 	}
-	d.datapath, err = userspace.New(userspace.Config{NewHost: newHost, Notice: func(text string) { d.z.Error(text, zap.String(keyPart, "datapath")) }}, d.mux, func(ev kernel.Event) {
+	cfg := userspace.Config{NewHost: newHost, PlainESP: d.mux.PlainESP() == nil, Notice: func(text string) { d.z.Error(text, zap.String(keyPart, "datapath")) }}
+	if setup.ListenUDP && !cfg.PlainESP {
+		cfg.Notes = append(cfg.Notes, fmt.Sprintf("there is no plain ESP: ESP is always put into UDP or TCP, and encapsulation=no is not possible: %v", d.mux.PlainESP()))
+	}
+	d.datapath, err = userspace.New(cfg, d.mux, func(ev kernel.Event) {
 		if e := sink.Load(); e != nil {
 			e.KernelEvent(ev)
 		}
@@ -246,6 +250,9 @@ func (d *daemon) listening() []ctl.Socket {
 	var out []ctl.Socket
 	for _, p := range d.mux.UDPPorts() {
 		out = append(out, ctl.Socket{Carrier: "UDP", Address: fmt.Sprintf("%s:%d", d.listenAddress(), p.Number)})
+	}
+	if d.mux.PlainESP() == nil {
+		out = append(out, ctl.Socket{Carrier: "ESP", Address: d.listenAddress()})
 	}
 	for _, p := range d.mux.TCPPorts() {
 		out = append(out, ctl.Socket{Carrier: "TCP", Address: fmt.Sprintf("%s:%d", d.listenAddress(), p)})

@@ -79,10 +79,10 @@ var (
 		"ike_packets_total", counter, "IKE messages, by transport and direction.", []string{"transport", "direction"}, transportValues + "; " + directionValues,
 	}
 	mESPPackets = &metric{
-		"esp_packets_total", counter, "ESP packets, by transport and direction.", []string{"transport", "direction"}, transportValues + "; " + directionValues,
+		"esp_packets_total", counter, "ESP packets, by transport and direction.", []string{"transport", "direction"}, carrierValues + "; " + directionValues,
 	}
 	mESPBytes = &metric{
-		"esp_bytes_total", counter, "Octets of ESP packets, by transport and direction.", []string{"transport", "direction"}, transportValues + "; " + directionValues,
+		"esp_bytes_total", counter, "Octets of ESP packets, by transport and direction.", []string{"transport", "direction"}, carrierValues + "; " + directionValues,
 	}
 	mConnPackets = &metric{
 		"connection_esp_packets_total", counter, "Packets through the Child SAs of a connection.", []string{"connection", "direction"}, connValues,
@@ -109,6 +109,7 @@ const (
 	stateValues     = "`established`; `half_open`: the responder waits for IKE_AUTH; `negotiating`: all others on their way; `closing`: only repeats its last reply"
 	roleValues      = "role: `initiator`, `responder`; transport: `UDP`, `TCP`"
 	transportValues = "transport: `UDP`, `TCP`"
+	carrierValues   = "transport: `UDP`, `TCP`, `ESP` (plain ESP, IP protocol 50)"
 	directionValues = "direction: `in`, `out`"
 	connValues      = "connection: its name, or `other`; " + directionValues
 )
@@ -237,9 +238,11 @@ func roleLabel(initiator bool) string {
 }
 
 func (ch sink) transport(t *transport.Counters) {
-	for name, traffic := range map[string]transport.Traffic{"UDP": t.UDP, "TCP": t.TCP} {
-		ch.put(mIKEPackets, traffic.IKEIn, name, "in")
-		ch.put(mIKEPackets, traffic.IKEOut, name, "out")
+	for name, traffic := range map[string]transport.Traffic{"UDP": t.UDP, "TCP": t.TCP, "ESP": t.ESP} {
+		if name != "ESP" { // IKE never travels on plain ESP
+			ch.put(mIKEPackets, traffic.IKEIn, name, "in")
+			ch.put(mIKEPackets, traffic.IKEOut, name, "out")
+		}
 		ch.put(mESPPackets, traffic.ESPIn, name, "in")
 		ch.put(mESPPackets, traffic.ESPOut, name, "out")
 		ch.put(mESPBytes, traffic.ESPInBytes, name, "in")

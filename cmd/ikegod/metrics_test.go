@@ -68,7 +68,7 @@ func TestEverySeriesIsThereFromTheStart(t *testing.T) {
 		"ikegod_build_info": 1, "ikegod_ike_sas": 4, "ikegod_child_sas": 1, "ikegod_connections": 4, "ikegod_handshakes_total": 2 * 2 * reasons,
 		"ikegod_handshake_duration_seconds": 2 * 2, "ikegod_fallbacks_total": 2, "ikegod_fallback_duration_seconds": 1,
 		"ikegod_ike_sas_closed_total": reasons - 1, "ikegod_revivals_total": 1, "ikegod_retransmits_total": 1, "ikegod_drops_total": int(event.NumDrops) - 1,
-		"ikegod_cookies_total": 1, "ikegod_internal_errors_total": 1, "ikegod_ike_packets_total": 4, "ikegod_esp_packets_total": 4, "ikegod_esp_bytes_total": 4,
+		"ikegod_cookies_total": 1, "ikegod_internal_errors_total": 1, "ikegod_ike_packets_total": 4, "ikegod_esp_packets_total": 6, "ikegod_esp_bytes_total": 6,
 		"ikegod_connection_esp_packets_total": 2, "ikegod_connection_esp_bytes_total": 2, "ikegod_transport_drops_total": int(transport.NumDrops),
 		"ikegod_tcp_streams": 2, "ikegod_datapath_drops_total": int(userspace.NumDrops),
 	}

@@ -34,8 +34,8 @@ type Status struct {
 
 // Socket is one that the daemon listens on.
 type Socket struct {
-	Carrier string `json:"carrier"` // "UDP" or "TCP"
-	Address string `json:"address"` // "0.0.0.0:500"
+	Carrier string `json:"carrier"` // "UDP", "TCP" or "ESP" (plain ESP, IP protocol 50)
+	Address string `json:"address"` // "0.0.0.0:500"; ESP has no port
 }
 
 // Path is the way that messages take.
@@ -57,7 +57,8 @@ type IKESA struct {
 	Path        Path      `json:"path"`
 	Algorithms  string    `json:"algorithms,omitempty"`
 	NATLocal    bool      `json:"nat_local"`
-	NATRemote   bool      `json:"nat_remote"`
+	NATRemote   bool      `json:"nat_remote"`                     // or the peer asks for encapsulation
+	Forced      bool      `json:"encapsulation_forced,omitempty"` // this host asks for it
 	Established time.Time `json:"established,omitzero"`
 	Retransmits int       `json:"retransmits"`
 	Children    []ChildSA `json:"children"`
@@ -71,7 +72,7 @@ type ChildSA struct {
 	Local      string    `json:"local_ts"`
 	Remote     string    `json:"remote_ts"`
 	Algorithms string    `json:"algorithms,omitempty"`
-	Carrier    string    `json:"carrier,omitempty"`
+	Carrier    string    `json:"carrier,omitempty"` // how its ESP travels: "ESP", "ESPinUDP" or "ESPinTCP"
 	Installed  time.Time `json:"installed,omitzero"`
 	InPackets  uint64    `json:"in_packets"`
 	InBytes    uint64    `json:"in_bytes"`
