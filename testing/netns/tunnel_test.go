@@ -3,6 +3,7 @@ package netns_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,8 +17,11 @@ const (
 	secrets = "@west @east : PSK \"a secret that nobody guesses\"\n"
 )
 
-// config is an ipsec.conf for either gateway; more holds keywords for the connection, a line each.
+// config is an ipsec.conf for either gateway; more holds keywords for the connection, a line each. ESP goes in UDP, unless they say otherwise.
 func config(setup []string, more ...string) string {
+	if !slices.ContainsFunc(more, func(line string) bool { return strings.HasPrefix(line, "encapsulation=") }) {
+		more = append(more, "encapsulation=yes")
+	}
 	lines := append([]string{"config setup", "\tlisten-tcp=yes"}, indented(setup)...)
 	lines = append(lines, "", "conn "+conn, "\tleft="+netns.West, "\tleftid=@west", "\tleftsubnet="+netns.WestNet, "\tright="+netns.East,
 		"\trightid=@east", "\trightsubnet="+netns.EastNet, "\tauthby=secret", "\tauto=add")
