@@ -90,6 +90,22 @@ func (d daemon) Add(_ context.Context, name string) (ctl.LoadReport, error) {
 	}}}, nil
 }
 func (d daemon) Delete(context.Context, string) error { return nil }
+func (d daemon) Explain(_ context.Context, name, peer, id string) (ctl.Explanation, error) {
+	x := ctl.Explanation{
+		Connection: name, Position: "/etc/ipsec.conf:3", Local: ctl.End{Host: "192.1.2.45", ID: "@west"}, Remote: ctl.End{Host: peer, ID: id},
+		Settings: []ctl.Setting{{Keyword: "ike", Value: "AES_GCM_16_256", Position: "/etc/ipsec.conf:9"}, {Keyword: "narrowing", Value: "no"}},
+		Secret:   ctl.SecretUsed{Position: "/etc/ipsec.secrets:4", Why: "names both", Others: []string{"/etc/ipsec.secrets:1 (has %any)"}},
+		Chosen:   "other", Candidates: []ctl.Candidate{
+			{Connection: "first", Position: "/etc/ipsec.conf:20", Fits: "address", Why: "its peer must be @road"},
+			{Connection: "other", Position: "/etc/ipsec.conf:30", Fits: "template"},
+			{Connection: "elsewhere", Position: "/etc/ipsec.conf:40", Why: "is for the peer right=192.0.2.1"},
+		},
+	}
+	if name == "unusable" {
+		return ctl.Explanation{Connection: name, Position: "/etc/ipsec.conf:3", Why: "neither end is this host"}, nil
+	}
+	return x, nil
+}
 func (d daemon) Reload(context.Context) (ctl.LoadReport, error) {
 	return ctl.LoadReport{}, &ctl.Error{Code: ctl.CodeConfig, Message: "/etc/ipsec.conf cannot be used", Report: &ctl.LoadReport{Diagnostics: []ctl.Diagnostic{{
 		Severity: "error", File: "/etc/ipsec.conf", Line: 9, Column: 2, Text: "unknown keyword",
@@ -137,6 +153,13 @@ func TestExitStatus(t *testing.T) {
 	}{
 		{[]string{"up", "good"}, 0, []string{"sent IKE_SA_INIT", "established Child SA", "\"good\" is up"}, nil},
 		{[]string{"up", "bad"}, 1, []string{"sent IKE_SA_INIT"}, []string{"is not up", "attempt 1  192.1.2.23:UDP/500", "5.00s  no answer within 5 s", "attempt 2  192.1.2.23:TCP/4500", "path failed"}},
+		{[]string{"explain", "w-e", "192.0.2.7", "@east"}, 0, []string{
+			`"w-e" of /etc/ipsec.conf:3`, "peer        192.0.2.7[@east]", "the record of /etc/ipsec.secrets:4, which names both; less fitting: /etc/ipsec.secrets:1", `gets        "other", and not this one`,
+			`not         "first" (/etc/ipsec.conf:20), which is for its address, but its peer must be @road`, `fits        "other" (/etc/ipsec.conf:30), which is for any address`,
+			`"elsewhere" (/etc/ipsec.conf:40): it is for the peer right=192.0.2.1`, "ike=AES_GCM_16_256", "/etc/ipsec.conf:9", "default",
+		}, nil},
+		{[]string{"explain", "unusable"}, 0, []string{"not usable  neither end is this host"}, nil},
+		{[]string{"explain"}, 2, nil, []string{"explain wants the name of a connection"}},
 		{[]string{"up", "unknown"}, 1, nil, []string{"no connection named"}},
 		{[]string{"up", "--timeout", "50ms", "slow"}, 4, nil, []string{"\"slow\" is not up after 50ms"}},
 		{[]string{"up"}, 2, nil, []string{"up wants one argument, the name of a connection"}},

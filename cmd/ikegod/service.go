@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/ikegod/ikegod/ike/engine"
@@ -11,6 +12,7 @@ import (
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/ctl"
+	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/suggest"
 )
 
@@ -45,6 +47,25 @@ func (s service) Connections(context.Context) ([]ctl.Connection, error) {
 		list = append(list, ctlConnection(c))
 	}
 	return list, nil
+}
+
+// Explain implements ctl.Service.
+func (s service) Explain(ctx context.Context, name, peer, id string) (ctl.Explanation, error) {
+	var addr netip.Addr
+	var who ident.ID
+	var err error
+	if peer != "" {
+		if addr, err = netip.ParseAddr(peer); err != nil {
+			return ctl.Explanation{}, &ctl.Error{Code: ctl.CodeUsage, Message: fmt.Sprintf("the peer %q is not an address", peer)}
+		}
+	}
+	if id != "" {
+		if who, err = ident.Parse(id); err != nil {
+			return ctl.Explanation{}, &ctl.Error{Code: ctl.CodeUsage, Message: "the peer's " + err.Error()}
+		}
+	}
+	x, err := s.d.engine.Explain(name, addr, who)
+	return ctlExplanation(x), answer(ctx, err)
 }
 
 // Up implements ctl.Service.

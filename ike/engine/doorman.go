@@ -321,7 +321,7 @@ func (v *view) whyNoCandidate(p path.Path) string {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		b.WriteString(c.wants(p))
+		fmt.Fprintf(&b, "%q %s", c.conn.Name, c.wants(p))
 	}
 	if len(v.list) == 0 {
 		b.WriteString("none")
@@ -329,14 +329,14 @@ func (v *view) whyNoCandidate(p path.Path) string {
 	return b.String()
 }
 
-// wants says what a connection would have answered to, with the line to look at.
+// wants says why a connection is not for two addresses, with the line to look at.
 func (c *control) wants(p path.Path) string {
 	o := c.oriented
 	switch {
 	case o == nil:
-		return c.describe()
+		return fmt.Sprintf("is not oriented: %v", c.why)
 	case o.LocalAddr != p.Local.Addr():
-		return fmt.Sprintf("%q is for peers of %s: %s is us", c.conn.Name, o.LocalAddr, o.WhereHost(true))
+		return fmt.Sprintf("is for peers of %s: %s is us", o.LocalAddr, o.WhereHost(true))
 	}
-	return fmt.Sprintf("%q is for the peer %s", c.conn.Name, o.WhereHost(false))
+	return fmt.Sprintf("is for the peer %s", o.WhereHost(false))
 }

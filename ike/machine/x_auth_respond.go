@@ -56,13 +56,8 @@ func (m *Machine) chooseConn(idi, idr ident.ID, method iana.AuthMethod) (*policy
 
 // candidateFault says why a connection cannot serve these identities; empty when it can.
 func (m *Machine) candidateFault(c *policy.Oriented, idi, idr ident.ID, method iana.AuthMethod) string {
-	switch {
-	case !c.RemoteID().Match(idi):
-		return fmt.Sprintf("its peer must be %v (%s)", c.RemoteID(), whereEnd(c, false, "id"))
-	case !idr.IsZero() && !(ident.Pattern{ID: c.LocalID()}).Match(idr):
-		return fmt.Sprintf("we are %v there (%s)", c.LocalID(), whereEnd(c, true, "id"))
-	case method != c.Remote.Auth:
-		return fmt.Sprintf("its peer must authenticate with %v, it uses %v (%s)", c.Remote.Auth, method, whereEnd(c, false, "auth", "authby"))
+	if why := c.RefusesPeer(idi, idr, method); why != "" {
+		return why
 	}
 	if _, err := c.IKE.Choose(m.negotiated(), iana.ProtoIKE, true, m.suite.KE); err != nil {
 		return fmt.Sprintf("its ike= does not allow the negotiated %s (%s)", m.suiteText(), where(c, "ike"))

@@ -48,6 +48,18 @@ func (c *Client) Connections(ctx context.Context) ([]Connection, error) {
 	return s, c.call(ctx, http.MethodGet, "connections", &s)
 }
 
+// Explain asks with what a connection would be negotiated, and which connection a peer would get. peer and id may be empty.
+func (c *Client) Explain(ctx context.Context, name, peer, id string) (Explanation, error) {
+	var x Explanation
+	q := url.Values{}
+	for key, value := range map[string]string{"peer": peer, "id": id} {
+		if value != "" {
+			q.Set(key, value)
+		}
+	}
+	return x, c.call(ctx, http.MethodGet, "connections/"+url.PathEscape(name)+"/explain?"+q.Encode(), &x)
+}
+
 // SAs calls yield for each IKE SA until it returns false.
 func (c *Client) SAs(ctx context.Context, yield func(IKESA) bool) error {
 	return c.lines(ctx, http.MethodGet, "sas", func(line []byte) (bool, error) {

@@ -70,6 +70,9 @@ func (d *daemon) Add(context.Context, string) (LoadReport, error) {
 	return LoadReport{Added: []string{"x"}}, nil
 }
 func (d *daemon) Delete(context.Context, string) error { return nil }
+func (d *daemon) Explain(_ context.Context, name, peer, id string) (Explanation, error) {
+	return Explanation{Connection: name, Remote: End{Host: peer, ID: id}}, nil
+}
 func (d *daemon) Reload(context.Context) (LoadReport, error) {
 	return LoadReport{}, &Error{Code: CodeConfig, Message: "2 errors", Report: &LoadReport{Diagnostics: []Diagnostic{{File: "f", Line: 3}}}}
 }
@@ -389,6 +392,18 @@ func TestErrorsKeepTheirCode(t *testing.T) {
 		var back Result
 		if err != nil || json.Unmarshal(b, &back) != nil || back.Error.Code != c {
 			t.Errorf("%s does not survive: %s", c, b)
+		}
+	}
+}
+
+// TestExplain: names, addresses and identities arrive as they are, whatever is in them.
+func TestExplain(t *testing.T) {
+	_, dir := start(t)
+	c := NewClient(dir)
+	for _, q := range [][3]string{{"a/b c", "2001:db8::1", "C=CH, O=a&b=c?, CN=x y"}, {"plain", "", ""}} {
+		x, err := c.Explain(t.Context(), q[0], q[1], q[2])
+		if err != nil || x.Connection != q[0] || x.Remote.Host != q[1] || x.Remote.ID != q[2] {
+			t.Errorf("%q: %+v, %v", q, x, err)
 		}
 	}
 }

@@ -29,6 +29,8 @@ type Service interface {
 	// SAs calls yield for each IKE SA until it returns false.
 	SAs(ctx context.Context, yield func(IKESA) bool) error
 	Connections(ctx context.Context) ([]Connection, error)
+	// Explain says what a connection would be negotiated with, and what a peer would get. peer is an address, id an identity as ipsec.conf writes it; either may be empty.
+	Explain(ctx context.Context, name, peer, id string) (Explanation, error)
 	Up(ctx context.Context, name string, progress func(Event)) error
 	Down(ctx context.Context, name string, progress func(Event)) error
 	// Add reads the configuration again and loads the one connection.
@@ -82,6 +84,10 @@ func (s *Server) routes() http.Handler {
 	m.HandleFunc("GET /v1/status", reply(func(r *http.Request) (Status, error) { return s.service.Status(r.Context()) }))
 	m.HandleFunc("GET /v1/sas", s.sas)
 	m.HandleFunc("GET /v1/connections", reply(func(r *http.Request) ([]Connection, error) { return s.service.Connections(r.Context()) }))
+	m.HandleFunc("GET /v1/connections/{name}/explain", reply(func(r *http.Request) (Explanation, error) {
+		q := r.URL.Query()
+		return s.service.Explain(r.Context(), r.PathValue("name"), q.Get("peer"), q.Get("id"))
+	}))
 	m.HandleFunc("POST /v1/connections/{name}/up", stream(s.service.Up))
 	m.HandleFunc("POST /v1/connections/{name}/down", stream(s.service.Down))
 	m.HandleFunc("POST /v1/connections/{name}/add", reply(func(r *http.Request) (LoadReport, error) {

@@ -107,6 +107,42 @@ type End struct {
 	Subnets string `json:"subnets,omitempty"`
 }
 
+// Explanation says with what a connection would be negotiated, and which connection a peer would get (GET /v1/connections/NAME/explain?peer=ADDRESS&id=ID).
+type Explanation struct {
+	Connection string      `json:"connection"`
+	Position   string      `json:"position,omitempty"`
+	Why        string      `json:"why,omitempty"`   // why it cannot be used on this host
+	Local      End         `json:"local"`           // this host's end
+	Remote     End         `json:"remote"`          // the end of the peer, who is asked about
+	Settings   []Setting   `json:"settings"`        // what counts, and where it stands
+	Secret     SecretUsed  `json:"secret,omitzero"` // which record of ipsec.secrets, never what is in it
+	Candidates []Candidate `json:"candidates"`
+	Chosen     string      `json:"chosen,omitempty"` // the connection that the peer gets
+}
+
+// Setting is one keyword of a connection.
+type Setting struct {
+	Keyword  string `json:"keyword"`
+	Value    string `json:"value"`
+	Position string `json:"position,omitempty"` // file:line; empty: the default
+}
+
+// SecretUsed is the record of ipsec.secrets that serves two identities.
+type SecretUsed struct {
+	Position string   `json:"position,omitempty"` // file:line; empty: none fits
+	Why      string   `json:"why,omitempty"`      // in which way it fits
+	Others   []string `json:"others,omitempty"`   // records that fit less well
+	Lacking  string   `json:"lacking,omitempty"`  // when none fits: what came near, and what to write
+}
+
+// Candidate is a connection, and why a peer would not get it.
+type Candidate struct {
+	Connection string `json:"connection"`
+	Position   string `json:"position,omitempty"`
+	Fits       string `json:"fits,omitempty"` // "address" or "template"; empty: not for the peer's address
+	Why        string `json:"why,omitempty"`  // why not this one
+}
+
 // Event is one line of progress. The last line of a stream carries a Result instead of a Text.
 type Event struct {
 	At         time.Time `json:"at,omitzero"`

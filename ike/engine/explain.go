@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/ikegod/ikegod/ike/auth"
+	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/ident"
+	"github.com/ikegod/ikegod/pkg/path"
+)
+
+// Explanation says how a connection would be negotiated: with what, and which connection a peer would get that asks for it.
+type Explanation struct {
+	Conn     *policy.Connection
+	Oriented *policy.Oriented // with the peer's address, if that is known; nil: not oriented, Why says why
+	Why      string
+	Settings []policy.Setting
+	// PeerAddr and PeerID are who is asked about: as given, or as the connection says. Invalid and zero when neither does: a template is for many.
+	PeerAddr netip.Addr
+	PeerID   ident.ID
+	Secret   auth.Choice
+	// Candidates are all connections in the order in which the peer would try them: those for its address first, then those that are not for it.
+	Candidates []Candidate
+	Chosen     string // the name of the first that fits; empty: none, or the peer is not known
+}
+
+// Candidate is a connection, and why a peer would not get it.
+type Candidate struct {
+	Name, Position string
+	Fits           string // for the peer's address: "address" or "template"; empty: not for it
+	Why            string // why not this one; empty: nothing speaks against it
+}
+
+// Explain looks at the set in force and at the secrets; it changes nothing and asks nobody. peer and id, if given, are somebody who asks for the connection; otherwise it is
+// who the connection expects.
+func (e *Engine) Explain(name string, peer netip.Addr, id ident.ID) (Explanation, error) {
+	v := e.view.Load()
+	c := v.byName[name]
+	if c == nil {
+		return Explanation{}, e.unknown(name)
+	}
+	return v.explain(e.secrets.Load(), c, peer.Unmap(), id), nil
+}
+
+func (v *view) explain(secrets *auth.Store, c *control, peer netip.Addr, id ident.ID) Explanation {
+	x := Explanation{Conn: c.conn, Settings: c.conn.Settings(), PeerAddr: peer, PeerID: id}
+	if c.oriented == nil {
+		x.Why = c.why.Error()
+		return x
+	}
+	o := c.oriented
+	if !peer.IsValid() {
+		x.PeerAddr = o.RemoteAddr
+	} else if !o.RemoteAddr.IsValid() {
+		o = o.Instance(peer)
+	}
+	x.Oriented = o
+	if id.IsZero() {
+		x.PeerID, _ = o.RemoteID().One()
+	}
+	x.Secret = secrets.Choose(o.LocalID(), x.PeerID)
+	if x.PeerAddr.IsValid() {
+		v.compete(&x)
+	}
+	return x
+}
+
+// compete finds who gets the peer, as the responder does: by the two addresses, then by the identities and what the IKE SA was negotiated with.
+func (v *view) compete(x *Explanation) {
+	p := path.Path{Local: netip.AddrPortFrom(x.Oriented.LocalAddr, iana.PortIKE), Remote: netip.AddrPortFrom(x.PeerAddr, iana.PortIKE)}
+	seen := map[string]bool{}
+	for _, o := range v.candidates(p) {
+		seen[o.Name] = true
+		c := Candidate{Name: o.Name, Position: o.Position, Fits: "address", Why: v.against(x, o)}
+		if !o.RemoteAddr.IsValid() {
+			c.Fits = "template"
+		}
+		switch {
+		case c.Why != "":
+		case x.Chosen == "":
+			x.Chosen = o.Name
+		default:
+			c.Why = fmt.Sprintf("%q comes first", x.Chosen)
+		}
+		x.Candidates = append(x.Candidates, c)
+	}
+	for _, c := range v.list {
+		if !seen[c.conn.Name] {
+			x.Candidates = append(x.Candidates, Candidate{Name: c.conn.Name, Position: c.conn.Position, Why: c.wants(p)})
+		}
+	}
+}
+
+// against says why a connection for the peer's address is none for its identity, or for what the connection in question would be negotiated with.
+func (v *view) against(x *Explanation, o *policy.Oriented) string {
+	if !o.RemoteAddr.IsValid() {
+		o = o.Instance(x.PeerAddr)
+	}
+	if x.PeerID.IsZero() {
+		if id, one := o.RemoteID().One(); one {
+			return fmt.Sprintf("its peer must be %v (%s), and which identity asks is not said", id, o.WhereEnd(false, "id"))
+		}
+	} else if why := o.RefusesPeer(x.PeerID, ident.ID{}, x.Oriented.Remote.Auth); why != "" {
+		return why
+	}
+	if _, err := o.IKE.Choose(x.Oriented.IKE.Offer(iana.ProtoIKE, nil, true), iana.ProtoIKE, true, iana.KE_NONE); err != nil {
+		return fmt.Sprintf("%s: %v", o.Where("ike"), err)
+	}
+	return ""
+}

@@ -1,0 +1,148 @@
+package failures
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/ikegod/ikegod/ike/engine"
+	"github.com/ikegod/ikegod/pkg/ident"
+	"github.com/ikegod/ikegod/testing/simnet"
+)
+
+// gatewayConf is a gateway with two connections to one address, two templates, one for somewhere else, and one that is not for this host.
+const gatewayConf = `conn %default
+	left=192.1.2.23
+	leftid=@east
+	leftsubnet=192.0.2.0/24
+	authby=secret
+	auto=add
+conn west
+	right=192.1.2.45
+	rightid=@west
+	rightsubnet=192.0.1.0/24
+	ike=aes_gcm256-sha2_256-dh31
+conn north
+	right=192.1.2.45
+	rightid=@north
+	rightsubnet=192.0.3.0/24
+conn road
+	right=%any
+	rightid=@road
+	ike=aes_gcm256-sha2_512-dh19
+conn anybody
+	right=%any
+	rightid=%any
+conn away
+	right=192.1.2.99
+	rightsubnet=10.0.0.0/8
+conn foreign
+	left=198.51.100.1
+	right=198.51.100.2
+	leftsubnet=198.51.100.1/32
+`
+
+const gatewaySecrets = "@east %any : PSK \"for whoever comes\"\n@east @west : PSK \"for west alone\"\n"
+
+// TestExplain asks who gets what at a gateway, and what happens must be what was said.
+func TestExplain(t *testing.T) {
+	for _, c := range []struct {
+		name, conn, peer, id string
+		chosen               string
+		why                  map[string][]string // of candidates
+		secret               []string
+	}{
+		{
+			name: "as-it-says", conn: "west", chosen: "west", secret: []string{"east.secrets:2", "names both", "east.secrets:1 (names us and %any)"},
+			why: map[string][]string{
+				"north":   {"its peer must be @north", "rightid= of east.conf:14"},
+				"road":    {"its peer must be @road", "rightid= of east.conf:18"},
+				"anybody": {`"west" comes first`},
+				"away":    {"right=192.1.2.99 (east.conf:24)"},
+				"foreign": {"neither left=198.51.100.1 (east.conf:27) nor right=198.51.100.2 (east.conf:28)"},
+			},
+		},
+		{name: "another-id-at-its-address", conn: "west", peer: "192.1.2.45", id: "@north", chosen: "north", secret: []string{"east.secrets:1"}, why: map[string][]string{
+			"west": {"its peer must be @west (rightid= of east.conf:9)"},
+		}},
+		{name: "a-stranger", conn: "west", peer: "192.0.2.7", id: "@x", chosen: "anybody", secret: []string{"east.secrets:1"}, why: map[string][]string{
+			"west": {"right=192.1.2.45 (east.conf:8)"}, "road": {"its peer must be @road"},
+		}},
+		{name: "a-template", conn: "road", peer: "192.0.2.7", id: "@road", chosen: "road", secret: []string{"east.secrets:1"}},
+		{name: "what-road-offers-to-nobody-else", conn: "road", peer: "192.0.2.7", id: "@other", chosen: "anybody", secret: []string{"east.secrets:1"}},
+		{name: "a-template-without-a-peer", conn: "road", secret: []string{"east.secrets:1"}},
+		{name: "not-for-this-host", conn: "foreign"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			explained(t, func(t *testing.T, e *engine.Engine) {
+				var peer netip.Addr
+				var id ident.ID
+				if c.peer != "" {
+					peer = netip.MustParseAddr(c.peer)
+				}
+				if c.id != "" {
+					id, _ = ident.Parse(c.id)
+				}
+				x, err := e.Explain(c.conn, peer, id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if x.Chosen != c.chosen {
+					t.Errorf("chosen is %q, want %q; %+v", x.Chosen, c.chosen, x.Candidates)
+				}
+				found := map[string]string{}
+				for _, cand := range x.Candidates {
+					found[cand.Name] = cand.Why
+					if (cand.Why == "") != (cand.Name == c.chosen) || !strings.HasPrefix(cand.Position, "east.conf:") {
+						t.Errorf("%+v", cand)
+					}
+				}
+				for name, phrases := range c.why {
+					if !holds(found[name], phrases) {
+						t.Errorf("why not %s: %q, want %q", name, found[name], phrases)
+					}
+				}
+				if said := x.Secret.Position + " " + x.Secret.Why + " " + strings.Join(x.Secret.Others, ", "); !holds(said, c.secret) || strings.Contains(said, "for ") {
+					t.Errorf("secret: %s", said)
+				}
+				if (x.Why != "") != (c.conn == "foreign") {
+					t.Errorf("why not usable: %q", x.Why)
+				}
+			})
+		})
+	}
+	explained(t, func(t *testing.T, e *engine.Engine) {
+		if _, err := e.Explain("raod", netip.Addr{}, ident.ID{}); err == nil || !strings.Contains(err.Error(), "did you mean road?") {
+			t.Errorf("a mistyped name: %v", err)
+		}
+		x, _ := e.Explain("west", netip.Addr{}, ident.ID{})
+		at := map[string]string{}
+		for _, s := range x.Settings {
+			at[s.Keyword+"="+s.Value] = s.Position
+		}
+		for setting, position := range map[string]string{
+			"left=192.1.2.23": "east.conf:2", "rightid=@west": "east.conf:9", "ike=AES_GCM_16_256-HMAC_SHA2_256-CURVE25519": "east.conf:11", "narrowing=no": "", "authby=secret": "east.conf:5",
+		} {
+			if got, ok := at[setting]; !ok || got != position {
+				t.Errorf("%s: at %q (%t), want %q; %v", setting, got, ok, position, at)
+			}
+		}
+	})
+}
+
+func explained(t *testing.T, look func(*testing.T, *engine.Engine)) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	synctest.Test(t, func(t *testing.T) {
+		w, err := simnet.NewWorld(1, simnet.Faults{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		if lines := gateway(t, w.East, files{"east.conf": gatewayConf, "east.secrets": gatewaySecrets}); len(lines) > 0 {
+			t.Fatal(lines)
+		}
+		look(t, w.East.Engine)
+	})
+}
