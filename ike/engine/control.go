@@ -53,6 +53,16 @@ type control struct {
 	ups       []*waiter
 	downs     []*waiter
 
+	// Hosts, see orient.go. The first three are constant after construction.
+	others  []*policy.Oriented // further addresses of a peer that is a name, not tried yet in this attempt
+	met     []*policy.Oriented // all of them, for the peer that comes to us
+	guest   *policy.Oriented   // how it meets a peer whose name has no known address; nil: not at all
+	carried []Attempt          // what the addresses before have answered in this attempt
+	resumes int                // the round that waited for these hosts
+	sought  bool               // this round's hosts have been looked for
+	lost    bool               // our address has gone; it waits for it
+	heir    *control           // goes on with other hosts
+
 	public struct { // guarded by mu
 		mu sync.Mutex
 		ConnectionStatus
@@ -73,9 +83,12 @@ func (p phase) String() string {
 	return [...]string{"down", "negotiating", "up", "waiting for revival"}[p]
 }
 
-func newControl(e *Engine, c *policy.Connection, setup policy.Setup) *control {
-	k := &control{e: e, home: e.homeOf(c.Name), conn: c, ladder: newLadder(e, c, setup)}
-	k.oriented, k.why = orient(c, setup.Listen, e.local)
+// newControl makes the control of a connection with the answers of OrientAll, or why there is none.
+func newControl(e *Engine, c *policy.Connection, setup policy.Setup, found []*policy.Oriented, why error) *control {
+	k := &control{e: e, home: e.homeOf(c.Name), conn: c, ladder: newLadder(e, c, setup), why: why}
+	if len(found) > 0 {
+		k.oriented, k.others, k.met = found[0], found[1:], found
+	}
 	k.share, k.kids = shareKey(e.seed, k.oriented), make([]kid, len(c.Children))
 	k.public.ConnectionStatus = ConnectionStatus{Name: c.Name, Conn: c, Oriented: k.oriented, State: phaseDown.String()}
 	if k.why != nil {
@@ -143,9 +156,9 @@ func (c *control) up(w *waiter) {
 	switch {
 	case c.gone:
 		c.finishUps(fmt.Errorf("connection %q was deleted", c.conn.Name))
-	case c.oriented == nil:
+	case c.oriented == nil && len(c.conn.Names()) == 0:
 		c.finishUps(c.why)
-	case !c.oriented.RemoteAddr.IsValid():
+	case c.oriented != nil && !c.oriented.RemoteAddr.IsValid():
 		c.finishUps(fmt.Errorf("connection %q waits for peers (its other end is %s): it cannot be brought up from here", c.conn.Name, c.oriented.WhereHost(false)))
 	case c.e.closing.Load():
 		c.finishUps(errShutdown)
@@ -248,6 +261,12 @@ func (c *control) settle() {
 
 // base sets what traffic meets when the connection is neither up nor negotiating: nothing, or for a loaded auto=ondemand the trap that starts it.
 func (c *control) base(done func(kernel.Done)) {
+	if c.heir != nil { // it decides
+		if done != nil {
+			done(kernel.Done{})
+		}
+		return
+	}
 	action, route := c.baseAction()
 	c.shunt(action, route, done)
 }

@@ -216,6 +216,7 @@ func (s *shard) admit(d transport.Datagram, h wire.Header) ([]*policy.Oriented, 
 	}
 	candidates := view.candidates(d.Path)
 	if len(candidates) == 0 {
+		e.missed(view)
 		e.dropped(s, event.DropNoConnection, d, "")
 		e.notify(d, h, wire.Notify{Notify: iana.NO_PROPOSAL_CHOSEN})
 		e.report(s, event.Event{At: d.At, Level: event.Info, Path: d.Path}, func() string { return view.whyNoCandidate(d.Path) })

@@ -34,6 +34,7 @@ type Options struct {
 	Datapath kernel.Datapath
 	Secrets  *auth.Store
 	Local    LocalAddrs
+	Resolver Resolver // of hosts that are names; nil: they stay unresolved
 	// Events is called from shard goroutines and must not block: NewPump makes a function that hands over to a slow consumer. nil: nobody listens.
 	Events func(event.Event)
 	Shards int       // zero: GOMAXPROCS; at most 256
@@ -86,6 +87,8 @@ type Engine struct {
 	keepalives keepalives
 	traffic    traffic
 	door       door
+	names      names
+	seeker     seeker
 
 	rand struct { // guarded by mu
 		mu     sync.Mutex
@@ -133,6 +136,8 @@ func New(o Options) (*Engine, error) {
 	e.keepalives.init()
 	e.traffic.init()
 	e.workers.init()
+	e.names.init(o.Resolver)
+	e.seeker.init()
 	if err := e.cookies.init(e.newRand()); err != nil {
 		return nil, fmt.Errorf("engine: no randomness for the cookie secret: %w", err)
 	}
@@ -154,6 +159,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, s := range e.shards {
 		all.Go(func() { s.run(ctx) })
 	}
+	all.Go(func() { e.runSeeker(ctx) })
 	<-ctx.Done()
 	e.stop.Do(func() { close(e.stopped) })
 	e.kill()

@@ -74,16 +74,22 @@ func (c *control) startRound() {
 	c.home.alarms.unset(c)
 	c.stopDial()
 	c.roundID++
-	c.round = round{first: time.Now()}
+	c.round = round{first: time.Now(), attempts: c.carried}
+	c.carried = nil
 	c.set(phaseNegotiating)
 	c.forgetOutcomes()
 	c.ownTried = false
+	if c.seeksHosts() {
+		return
+	}
 	id := c.roundID
 	c.idle(c.conn.Negotiation, func(d kernel.Done) {
 		switch {
 		case id != c.roundID:
 		case d.Err != nil:
 			c.cannotBegin(event.ReasonInstallFailed, d.Err)
+		case c.oriented == nil || c.lost:
+			c.cannotBegin(event.ReasonPathFailed, c.why)
 		default:
 			c.begin()
 		}
@@ -287,6 +293,9 @@ func (c *control) roundFailed() {
 	err := &UpError{Conn: c.conn.Name, Attempts: c.round.attempts}
 	for _, w := range c.e.shares.leave(c) {
 		w.c.home.box.post(func() { w.c.leaderFailed(w.round, err.Attempts) })
+	}
+	if c.triesOther() {
+		return
 	}
 	c.publish(func(s *ConnectionStatus) { s.LastError = err.Error() })
 	c.e.counters.roundsFailed.Add(1)

@@ -42,6 +42,7 @@ func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 	old := e.view.Load()
 	var list, fresh, gone []*control
 	kept := map[*control]bool{}
+	here := e.here(set.Setup.Listen)
 	for _, c := range set.Connections {
 		if c.Auto == policy.AutoIgnore {
 			continue
@@ -52,7 +53,7 @@ func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 			list = append(list, was)
 			continue
 		}
-		k := newControl(e, c, set.Setup)
+		k := e.orient(c, set.Setup, here)
 		list, fresh = append(list, k), append(fresh, k)
 	}
 	for _, was := range old.list {
@@ -150,7 +151,16 @@ func (c *control) load() {
 		return
 	}
 	if c.why != nil {
-		c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("loaded connection %q, but it cannot be used: %v", c.conn.Name, c.why)})
+		if len(c.conn.Names()) == 0 {
+			c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("loaded connection %q, but it cannot be used: %v", c.conn.Name, c.why)})
+			return
+		}
+		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("loaded connection %q; its names are being looked up", c.conn.Name)})
+		if c.conn.Auto == policy.AutoStart || c.conn.Auto == policy.AutoKeep {
+			c.up(nil)
+		} else {
+			c.e.refreshNames()
+		}
 		return
 	}
 	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("loaded connection %s", c.describe())})
@@ -179,7 +189,7 @@ func (e *Engine) Add(ctx context.Context, c *policy.Connection) error {
 		return errShutdown
 	}
 	old := e.view.Load()
-	k := newControl(e, c, old.setup)
+	k := e.orient(c, old.setup, e.here(old.setup.Listen))
 	list, gone := without(old.list, c.Name)
 	e.swap(ctx, newView(old.setup, append(list, k)), []*control{k}, gone)
 	return nil
@@ -234,7 +244,7 @@ func (e *Engine) Up(ctx context.Context, name string, progress func(event.Event)
 	if c == nil {
 		return e.unknown(name)
 	}
-	if c.oriented == nil {
+	if c.oriented == nil && len(c.conn.Names()) == 0 {
 		var err error
 		if c, err = e.reorient(ctx, name); err != nil {
 			return err
@@ -278,7 +288,7 @@ func (e *Engine) reorient(ctx context.Context, name string) (*control, error) {
 	case c.oriented != nil:
 		return c, nil
 	}
-	k := newControl(e, c.conn, old.setup)
+	k := e.orient(c.conn, old.setup, e.here(old.setup.Listen))
 	list := make([]*control, len(old.list))
 	for i, was := range old.list {
 		if list[i] = was; was == c {

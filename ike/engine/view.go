@@ -14,6 +14,7 @@ type view struct {
 	byName    map[string]*control
 	exact     map[addrPair][]*policy.Oriented
 	templates map[netip.Addr][]*policy.Oriented
+	named     bool // some hosts are written as names
 }
 
 type addrPair struct{ local, remote netip.Addr }
@@ -29,12 +30,16 @@ func newView(setup policy.Setup, list []*control) *view {
 	v := &view{setup: setup, list: list, byName: map[string]*control{}, exact: map[addrPair][]*policy.Oriented{}, templates: map[netip.Addr][]*policy.Oriented{}}
 	for _, c := range list {
 		v.byName[c.conn.Name] = c
-		o := c.oriented
-		switch {
+		v.named = v.named || len(c.conn.Names()) > 0
+		switch o := c.oriented; {
+		case o == nil && c.guest != nil:
+			v.templates[c.guest.LocalAddr] = append(v.templates[c.guest.LocalAddr], c.guest)
 		case o == nil:
 		case o.RemoteAddr.IsValid():
-			k := addrPair{o.LocalAddr, o.RemoteAddr}
-			v.exact[k] = append(v.exact[k], o)
+			for _, o := range c.met {
+				k := addrPair{o.LocalAddr, o.RemoteAddr}
+				v.exact[k] = append(v.exact[k], o)
+			}
 		default:
 			v.templates[o.LocalAddr] = append(v.templates[o.LocalAddr], o)
 		}
@@ -78,8 +83,10 @@ func (v *view) wantsCookie(open int64, stream, busy bool) bool {
 	return busy || open >= int64(threshold)
 }
 
-// orient finds out which end of a connection is this host; listen, if valid, is the only address of ours that counts.
-func orient(c *policy.Connection, listen netip.Addr, local LocalAddrs) (*policy.Oriented, error) {
-	isLocal := func(a netip.Addr) bool { return local.IsLocal(a) && (!listen.IsValid() || listen == a) }
-	return c.Orient(isLocal, local.DefaultSource)
+// orient makes the control of a connection that comes into the set.
+func (e *Engine) orient(c *policy.Connection, setup policy.Setup, here policy.Here) *control {
+	found, why := c.OrientAll(here)
+	k := newControl(e, c, setup, found, why)
+	k.guest = c.Guest(here.IsLocal)
+	return k
 }
