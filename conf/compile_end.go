@@ -83,15 +83,10 @@ func (b *build) hosts(c *policy.Connection) {
 		return
 	}
 	c.Left.Host, c.Right.Host = value[policy.Host](b, hostKeyword, left), value[policy.Host](b, hostKeyword, right)
-	for _, e := range []*entry{l, r} {
-		if h := value[policy.Host](b, hostKeyword, e.side); h.Kind == policy.HostName {
-			b.warn(e, Warning, fmt.Sprintf("%s=%s: names are not looked up yet, so the connection cannot be used", e.word, printable(h.Name)), "write the address")
-		}
-	}
 	b.families(c, l, r)
 	lh, rh := c.Left.Host, c.Right.Host
 	local := func(h policy.Host) bool {
-		return h.Kind == policy.HostAddress || h.Kind == policy.HostDefaultRoute
+		return h.Kind != policy.HostAny
 	}
 	switch {
 	case lh == policy.Host{} || rh == policy.Host{}: // could not be read

@@ -4,7 +4,7 @@ package conf
 var endKeywords = []keyword{
 	{
 		name: hostKeyword, state: Implemented, kind: kindHost,
-		doc: "host: an address, %any, %any4, %any6, %defaultroute, or a DNS name (which is not looked up yet); one of the two must be this host",
+		doc: "host: an address, %any, %any4, %any6, %defaultroute, or a DNS name, which is looked up for each attempt; one of the two must be this host",
 	},
 	{name: "subnets", state: Refused, append: true, doc: "several subnets, a Child SA for each pair", why: whyScope},
 	{name: "subnet", state: Implemented, kind: kindSubnets, doc: "what is behind the host: net/mask[/protocol[/port]], several with commas between; without it the host alone"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -107,6 +108,7 @@ func (d *daemon) run(ctx context.Context) error {
 	if err := d.config.start(ctx, d.engine, first); err != nil {
 		return err
 	}
+	d.watchAddresses(ctx)
 	go serveControl()
 	d.ready()
 	return d.wait(ctx, hup, serving)
@@ -151,7 +153,7 @@ func (d *daemon) parts(first loaded, pump *engine.Pump, undo *undoList) (err err
 			d.z.Error("taking the datapath down: " + err.Error())
 		}
 	})
-	d.engine, err = engine.New(engine.Options{Mux: d.mux, Datapath: d.datapath, Secrets: first.store, Local: d.addrs, Events: pump.Push})
+	d.engine, err = engine.New(engine.Options{Mux: d.mux, Datapath: d.datapath, Secrets: first.store, Local: d.addrs, Resolver: resolver(s.Mark), Events: pump.Push})
 	if err != nil {
 		return err
 	}
@@ -175,6 +177,20 @@ func (d *daemon) background(undo *undoList) <-chan error {
 		<-ended
 	})
 	return failed
+}
+
+// watchAddresses lets connections follow the addresses of this host.
+func (d *daemon) watchAddresses(ctx context.Context) {
+	if err := hostnet.Watch(ctx, d.engine.AddressesChanged); err != nil {
+		d.z.Error(err.Error()+"; connections whose address comes or goes need a reload", zap.String(keyPart, "hosts"))
+	}
+}
+
+// resolver looks up names of peers. Its questions carry our mark: they must not wait for the tunnel whose peer they are about.
+func resolver(mark uint32) *net.Resolver {
+	prepare := hostnet.Prepare(mark)
+	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error { return prepare(c) }}
+	return &net.Resolver{PreferGo: true, Dial: d.DialContext}
 }
 
 // listenControl opens the control socket; serve answers on it.

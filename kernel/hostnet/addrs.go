@@ -32,10 +32,13 @@ func (s *Addrs) IsLocal(a netip.Addr) bool {
 }
 
 // DefaultSource is the address that the system uses towards remote; for an invalid remote (a peer that is not known yet) that of the IPv4 default
-// route. The error says that there is no route.
+// route, and for :: that of the IPv6 one. The error says that there is no route.
 func (s *Addrs) DefaultSource(remote netip.Addr) (netip.Addr, error) {
-	if !remote.IsValid() {
-		return s.defaultRouteSource()
+	switch {
+	case !remote.IsValid():
+		return s.defaultRouteSource(netlink.FAMILY_V4)
+	case remote == netip.IPv6Unspecified():
+		return s.defaultRouteSource(netlink.FAMILY_V6)
 	}
 	routes, err := s.handle.RouteGetWithOptions(remote.Unmap().AsSlice(), &netlink.RouteGetOptions{Mark: s.Mark})
 	if err != nil {
@@ -49,8 +52,8 @@ func (s *Addrs) DefaultSource(remote netip.Addr) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("the route to %s has no source address", remote)
 }
 
-func (s *Addrs) defaultRouteSource() (netip.Addr, error) {
-	routes, err := s.handle.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+func (s *Addrs) defaultRouteSource(family int) (netip.Addr, error) {
+	routes, err := s.handle.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("listing routes: %w", err)
 	}
@@ -66,8 +69,11 @@ func (s *Addrs) defaultRouteSource() (netip.Addr, error) {
 	if a, ok := netip.AddrFromSlice(best.Src); ok {
 		return a.Unmap(), nil
 	}
-	if gw, ok := netip.AddrFromSlice(best.Gw); ok {
+	if gw, ok := netip.AddrFromSlice(best.Gw); ok && !gw.IsLinkLocalUnicast() {
 		return s.DefaultSource(gw.Unmap())
+	}
+	if family == netlink.FAMILY_V6 {
+		return s.DefaultSource(netip.MustParseAddr("100::1")) // discarded wherever it goes (RFC 6666)
 	}
 	return s.DefaultSource(netip.AddrFrom4([4]byte{192, 0, 0, 8})) // a dummy address, so that the default route is asked (RFC 7600)
 }
