@@ -70,6 +70,12 @@ func sweep() {
 			exec.Command("ip", "netns", "del", n.Name()).Run()
 		}
 	}
+	etc, _ := os.ReadDir("/etc/netns")
+	for _, n := range etc {
+		if orphan(n.Name(), prefix+"-%d-") {
+			os.RemoveAll(filepath.Join("/etc/netns", n.Name()))
+		}
+	}
 	dirs, _ := os.ReadDir(os.TempDir())
 	for _, n := range dirs {
 		if orphan(n.Name(), prefix+"-lab-%d-") || orphan(n.Name(), prefix+"-bin-%d-") {
@@ -184,6 +190,18 @@ func (h *Host) configure(name string, addrs []string) error {
 		errs = append(errs, h.Run("ip", "addr", "add", a, "dev", name))
 	}
 	return errors.Join(errs...)
+}
+
+// Names gives a host an /etc/hosts of its own, which holds for commands that begin from now on, and for those that run when it changes: `ip netns exec` puts
+// /etc/netns/NS/hosts in the place of /etc/hosts. No name server is asked.
+func (h *Host) Names(hosts string) error {
+	dir := filepath.Join("/etc/netns", h.NS)
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		h.lab.OnClose(func() error { return os.RemoveAll(dir) })
+	}
+	return errors.Join(os.MkdirAll(dir, 0o755),
+		os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"), 0o644), //nolint:gosec // as in /etc
+		os.WriteFile(filepath.Join(dir, "hosts"), []byte(hosts), 0o644))                                                        //nolint:gosec // as in /etc
 }
 
 // Dir is the host's directory for files.
