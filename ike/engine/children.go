@@ -362,6 +362,7 @@ func (c *control) childGone(ch child, left int) {
 // oneGone is for one of several Child SAs: it is asked for again, or its traffic meets what the connection says for one that is not there.
 func (c *control) oneGone(i int) {
 	switch {
+	case c.heir != nil: // it decides
 	case !c.wanted || c.gone || c.e.closing.Load():
 		action, route := c.baseAction()
 		c.shuntOne(i, action, route, nil)

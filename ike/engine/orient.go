@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -330,7 +331,7 @@ func (c *control) bequeath(k *control) {
 		})
 	}
 	go func() {
-		if w.wait(context.Background(), c.e.stopped, nil) != errStopped {
+		if !errors.Is(w.wait(context.Background(), c.e.stopped, nil), errStopped) {
 			c.home.box.post(func() { k.inherit(was) })
 		}
 	}()

@@ -210,8 +210,9 @@ func TestWholeInternet(t *testing.T) {
 	n := open(t, Settings{})
 	route(t, n, "all", set(t, "192.0.1.0/24"), set(t, "0.0.0.0/0"), 1438)
 	route(t, n, "pass", set(t, "192.0.1.0/24"), set(t, "198.51.100.0/24"), 0, func(p *kernel.Policy) { p.Action = kernel.Pass })
-	same(t, "routes", lines(t, "ip route show table 4502"), []string{"default dev t0 scope link mtu 1438", "throw 192.0.1.0/24", "throw 198.51.100.0/24",
-		"throw 169.254.0.0/16", "throw 224.0.0.0/4", "throw 255.255.255.255"})
+	same(t, "routes", lines(t, "ip route show table 4502"), []string{
+		"default dev t0 scope link mtu 1438", "throw 192.0.1.0/24", "throw 198.51.100.0/24", "throw 169.254.0.0/16", "throw 224.0.0.0/4", "throw 255.255.255.255",
+	})
 	goes(t, "8.8.8.8 from 192.0.1.7 iif eth0", "dev t0")
 	goes(t, "8.8.8.8 from 192.0.1.254", "dev t0")
 	goes(t, "192.0.1.7 from 192.0.1.254", "dev eth0")

@@ -200,8 +200,8 @@ func (h *Host) Names(hosts string) error {
 		h.lab.OnClose(func() error { return os.RemoveAll(dir) })
 	}
 	return errors.Join(os.MkdirAll(dir, 0o755),
-		os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"), 0o644), //nolint:gosec // as in /etc
-		os.WriteFile(filepath.Join(dir, "hosts"), []byte(hosts), 0o644))                                                        //nolint:gosec // as in /etc
+		os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"), 0o644),
+		os.WriteFile(filepath.Join(dir, "hosts"), []byte(hosts), 0o644))
 }
 
 // Dir is the host's directory for files.
