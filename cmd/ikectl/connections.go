@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,8 +25,15 @@ func (a *app) connections() *cobra.Command {
 				a.object(cs)
 				return nil
 			}
+			instances, err := a.instances(cmd.Context(), cs)
+			if err != nil {
+				return err
+			}
 			for _, c := range cs {
 				a.printConnection(c)
+				for _, i := range instances[c.Name] {
+					a.printf("    instance    %s", i)
+				}
 			}
 			if len(cs) == 0 {
 				a.printf("no connection is loaded")
@@ -32,6 +41,28 @@ func (a *app) connections() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// instances lists the peers of templates, by connection.
+func (a *app) instances(ctx context.Context, cs []ctl.Connection) (map[string][]string, error) {
+	if !slices.ContainsFunc(cs, func(c ctl.Connection) bool { return strings.HasPrefix(c.Remote.Host, "%any") && c.State == "up" }) {
+		return nil, nil
+	}
+	out := map[string][]string{}
+	err := a.client().SAs(ctx, func(sa ctl.IKESA) bool {
+		if sa.Instance > 0 {
+			text := saName(sa) + "  " + sa.State
+			if sa.RemoteID != "" {
+				text += ", " + sa.RemoteID
+			}
+			for _, c := range sa.Children {
+				text += ", " + c.Local + " === " + c.Remote
+			}
+			out[sa.Connection] = append(out[sa.Connection], text)
+		}
+		return true
+	})
+	return out, err
 }
 
 func (a *app) printConnection(c ctl.Connection) {

@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,12 +87,9 @@ func (a *app) printSA(sa ctl.IKESA) {
 	if !sa.Established.IsZero() {
 		state += " " + ago(sa.Established)
 	}
-	name := sa.Connection
-	if name == "" {
-		name = "no connection chosen yet"
-	}
+	name := saName(sa)
 	a.printf("")
-	a.printf("%q  %s, %s", name, state, role)
+	a.printf("%s  %s, %s", name, state, role)
 	a.printf("    path        %s  %s -> %s", carrierPort(sa.Path, sa.Initiator), sa.Path.Local, sa.Path.Remote)
 	if sa.LocalID != "" || sa.RemoteID != "" {
 		a.printf("    identities  %s (here), %s (peer)", orNone(sa.LocalID), orNone(sa.RemoteID))
@@ -106,6 +105,25 @@ func (a *app) printSA(sa ctl.IKESA) {
 	for _, c := range sa.Children {
 		a.printChild(c)
 	}
+}
+
+// saName is the name of the connection, with number and address for an instance of a template, as libreswan writes it: "road"[1] 192.1.3.209.
+func saName(sa ctl.IKESA) string {
+	if sa.Connection == "" {
+		return `"no connection chosen yet"`
+	}
+	return instanceName(sa.Connection, sa)
+}
+
+func instanceName(name string, sa ctl.IKESA) string {
+	if sa.Instance == 0 {
+		return strconv.Quote(name)
+	}
+	host := sa.Path.Remote
+	if ap, err := netip.ParseAddrPort(host); err == nil {
+		host = ap.Addr().String()
+	}
+	return fmt.Sprintf("%q[%d] %s", name, sa.Instance, host)
 }
 
 func (a *app) printChild(c ctl.ChildSA) {

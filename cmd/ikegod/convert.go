@@ -54,7 +54,7 @@ func idText(id ident.ID) string {
 // ctlSA joins an IKE SA with the counters of its children, by inbound SPI.
 func ctlSA(s machine.Snapshot, usage []kernel.Usage) ctl.IKESA {
 	sa := ctl.IKESA{
-		Connection: s.Conn, State: s.State, Initiator: s.Initiator, SPIi: spiText(s.SPIi), SPIr: spiText(s.SPIr), LocalID: idText(s.Local),
+		Connection: s.Conn, Instance: s.Instance, State: s.State, Initiator: s.Initiator, SPIi: spiText(s.SPIi), SPIr: spiText(s.SPIr), LocalID: idText(s.Local),
 		RemoteID: idText(s.Remote), Path: ctlPath(s.Path), NATLocal: s.NATLocal, NATRemote: s.NATRemote, Forced: s.Forced, Established: s.Established,
 		Retransmits: s.Retransmits, Children: []ctl.ChildSA{},
 	}

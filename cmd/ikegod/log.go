@@ -82,7 +82,11 @@ func (l *eventLog) write(e event.Event) {
 func eventFields(e event.Event) []zap.Field {
 	f := make([]zap.Field, 0, 6)
 	if e.Conn != "" {
-		f = append(f, zap.String(keyConn, e.Conn))
+		name := e.Conn
+		if e.Instance > 0 {
+			name = fmt.Sprintf("%s[%d]", e.Conn, e.Instance)
+		}
+		f = append(f, zap.String(keyConn, name))
 	}
 	if e.Child != "" && e.Child != e.Conn {
 		f = append(f, zap.String(keyChild, e.Child))

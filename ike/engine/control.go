@@ -30,6 +30,7 @@ type control struct {
 
 	// Atomic.
 	watched atomic.Int32 // waiters that want its events
+	numbers atomic.Int32 // instances that a template has had
 	hinted  atomic.Bool  // an ICMP hint is on its way to the home shard
 
 	// Owned by the home shard.

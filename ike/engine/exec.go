@@ -73,6 +73,7 @@ func (s *shard) emit(a *sa, ev event.Event) {
 	if ev.Path.IsZero() {
 		ev.Path = a.path
 	}
+	ev.Instance = a.instance
 	switch ev.Kind {
 	case event.KindFallback:
 		if a.initiator && !a.established && a.control.attempt == a {
@@ -134,6 +135,9 @@ func (s *shard) authenticated(a *sa, ef machine.Authenticated) {
 		return
 	}
 	a.control, a.users = c, []user{{c, identity}}
+	if !ef.Conn.RemoteAddr.IsValid() {
+		a.number(c)
+	}
 	c.home.box.post(c.saBound)
 }
 

@@ -68,6 +68,7 @@ type sa struct {
 	jobs      []machine.Job // waiting for that one
 	children  []child
 	lastESP   time.Time
+	instance  int // its number, if its connection is a template; zero: it is not, or not known yet
 }
 
 // child is one Child SA in the datapath.

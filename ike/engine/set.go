@@ -253,9 +253,13 @@ func (e *Engine) Up(ctx context.Context, name string, progress func(event.Event)
 	return e.await(ctx, c, progress, c.up)
 }
 
-// Down takes a connection down: deletes are sent, revival stops. It returns when its SAs are gone.
+// Down takes a connection, or NAME[N], one instance of a template, down: deletes are sent, revival stops. It returns when its SAs are gone.
 func (e *Engine) Down(ctx context.Context, name string, progress func(event.Event)) error {
-	c := e.view.Load().byName[name]
+	view := e.view.Load()
+	c := view.byName[name]
+	if base, number, ok := instanceName(name); c == nil && ok && view.byName[base] != nil {
+		return e.downInstance(ctx, view.byName[base], number, progress)
+	}
 	if c == nil {
 		return e.unknown(name)
 	}

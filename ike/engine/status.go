@@ -48,7 +48,9 @@ func (s *shard) snapshots(spis []wire.SPI) []machine.Snapshot {
 	out := make([]machine.Snapshot, 0, len(spis))
 	for _, spi := range spis {
 		if a := s.sas[spi]; a != nil && !a.over {
-			out = append(out, a.m.Snapshot())
+			snap := a.m.Snapshot()
+			snap.Instance = a.instance
+			out = append(out, snap)
 		}
 	}
 	return out

@@ -39,11 +39,13 @@ type Event struct {
 	Kind  Kind
 	SA    wire.SPI // our own SPI of the IKE SA, zero when none
 	Conn  string
-	Child string
-	Path  path.Path
-	Text  string
-	Drop  Drop
-	Close *Close // with KindIKEClosed and KindChildClosed
+	// Instance is the number of the peer of a template (right=%any), from 1. Zero: Conn is no template, or the peer is not known yet.
+	Instance int
+	Child    string
+	Path     path.Path
+	Text     string
+	Drop     Drop
+	Close    *Close // with KindIKEClosed and KindChildClosed
 }
 
 // Kind is what happened, for machines.

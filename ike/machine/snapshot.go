@@ -16,6 +16,7 @@ type Snapshot struct {
 	Initiator           bool
 	State               string // "IKE_SA_INIT sent", "IKE_AUTH sent", "half-open", "established", "deleting" ...
 	Conn                string
+	Instance            int // of a template, from 1; a machine does not know it, its engine does
 	Local, Remote       ident.ID
 	Path                path.Path
 	PathLost            bool // the stream has ended and its originator has not come back yet

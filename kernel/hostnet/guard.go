@@ -19,15 +19,14 @@ import (
 //
 //	chain prerouting { type filter hook prerouting priority raw;
 //	    iifname { "lo", TUN } accept
-//	    icmpv6 type 133-137 ip6 hoplimit 255 accept     # neighbour discovery, which never leaves a link (RFC 4861 3.1)
-//	    ip6 saddr fe80::/10 accept; ip6 daddr ff02::/16 accept; ip daddr 224.0.0.0/24 accept     # so does what these name
 //	    fib saddr oifname TUN goto clear     # the way back, from destination to source, is a tunnel
 //	    jump specific                        # policies for single protocols or ports
 //	}
 //	chain clear {
 //	    socket mark MARK accept                              # what our own sockets wait for is IKE or sealed already
 //	    meta l4proto esp fib daddr type local accept         # so is plain ESP, whose raw sockets are not found that way
-//	    icmpv6 type 133-137 ip6 hoplimit 255 accept           # neighbours are found in clear (RFC 4861), protected or not
+//	    icmpv6 type 133-137 ip6 hoplimit 255 accept           # neighbours are found in clear (RFC 4861), protected or not; none is further away
+//	    ip6 saddr fe80::/10 accept; ip6 daddr ff02::/16 accept; ip daddr 224.0.0.0/24 accept # nor is what these name
 //	    ip frag-off & 0x1fff != 0 fib daddr type local accept # so are fragments of it: without a first one, which is looked at above, they are nothing
 //	    frag frag-off & 0xfff8 != 0 fib daddr type local accept
 //	    counter drop
@@ -73,9 +72,6 @@ func (g *guard) make(name string) error {
 	for _, in := range []string{"lo", g.tun} {
 		g.rule(g.prerouting, slices.Concat(ifname(expr.MetaKeyIIFNAME, in), verdict(expr.VerdictAccept, "")))
 	}
-	for _, match := range linkTraffic() {
-		g.rule(g.prerouting, slices.Concat(match, verdict(expr.VerdictAccept, "")))
-	}
 	g.rule(g.prerouting, slices.Concat([]expr.Any{
 		&expr.Fib{Register: 1, FlagSADDR: true, ResultOIFNAME: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded(g.tun)},
@@ -89,14 +85,9 @@ func (g *guard) make(name string) error {
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ESP}},
 	)
-	g.rule(g.clear, slices.Concat(addressFamilies[1].match(), []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
-		&expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: []byte{133}, ToData: []byte{137}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 7, Len: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{255}}, // from this link (RFC 4861 11.2)
-	}, verdict(expr.VerdictAccept, "")))
+	for _, match := range linkTraffic() {
+		g.rule(g.clear, slices.Concat(match, verdict(expr.VerdictAccept, "")))
+	}
 	g.acceptLocal(append(addressFamilies[0].match(),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0x1f, 0xff}, Xor: []byte{0, 0}},

@@ -48,6 +48,7 @@ type Path struct {
 // IKESA is one IKE SA (GET /v1/sas streams them). Times are zero where the moment has not come.
 type IKESA struct {
 	Connection  string    `json:"connection"`
+	Instance    int       `json:"instance,omitempty"` // number of this peer of a template, right=%any
 	State       string    `json:"state"`
 	Initiator   bool      `json:"initiator"`
 	SPIi        string    `json:"spi_i"`
@@ -67,6 +68,7 @@ type IKESA struct {
 // ChildSA is one Child SA with its counters, which are octets and packets of inner traffic.
 type ChildSA struct {
 	Connection string    `json:"connection"`
+	Instance   int       `json:"instance,omitempty"`
 	SPIIn      string    `json:"spi_in"`
 	SPIOut     string    `json:"spi_out"`
 	Local      string    `json:"local_ts"`

@@ -1,0 +1,79 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/machine"
+)
+
+// An instance is what one peer makes of a template (right=%any): an IKE SA with its Child SAs and their policies. It has a number, as in libreswan: "road"[2].
+// It comes with the peer and goes with it; revival is the peer's.
+
+// number gives an IKE SA of a template its number.
+func (a *sa) number(c *control) { a.instance = int(c.numbers.Add(1)) }
+
+// instanceName reads NAME[N].
+func instanceName(s string) (name string, number int, ok bool) {
+	open := strings.LastIndexByte(s, '[')
+	if open <= 0 || !strings.HasSuffix(s, "]") {
+		return "", 0, false
+	}
+	n, err := strconv.Atoi(s[open+1 : len(s)-1])
+	return s[:open], n, err == nil && n > 0
+}
+
+// downInstance takes one instance of a template down and waits until it is gone.
+func (e *Engine) downInstance(ctx context.Context, c *control, number int, progress func(event.Event)) error {
+	found := 0
+	for _, s := range e.shards {
+		n, ok := ask(e, s, func() int { return s.closeInstance(c, number) })
+		if !ok {
+			return errStopped
+		}
+		found += n
+	}
+	if found == 0 {
+		return fmt.Errorf("%w: %q has no instance %d now; `ikectl connections` lists those it has", ErrNoConnection, c.conn.Name, number)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for left := found; left > 0; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		left = 0
+		for _, s := range e.shards {
+			n, ok := ask(e, s, func() int { return len(s.sortedSPIs(isInstance(c, number))) })
+			if !ok {
+				return errStopped
+			}
+			left += n
+		}
+	}
+	if progress != nil {
+		progress(event.Event{At: time.Now(), Level: event.Info, Conn: c.conn.Name, Instance: number, Text: fmt.Sprintf("instance %d of connection %q is down", number, c.conn.Name)})
+	}
+	return nil
+}
+
+func isInstance(c *control, number int) func(*sa) bool {
+	return func(a *sa) bool { return a.control == c && a.instance == number && !a.over }
+}
+
+// closeInstance begins to end the IKE SAs of one instance in this shard and returns how many there are.
+func (s *shard) closeInstance(c *control, number int) int {
+	spis := s.sortedSPIs(isInstance(c, number))
+	for _, spi := range spis {
+		if a := s.sas[spi]; a != nil {
+			s.step(a, machine.CloseIKE{Reason: event.ReasonOperator, Linger: deleteLinger})
+		}
+	}
+	return len(spis)
+}
