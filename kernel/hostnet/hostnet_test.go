@@ -436,6 +436,25 @@ func TestSomebodyElsesTableIsLeftAlone(t *testing.T) {
 	open(t, Settings{Table: 5000})
 }
 
+func TestSomebodyElsesRuleIsLeftAlone(t *testing.T) {
+	for _, family := range []string{"-4", "-6"} {
+		t.Run(family, func(t *testing.T) {
+			namespace(t)
+			sh(t, "ip "+family+" rule add from all lookup 100 pref 4502")
+			before := state(t)
+			if n, err := New("t0", Settings{}); err == nil {
+				t.Fatal("took preferences that are in use", n.Close())
+			} else if !strings.Contains(err.Error(), "preference=4500") || !strings.Contains(err.Error(), "rule 4502 (lookup 100)") {
+				t.Errorf("the message does not name the rule: %v", err)
+			}
+			if after := state(t); after != before {
+				t.Errorf("before:\n%s\nafter:\n%s", before, after)
+			}
+			open(t, Settings{Preference: 5000})
+		})
+	}
+}
+
 func TestSettingsAreChecked(t *testing.T) {
 	for _, s := range []Settings{{Table: 1}, {Table: 254}, {Table: 255}, {Table: -5}, {Preference: 32762}, {Preference: -1}} {
 		if n, err := New("t0", s); err == nil {

@@ -15,10 +15,13 @@ import (
 
 var families = []int{unix.AF_INET, unix.AF_INET6}
 
-// sweep removes what a daemon that ended without Close left behind. Routes through another interface in our tables mean that somebody else uses
-// them: then nothing is touched.
+// sweep removes what a daemon that ended without Close left behind. Rules at our preferences that are none of ours, and routes through another interface
+// in our tables, mean that somebody else uses them: then nothing is touched.
 func (n *Net) sweep() error {
 	for _, family := range families {
+		if err := n.foreignRule(family); err != nil {
+			return err
+		}
 		routes, err := n.routes(family)
 		if err != nil {
 			return err
@@ -31,6 +34,23 @@ func (n *Net) sweep() error {
 		}
 	}
 	return n.clear()
+}
+
+// foreignRule finds a rule of somebody else at our preferences.
+func (n *Net) foreignRule(family int) error {
+	rules, err := n.handle.RuleList(family)
+	if err != nil {
+		return nil // clear says so
+	}
+	first, last := n.set.Preference, n.set.Preference+prefLast
+	for _, r := range rules {
+		ours := r.Table >= n.set.Table && r.Table < n.set.Table+numTables || r.Goto == last || r.Priority == last && r.Table == 0 && r.Goto < 0
+		if r.Priority >= first && r.Priority <= last && !ours {
+			return fmt.Errorf("preference=%d: rules %d to %d would be ours, but somebody else has rule %d (lookup %d); choose another number, or remove it: ip rule del pref %d",
+				first, first, last, r.Priority, r.Table, r.Priority)
+		}
+	}
+	return nil
 }
 
 // routes lists the routes in our tables.
