@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -19,26 +20,36 @@ func many(n int) string {
 	return b.String()
 }
 
+// cpu is the processor time of this process: unlike the clock it does not count what else the machine does.
+func cpu(t *testing.T) time.Duration {
+	t.Helper()
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
 // Ten thousand connections load in well under a second on the machine this was written on (0.2 s); the limit leaves room for a slow one and for -race.
 func TestTenThousandConnections(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "ipsec.conf")
 	if err := os.WriteFile(name, []byte(many(10000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
+	start := cpu(t)
 	c, _ := Load(name, Options{})
 	set, ds := c.Compile()
-	took := time.Since(start)
+	took := cpu(t) - start
 	if len(ds) > 0 || len(set.Connections) != 10000 {
 		t.Fatalf("%d connections, %v", len(set.Connections), ds)
 	}
 	ch := Diff(set, set)
-	t.Logf("loaded in %v, compared with itself in %v", took, time.Since(start)-took)
+	t.Logf("loaded in %v, compared with itself in %v", took, cpu(t)-start-took)
 	if !ch.Empty() {
 		t.Errorf("%+v", ch)
 	}
 	if limit := 5 * time.Second; took > limit {
-		t.Errorf("loading took %v, more than %v", took, limit)
+		t.Errorf("loading took %v of processor time, more than %v", took, limit)
 	}
 }
 
