@@ -146,6 +146,7 @@ func (b *build) connection() *policy.Connection {
 	b.hosts(c)
 	b.identities(c)
 	b.selectors(c)
+	b.transportMode(c)
 	b.proposalsOf(c)
 	b.tcp(c)
 	b.timing(c)
@@ -190,12 +191,10 @@ func (b *build) version() {
 	}
 }
 
-// mode refuses what is not ESP in tunnel mode.
+// mode refuses what is not ESP in tunnel or transport mode.
 func (b *build) mode() {
 	switch v := value[string](b, "type", noSide); v {
-	case "tunnel":
-	case "transport":
-		b.refuseEntry(b.get("type", noSide), "type=transport is not supported yet: the peer would protect other packets than this host", "write type=tunnel, here and at the peer")
+	case "tunnel", "transport":
 	default:
 		b.refuseEntry(b.get("type", noSide), "type="+v+" is not supported yet: what it says about the traffic would not be done", "")
 	}

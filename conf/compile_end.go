@@ -176,6 +176,31 @@ func (b *build) selectors(c *policy.Connection) {
 	}
 }
 
+// transportMode reads type=transport, which is between the two hosts themselves (RFC 7296 2.23.1).
+func (b *build) transportMode(c *policy.Connection) {
+	if value[string](b, "type", noSide) != "transport" {
+		return
+	}
+	for i := range c.Children {
+		c.Children[i].Transport = true
+	}
+	for _, end := range []struct {
+		end  *policy.End
+		side side
+	}{{&c.Left, left}, {&c.Right, right}} {
+		for _, s := range end.end.Subnets {
+			if s.Start != end.end.Host.Addr || s.End != end.end.Host.Addr {
+				b.refuseEntry(b.get("subnet", end.side), fmt.Sprintf("type=transport protects what goes between the two hosts, and %ssubnet= is not the address of %s=", end.side, end.side),
+					fmt.Sprintf("remove %ssubnet=, or write type=tunnel here and at the peer", end.side))
+				break
+			}
+		}
+		if a := end.end.SourceIP; a.IsValid() && a != end.end.Host.Addr {
+			b.refuseEntry(b.get("sourceip", end.side), fmt.Sprintf("type=transport has the addresses of the hosts, and %ssourceip= is another", end.side), "remove it")
+		}
+	}
+}
+
 func (b *build) mtu() uint64 {
 	if b.get("mtu", noSide) == nil {
 		return 0

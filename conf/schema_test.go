@@ -238,7 +238,7 @@ func TestImplementedValues(t *testing.T) {
 		"retransmit-interval": {[]string{"500", "1s", "100ms"}, []string{"0", "fast"}},
 		"encapsulation":       {[]string{"yes", "auto"}, []string{"force"}},
 		"replay-window":       {[]string{"32", "0x40", "4294967288"}, []string{"4294967296", "many", "-1"}},
-		"type":                {[]string{"tunnel"}, []string{"tunel"}},
+		"type":                {[]string{"tunnel", "transport"}, []string{"tunel"}},
 		"failureshunt":        {[]string{"none", "pass", "passthrough", "drop", "hold", "reject"}, []string{"block"}},
 		"negotiationshunt":    {[]string{"pass", "passthrough", "drop", "hold"}, []string{"none", "reject"}},
 		"enable-tcp":          {[]string{"no", "yes", "fallback", "on", "off", "true"}, []string{"race", "tcp"}},
@@ -339,7 +339,7 @@ func TestMalformedValuesOfIgnoredKeywords(t *testing.T) {
 // What decides about protection, scope or authentication is refused, not warned about.
 func TestNothingIsWeakenedQuietly(t *testing.T) {
 	for _, line := range []string{
-		"authby=rsasig", "authby=secret,rsasig", "authby=null", "authby=never", "type=transport", "type=passthrough", "type=drop", "type=reject",
+		"authby=rsasig", "authby=secret,rsasig", "authby=null", "authby=never", "type=passthrough", "type=drop", "type=reject",
 		"ppk=insist", "ppk=yes", "ppk=propose", "ppk=permit", "mark=5/0xff", "mark-in=5", "mark-out=5", "rightca=%same", "sec-label=x", "policy-label=x", "ah=sha2", "phase2=ah",
 		"keyexchange=ikev1", "ikev2=no", "ikev2=never", "ikev2=permit", "leftsubnets=10.0.0.0/8", "rightaddresspool=10.0.0.1-10.0.0.9", "leftmodecfgclient=yes",
 		"rightmodecfgserver=yes", "leftauth=secret", "rightxauthserver=yes", "leftxauthclient=yes", "leftautheap=tls", "pam-authorize=yes", "ipsec-interface=yes",

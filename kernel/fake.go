@@ -66,7 +66,7 @@ type FakeOptions struct {
 // NewFake makes a Fake.
 func NewFake(o FakeOptions) *Fake {
 	if o.Features.Name == "" {
-		o.Features = Features{Name: "fake", UDP: true, TCP: true, ESN: true, MoveCarrier: true}
+		o.Features = Features{Name: "fake", UDP: true, TCP: true, Transport: true, ESN: true, MoveCarrier: true}
 	}
 	return &Fake{
 		features: o.Features, manual: o.Manual, rand: o.Rand, events: o.Events, next: 0x1000,

@@ -365,3 +365,43 @@ func TestStatus(t *testing.T) {
 		}
 	})
 }
+
+// TestOnePeerInTransportMode: of two hosts behind one NAT only one can have transport mode, since packets to the other could not be told from its own
+// (RFC 3948 5.2). The same peer may come again, and the other once it is gone.
+func TestOnePeerInTransportMode(t *testing.T) {
+	var p policies
+	p.init(nil)
+	id := func(s string) ident.ID {
+		i, err := ident.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	road, other := id("@road"), id("@other")
+	var first, again, second child
+	if err := errors.Join(p.claim(&first, us, them, road), p.claim(&again, us, them, road)); err != nil {
+		t.Fatal(err)
+	}
+	err := p.claim(&second, us, them, other)
+	if err == nil {
+		t.Fatal("two peers have transport mode with one address")
+	}
+	for _, want := range []string{"@road", "@other", "192.1.2.45", "behind the same NAT", "type=tunnel"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	p.unclaim(&second) // had none
+	p.unclaim(&first)
+	if p.claim(&second, us, them, other) == nil {
+		t.Error("the first peer still has a child")
+	}
+	p.unclaim(&again)
+	if err := p.claim(&second, us, them, other); err != nil {
+		t.Error(err)
+	}
+	if p.unclaim(&second); len(p.hosts) != 0 {
+		t.Errorf("left: %v", p.hosts)
+	}
+}

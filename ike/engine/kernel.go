@@ -10,6 +10,7 @@ import (
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/ts"
 )
@@ -116,6 +117,12 @@ func (s *shard) install(a *sa, ef machine.Install) {
 		s.step(a, machine.InstallDone{Child: ef.Child, Err: fmt.Errorf("connection %q is not loaded any more", ef.Conn.Name)})
 		return
 	}
+	if ef.Transport {
+		if err := s.e.policies.claim(c, ef.Local[0].Start, ef.Remote[0].Start, a.m.Snapshot().Remote); err != nil {
+			s.step(a, machine.InstallDone{Child: ef.Child, Err: err})
+			return
+		}
+	}
 	s.join(a, control)
 	c.control, c.index = control, ef.Index
 	pol := s.e.protectPolicy(ef.Conn, ef.Index, ef.Local, ef.Remote)
@@ -168,6 +175,7 @@ func (s *shard) removeChild(a *sa, id machine.ChildID) {
 		return
 	}
 	left := s.e.policies.release(c.policy)
+	s.e.policies.unclaim(&c)
 	if c.installed {
 		s.e.counters.children.Add(-1)
 	}
@@ -212,7 +220,8 @@ func pairOf(ef machine.Install, id kernel.PolicyID) kernel.SAPair {
 		Policy: id,
 		In:     kernel.SA{SPI: kernel.SPI(ef.SPIIn), Suite: ef.Suite, EncrKey: ef.In.Encr, IntegKey: ef.In.Integ, ReplayWindow: window},
 		Out:    kernel.SA{SPI: kernel.SPI(ef.SPIOut), Suite: ef.Suite, EncrKey: ef.Out.Encr, IntegKey: ef.Out.Integ, ReplayWindow: window},
-		Local:  ef.Local, Remote: ef.Remote, Endpoints: kernel.Endpoints{Path: ef.Path}, Transport: ef.Transport,
+		Local:  ef.Local, Remote: ef.Remote, Endpoints: kernel.Endpoints{Path: ef.Path},
+		Transport: ef.Transport, OriginalLocal: ef.OriginalLocal, OriginalRemote: ef.OriginalRemote,
 	}
 }
 
@@ -256,6 +265,46 @@ type policies struct {
 	e  *Engine
 	mu sync.Mutex
 	m  map[kernel.PolicyID]*routed
+	// hosts are the peers in transport mode, by this host's address and theirs.
+	hosts map[hostPair]*claim
+}
+
+type hostPair struct{ local, remote netip.Addr }
+
+// claim is the one peer that may have transport mode with an address.
+type claim struct {
+	peer     ident.ID
+	children int
+}
+
+// claim refuses transport mode to a second peer with the address of a first: the packets to one would go to the other (RFC 3948 5.2).
+func (p *policies) claim(c *child, local, remote netip.Addr, peer ident.ID) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k := hostPair{local, remote}
+	owner := p.hosts[k]
+	if owner == nil {
+		owner = &claim{peer: peer}
+		p.hosts[k] = owner
+	}
+	if owner.peer != peer {
+		return fmt.Errorf("%v has transport mode with %s already, behind the same NAT, and packets to it could not be told from those to %v; "+
+			"write type=tunnel for one of the two", owner.peer, remote, peer)
+	}
+	owner.children++
+	c.hosts = k
+	return nil
+}
+
+func (p *policies) unclaim(c *child) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if owner := p.hosts[c.hosts]; owner != nil {
+		if owner.children--; owner.children == 0 {
+			delete(p.hosts, c.hosts)
+		}
+	}
+	c.hosts = hostPair{}
 }
 
 type routed struct {
@@ -265,7 +314,9 @@ type routed struct {
 	users   int  // Child SAs installed or being installed
 }
 
-func (p *policies) init(e *Engine) { p.e, p.m = e, map[kernel.PolicyID]*routed{} }
+func (p *policies) init(e *Engine) {
+	p.e, p.m, p.hosts = e, map[kernel.PolicyID]*routed{}, map[hostPair]*claim{}
+}
 
 func (p *policies) get(c *control, id kernel.PolicyID) *routed {
 	r := p.m[id]

@@ -78,6 +78,7 @@ type child struct {
 	index     int      // in the connection's Children
 	spi       kernel.SPI
 	policy    kernel.PolicyID // set from Install on
+	hosts     hostPair        // transport mode
 	instance  bool            // its policy is one of a template's many
 	carrier   path.Kind       // that its ESP travels on; set from Install on
 	installed bool

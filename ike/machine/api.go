@@ -4,6 +4,7 @@ package machine
 
 import (
 	"io"
+	"net/netip"
 	"time"
 
 	"github.com/ikegod/ikegod/ike/event"
@@ -171,7 +172,10 @@ type (
 		In, Out       Keys
 		Local, Remote ts.Set
 		Path          path.Path
-		Transport     bool
+		// Transport is transport mode. The originals are then the addresses of the two hosts as the peer sees them, which differ from the selectors' behind
+		// a NAT (RFC 7296 2.23.1).
+		Transport                     bool
+		OriginalLocal, OriginalRemote netip.Addr
 	}
 	// Keys is one direction of a child. It never prints.
 	Keys struct{ Encr, Integ []byte }

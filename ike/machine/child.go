@@ -25,6 +25,7 @@ type child struct {
 	suite         suite.Suite
 	local, remote ts.Set
 	path          path.Path // where its ESP travels
+	mode          mode
 	installedAt   moment
 	offer         *offer // while it is negotiated
 }
@@ -89,6 +90,7 @@ func (m *Machine) install(c *child) {
 	m.do(Install{
 		Child: c.id, Conn: c.conn, Index: c.index, SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite, In: in, Out: out,
 		Local: c.local, Remote: c.remote, Path: c.path,
+		Transport: c.mode.transport, OriginalLocal: c.mode.originalLocal, OriginalRemote: c.mode.originalRemote,
 	})
 }
 

@@ -35,10 +35,11 @@ type request struct {
 	ke           wire.KE // Method KE_NONE: none came
 	ours, theirs ts.Set
 	create       bool // in CREATE_CHILD_SA, where a key exchange is possible
+	transport    bool // USE_TRANSPORT_MODE
 }
 
 func requestOf(items []wire.Item, create bool) request {
-	r := request{create: create}
+	r := request{create: create, transport: asksTransport(items)}
 	r.sa, _ = wire.Get[wire.SA](items)
 	r.ke, _ = wire.Get[wire.KE](items)
 	tsi, _ := wire.GetType[wire.TS](items, iana.PayloadTSi)
@@ -60,6 +61,7 @@ type chosen struct {
 	conn          *policy.Oriented
 	index         int
 	local, remote ts.Set
+	mode          mode
 	choice        suite.Choice
 }
 
@@ -84,19 +86,35 @@ func targets(conns []*policy.Oriented) []target {
 func (m *Machine) chooseChild(r request, among []target) (*chosen, *childRefusal) {
 	var noTS []string
 	var noESP *childRefusal
-	part := false // narrowing would help
+	part := false    // narrowing would help
+	if r.transport { // a connection that allows it comes before one that does not (RFC 7296 2.23.1)
+		among = transportFirst(among)
+	}
 	for _, t := range among {
 		local, remote := m.selectors(t.conn, t.index)
-		l, rm := ts.Narrow(r.ours, local, t.conn.Narrowing), ts.Narrow(r.theirs, remote, t.conn.Narrowing)
+		ours, theirs, md, refusal := m.chooseMode(r, t)
+		if refusal != nil {
+			if noESP == nil {
+				noESP = refusal
+			}
+			continue
+		}
+		l, rm := ts.Narrow(ours, local, t.conn.Narrowing), ts.Narrow(theirs, remote, t.conn.Narrowing)
+		if md.transport && len(l) > 0 && len(rm) > 0 {
+			if fault := m.notHosts(t.conn, l, rm); fault != "" {
+				noTS = append(noTS, fmt.Sprintf("%q: %s", t.conn.Children[t.index].Name, fault))
+				continue
+			}
+		}
 		if len(l) == 0 || len(rm) == 0 {
-			fault, overlap := selectorFault(t.conn, local, remote, r.ours, r.theirs)
+			fault, overlap := selectorFault(t.conn, local, remote, ours, theirs)
 			noTS = append(noTS, fmt.Sprintf("%q allows %s: %s", t.conn.Children[t.index].Name, tunnel(local, remote), fault))
 			part = part || overlap && !t.conn.Narrowing
 			continue
 		}
 		choice, refusal := m.chooseESP(r, t)
 		if refusal == nil {
-			return &chosen{t.conn, t.index, l, rm, choice}, nil
+			return &chosen{t.conn, t.index, l, rm, md, choice}, nil
 		}
 		if noESP == nil {
 			noESP = refusal
@@ -111,6 +129,9 @@ func (m *Machine) chooseChild(r request, among []target) (*chosen, *childRefusal
 	}
 	if len(noTS) == 0 {
 		noTS, narrow = []string{"no connection that is loaded may use this IKE SA"}, ""
+	}
+	if r.transport && !slices.ContainsFunc(among, target.wantsTransport) {
+		narrow += "; it asked for transport mode, and no connection for it is type=transport here"
 	}
 	return nil, &childRefusal{
 		reason: event.ReasonTSUnacceptable, notify: iana.TS_UNACCEPTABLE,
@@ -171,7 +192,7 @@ func (m *Machine) withKE(t target, asking bool) suite.Proposals {
 func (m *Machine) answerWith(ch *chosen, ni, nr []byte) *child {
 	c := m.newChild(ch.conn, ch.index)
 	c.suite, c.local, c.remote, c.spiOut = ch.choice.Suite, ch.local, ch.remote, spiOf(ch.choice.SPI)
-	c.offer = &offer{ni: ni, nr: nr, reply: ch.choice.Reply}
+	c.mode, c.offer = ch.mode, &offer{ni: ni, nr: nr, reply: ch.choice.Reply}
 	return c
 }
 
@@ -183,7 +204,7 @@ func (m *Machine) childAsk(c *child, between ...wire.Item) []wire.Item {
 		esp = m.withKE(target{c.conn, c.index}, true)
 	}
 	local, remote := m.selectors(c.conn, c.index)
-	items := append(m.childNotifies(c), wire.Item{Payload: esp.Offer(iana.ProtoESP, binary.BigEndian.AppendUint32(nil, c.spiIn), withKE)})
+	items := append(m.childNotifies(target{c.conn, c.index}.wantsTransport()), wire.Item{Payload: esp.Offer(iana.ProtoESP, binary.BigEndian.AppendUint32(nil, c.spiIn), withKE)})
 	items = append(items, between...)
 	return append(items,
 		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSi, Selectors: local.ToWire()}},
@@ -194,7 +215,7 @@ func (m *Machine) childAsk(c *child, between ...wire.Item) []wire.Item {
 func (m *Machine) childReply(c *child, between ...wire.Item) []wire.Item {
 	sa := c.offer.reply
 	sa.Proposals[0].SPI = binary.BigEndian.AppendUint32(nil, c.spiIn)
-	items := append(m.childNotifies(c), wire.Item{Payload: sa})
+	items := append(m.childNotifies(c.mode.transport), wire.Item{Payload: sa})
 	items = append(items, between...)
 	return append(items,
 		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSi, Selectors: c.remote.ToWire()}},
@@ -202,7 +223,12 @@ func (m *Machine) childReply(c *child, between ...wire.Item) []wire.Item {
 }
 
 // childNotifies makes the notifications that stand beside the SA payload of a child, in a request and in a response (RFC 7296 1.3.1).
-func (m *Machine) childNotifies(*child) []wire.Item { return nil }
+func (m *Machine) childNotifies(transport bool) []wire.Item {
+	if !transport {
+		return nil
+	}
+	return []wire.Item{{Payload: wire.Notify{Notify: iana.USE_TRANSPORT_MODE}}}
+}
 
 // readChildNotifies takes the notifications that came beside the SA payload of a child: of the request when we answer, of the response when we asked.
 func (m *Machine) readChildNotifies(*child, []wire.Item) {}
@@ -220,7 +246,7 @@ func (m *Machine) acceptChild(c *child, items []wire.Item) bool {
 	}
 	choice, err := esp.Accept(sa, iana.ProtoESP, withKE)
 	local, remote := m.selectors(c.conn, c.index)
-	l, r := ts.FromWire(tsi), ts.FromWire(tsr)
+	l, r, noMode := m.acceptMode(c, items, ts.FromWire(tsi), ts.FromWire(tsr))
 	reject := func(r event.Reason, format string, args ...any) bool {
 		m.rejectChild(c, r, fmt.Sprintf(format, args...))
 		return false
@@ -233,6 +259,8 @@ func (m *Machine) acceptChild(c *child, items []wire.Item) bool {
 	case choice.Suite.KE != iana.KE_NONE && (choice.Suite.KE != c.offer.exchange.Method || ke.Method != choice.Suite.KE):
 		return reject(event.ReasonProtocol, "the peer chose key exchange %s, our public value is for %s and its own for %s", keName(choice.Suite.KE),
 			keName(c.offer.exchange.Method), keName(ke.Method))
+	case noMode != "":
+		return reject(event.ReasonNoProposal, "%s", noMode)
 	case !okTSi || !okTSr || len(l) == 0 || len(r) == 0:
 		return reject(event.ReasonTSUnacceptable, "the peer sent no traffic selectors that we understand")
 	case !local.Contains(l) || !remote.Contains(r):

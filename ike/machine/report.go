@@ -179,8 +179,8 @@ func (m *Machine) tellChildUp(c *child) {
 		dpd = "active"
 	}
 	m.emit(event.Event{Level: event.Info, Kind: event.KindChildUp, Conn: c.conn.Name, Child: c.name(), Text: fmt.Sprintf(
-		"%s established Child SA; IPsec tunnel %s {%s=>0x%08x <0x%08x xfrm=%s%s DPD=%s}",
-		role, tunnel(c.local, c.remote), carrier, c.spiOut, c.spiIn, c.suite.Transform(), natd, dpd)})
+		"%s established Child SA; IPsec %s %s {%s=>0x%08x <0x%08x xfrm=%s%s DPD=%s}",
+		role, c.mode, tunnel(c.local, c.remote), carrier, c.spiOut, c.spiIn, c.suite.Transform(), natd, dpd)})
 	if c.unwanted {
 		m.deleteChild(c)
 	}
@@ -341,7 +341,7 @@ func (m *Machine) childRejected(c *child, n wire.Notify, told bool, x iana.Excha
 	switch n.Notify {
 	case iana.NO_PROPOSAL_CHOSEN:
 		r.Reason = event.ReasonNoProposal
-		why = fmt.Sprintf(": we offered esp=%v (%s), and the peer allows none of it: its esp=, esn= or pfs= is another; its log names the first difference",
+		why = fmt.Sprintf(": we offered esp=%v (%s), and the peer allows none of it: its esp=, esn=, pfs= or type= is another; its log names the first difference",
 			c.conn.Children[c.index].ESP, where(c.conn, "esp"))
 	case iana.TS_UNACCEPTABLE:
 		r.Reason = event.ReasonTSUnacceptable
