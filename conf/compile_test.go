@@ -352,3 +352,34 @@ func TestDiff(t *testing.T) {
 		t.Errorf("%+v", ch)
 	}
 }
+
+// TestTransportMode: it is between the two hosts themselves, so nothing else may be written as what it protects.
+func TestTransportMode(t *testing.T) {
+	const hosts = "conn a\n left=192.1.2.45\n right=192.1.2.23\n authby=secret\n type=transport\n auto=add\n"
+	for more, wrong := range map[string]string{
+		"":                                 "",
+		" leftprotoport=udp/1701\n":        "",
+		" leftsubnet=192.1.2.45/32\n":      "",
+		" leftsubnet=192.0.1.0/24\n":       "leftsubnet= is not the address of left=",
+		" rightsubnet=192.1.2.24/32\n":     "rightsubnet= is not the address of right=",
+		" leftsourceip=192.0.1.254\n":      "leftsourceip= is another",
+		" leftsubnet=192.1.2.45/32,::/0\n": "leftsubnet= is not the address of left=",
+	} {
+		set, ds := compileText(hosts + more)
+		if wrong != "" {
+			if len(set.Connections) != 0 || len(find(ds, wrong)) != 1 {
+				t.Errorf("%q: %v", more, ds)
+			}
+			continue
+		}
+		if len(set.Connections) != 1 || !set.Connections[0].Children[0].Transport {
+			t.Errorf("%q: %v", more, ds)
+		}
+	}
+	for _, host := range []string{"%any", "%defaultroute"} {
+		text := strings.Replace(hosts, "left=192.1.2.45", "left="+host, 1)
+		if set, ds := compileText(text); len(set.Connections) != 1 {
+			t.Errorf("left=%s: %v", host, ds)
+		}
+	}
+}

@@ -135,6 +135,9 @@ func (a *app) printChild(c ctl.ChildSA) {
 	if c.Carrier != "" {
 		carrier = ", " + c.Carrier
 	}
+	if c.Mode == "transport" {
+		carrier += ", transport mode"
+	}
 	a.printf("    child %q  installed %s%s", c.Connection, ago(c.Installed), carrier)
 	a.printf("        selectors   %s === %s", c.Local, c.Remote)
 	a.printf("        algorithms  %s", c.Algorithms)

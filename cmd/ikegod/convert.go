@@ -73,9 +73,13 @@ func ctlSA(s machine.Snapshot, usage []kernel.Usage) ctl.IKESA {
 		if !c.Path.IsZero() {
 			carrier = c.Path.Kind.Encapsulation()
 		}
+		mode := "tunnel"
+		if c.Transport {
+			mode = "transport"
+		}
 		sa.Children = append(sa.Children, ctl.ChildSA{
 			Connection: c.Conn, SPIIn: espSPI(c.SPIIn), SPIOut: espSPI(c.SPIOut), Local: c.Local.String(), Remote: c.Remote.String(),
-			Algorithms: c.Suite.String(), Carrier: carrier, Installed: c.Installed, InPackets: u.InPackets, InBytes: u.InBytes,
+			Mode: mode, Algorithms: c.Suite.String(), Carrier: carrier, Installed: c.Installed, InPackets: u.InPackets, InBytes: u.InBytes,
 			OutPackets: u.OutPackets, OutBytes: u.OutBytes, LastIn: u.LastIn, LastOut: u.LastOut,
 		})
 	}

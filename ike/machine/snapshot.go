@@ -37,6 +37,7 @@ type ChildSnapshot struct {
 	Suite         suite.Suite
 	Local, Remote ts.Set
 	Path          path.Path // where its ESP travels; zero: not yet known
+	Transport     bool      // transport mode
 	Installed     time.Time // zero: not yet
 }
 
@@ -50,7 +51,9 @@ func (m *Machine) Snapshot() Snapshot {
 		s.Established = m.born.Add(time.Duration(m.establishedAt))
 	}
 	for _, c := range m.children {
-		cs := ChildSnapshot{ID: c.id, Conn: c.conn.Name, Index: c.index, SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite, Local: c.local, Remote: c.remote, Path: c.path}
+		cs := ChildSnapshot{ID: c.id, Conn: c.conn.Name, Index: c.index, SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite, Local: c.local, Remote: c.remote,
+			Path: c.path, Transport: c.mode.transport,
+		}
 		if c.installedAt != 0 {
 			cs.Installed = m.born.Add(time.Duration(c.installedAt))
 		}

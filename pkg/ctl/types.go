@@ -73,6 +73,7 @@ type ChildSA struct {
 	SPIOut     string    `json:"spi_out"`
 	Local      string    `json:"local_ts"`
 	Remote     string    `json:"remote_ts"`
+	Mode       string    `json:"mode,omitempty"` // tunnel, transport
 	Algorithms string    `json:"algorithms,omitempty"`
 	Carrier    string    `json:"carrier,omitempty"` // how its ESP travels: "ESP", "ESPinUDP" or "ESPinTCP"
 	Installed  time.Time `json:"installed,omitzero"`

@@ -54,7 +54,7 @@ func TestTransportMode(t *testing.T) {
 // hostsTalk brings the connection up and sends both ways; east knows west as west4east.
 func hostsTalk(t *testing.T, west, east *netns.Daemon, w, e, west4east string) {
 	t.Helper()
-	if out := up(t, west); !strings.Contains(out, "IPsec transport [") {
+	if out := up(t, west); !strings.Contains(out, "IPsec transport") {
 		t.Errorf("up: %s", out)
 	}
 	for _, side := range []struct {
