@@ -339,6 +339,21 @@ func TestNATRebinds(t *testing.T) {
 		if n := moves(); n != 0 {
 			t.Errorf("ESP moved to a stream")
 		}
+		r.e.KernelEvent(kernel.PeerMoved{SPI: spi, Path: now.PlainESP()})
+		if n := moves(); n != 0 {
+			t.Errorf("ESP in UDP followed a peer that leaves the UDP out")
+		}
+		carries := func(k path.Kind) {
+			r.inShard(func() { r.s.inbound[spi].children[0].carrier = k })
+		}
+		carries(path.ESP)
+		for _, p := range []path.Path{now, now.PlainESP(), udp("198.51.100.1:4500").PlainESP()} {
+			r.e.KernelEvent(kernel.PeerMoved{SPI: spi, Path: p})
+			if n := moves(); n != 0 {
+				t.Errorf("plain ESP followed to %s", p)
+			}
+		}
+		carries(path.UDP)
 		r.e.KernelEvent(kernel.PeerMoved{SPI: spi, Path: now})
 		if n := moves(); n != 1 {
 			t.Errorf("%d moves: %v", n, r.dp.Calls())

@@ -113,6 +113,9 @@ func (m *Machine) noCarrier(c *policy.Oriented) string {
 	default:
 		here = "this daemon cannot do (ikectl status says why)"
 	}
+	if m.hs == nil && !m.inUDP() {
+		return fmt.Sprintf("the IKE SA with %s was made without ESP in UDP, and plain ESP is what %s; take it down and up again", m.path.Peer(), here)
+	}
 	if m.inUDP() {
 		return fmt.Sprintf("%s stays on port 500 and wants ESP without UDP, which %s; set encapsulation=yes there", m.path.Peer(), here)
 	}

@@ -313,3 +313,36 @@ func TestEncapsulationOfCandidates(t *testing.T) {
 	checkCarrier(t, w.West, true, policy.EncapAuto)
 	checkCarrier(t, w.East, true, policy.EncapAuto)
 }
+
+// TestEncapsulationOfLaterChildren: each child of an IKE SA goes as its own connection says. One that was loaded later and wants ESP in UDP cannot have it any more
+// where that was not agreed; it is refused, and not sent as plain ESP.
+func TestEncapsulationOfLaterChildren(t *testing.T) {
+	for later, want := range map[policy.Encapsulation]path.Kind{policy.EncapAuto: path.UDP, policy.EncapYes: path.UDP, policy.EncapNo: path.ESP} {
+		for _, first := range []policy.Encapsulation{policy.EncapYes, policy.EncapAuto} {
+			w := encapsulated(first, policy.EncapAuto)
+			w.West.Initiate(w.West.UDP())
+			w.Settle()
+			agreed(t, w)
+			other := Connection()
+			other.Name, other.Children[0].Name, other.Encapsulation, other.Positions["encapsulation"] = "other", "other", later, "ipsec.conf:23"
+			selectors(other, TS("10.1.0.0/16"), TS("10.2.0.0/16"))
+			w.East.Candidates = append(w.East.Candidates, Oriented(other, false))
+			w.West.Step(machine.OpenChild{Conn: Oriented(other, true), Index: 0})
+			w.Settle()
+			children := w.East.M.Snapshot().Children
+			if first == policy.EncapAuto && later == policy.EncapYes {
+				said(t, w.East, "made without ESP in UDP", "ipsec.conf:23 forbids")
+				if len(children) != 1 {
+					t.Errorf("east has %+v", children)
+				}
+				continue
+			}
+			if first == policy.EncapAuto {
+				want = path.ESP
+			}
+			if len(children) != 2 || children[1].Path.Kind != want || w.West.M.Snapshot().Children[1].Path.Kind != want {
+				t.Errorf("encapsulation=%s after %s: %+v", later, first, children)
+			}
+		}
+	}
+}
