@@ -133,7 +133,7 @@ func TestWithoutRawSockets(t *testing.T) {
 	}
 	dir := t.TempDir()
 	script := "#!/bin/sh\nexec setpriv --bounding-set=-net_raw --inh-caps=-net_raw " + filepath.Join(bin, "ikegod") + " \"$@\"\n"
-	if err := os.WriteFile(filepath.Join(dir, "ikegod"), []byte(script), 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(dir, "ikegod"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(filepath.Join(bin, "ikectl"), filepath.Join(dir, "ikectl")); err != nil {
