@@ -26,6 +26,12 @@ func (d daemon) Status(context.Context) (ctl.Status, error) {
 		Version: "1", PID: 7, Started: d.begin.Add(-90 * time.Minute), RunDir: "/run/ikegod", Config: "/etc/ipsec.conf", Backend: "userspace",
 		Notes:     []string{"nft is not usable (exec: \"nft\": executable file not found): clear packets from the network that claim a protected source are not dropped"},
 		Listening: []ctl.Socket{{Carrier: "UDP", Address: "*:500"}, {Carrier: "UDP", Address: "*:4500"}, {Carrier: "ESP", Address: "*"}, {Carrier: "TCP", Address: "*:4500"}}, Loaded: 2,
+		Drops: []ctl.Drop{
+			{Part: "IKE", Reason: "rate", Count: 3, Meaning: "One address sent too many.", Todo: "Look at it."},
+			{Part: "IKE", Reason: "syntax", Count: 1},
+			{Part: "transport", Reason: "NAT keepalive", Count: 5, Harmless: true},
+			{Part: "datapath", Reason: "replay", Count: 7},
+		},
 		IKESAs: 2, HalfOpen: 1, ChildSAs: 1, Diagnostics: []ctl.Diagnostic{{Severity: "warning"}},
 	}, nil
 }
@@ -106,6 +112,7 @@ func (d daemon) Explain(_ context.Context, name, peer, id string) (ctl.Explanati
 	}
 	return x, nil
 }
+
 func (d daemon) Reload(context.Context) (ctl.LoadReport, error) {
 	return ctl.LoadReport{}, &ctl.Error{Code: ctl.CodeConfig, Message: "/etc/ipsec.conf cannot be used", Report: &ctl.LoadReport{Diagnostics: []ctl.Diagnostic{{
 		Severity: "error", File: "/etc/ipsec.conf", Line: 9, Column: 2, Text: "unknown keyword",
@@ -176,6 +183,8 @@ func TestExitStatus(t *testing.T) {
 			"TCP/4500  192.1.2.45:40000 -> 192.1.2.23:4500", "@east (peer)", "UDP *:4500", "1 half-open", "this host is behind one",
 			"no connection chosen yet", "SPI 0xe1", "last never", "up 1h30m", "established 1m05s ago", "1 finding in /etc/ipsec.conf",
 		}, nil},
+		{[]string{"status"}, 0, []string{"dropped      IKE: 3 rate, 1 syntax\n", "dropped      datapath: 7 replay\n", "ikectl status --drops"}, nil},
+		{[]string{"status", "--drops"}, 0, []string{"IKE: 3 rate\n    One address sent too many.\n    What to do: Look at it.\n", "transport: 5 NAT keepalive"}, nil},
 		{[]string{"connections"}, 0, []string{"192.0.1.0/24===192.1.2.45[@west]...192.1.2.23[@east]===192.0.2.0/24", "enable-tcp=fallback", "not usable", "in 1h00m"}, nil},
 		{[]string{"trafficstatus"}, 0, []string{"\"" + longName + "\", type=ESP, add_time=", "inBytes=84, outBytes=1099511627776, id='@east'"}, nil},
 	} {

@@ -14,7 +14,8 @@ import (
 )
 
 func (a *app) status() *cobra.Command {
-	return &cobra.Command{
+	drops := false
+	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the daemon and every IKE SA with its Child SAs",
 		Args:  cobra.NoArgs,
@@ -28,12 +29,18 @@ func (a *app) status() *cobra.Command {
 				return a.statusJSON(cmd, c, d)
 			}
 			a.printDaemon(d)
+			if drops {
+				a.explainDrops(d.Drops)
+				return nil
+			}
 			return c.SAs(cmd.Context(), func(sa ctl.IKESA) bool {
 				a.printSA(sa)
 				return true
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&drops, "drops", false, "instead of the IKE SAs: what was dropped, what each reason means and what to do about it")
+	return cmd
 }
 
 // statusJSON streams, so that a hundred thousand SAs need no memory here.
@@ -73,8 +80,44 @@ func (a *app) printDaemon(d ctl.Status) {
 	}
 	a.printf("connections  %d loaded; %s, %d half-open; %s", d.Loaded, plural(d.IKESAs, "IKE SA", "IKE SAs"), d.HalfOpen,
 		plural(d.ChildSAs, "Child SA", "Child SAs"))
+	a.printDrops(d.Drops)
 	if n := len(d.Diagnostics); n > 0 {
 		a.printf("config       %s in %s: see \"ikectl check %s\"", plural(n, "finding", "findings"), d.Config, d.Config)
+	}
+}
+
+// printDrops prints a line for each part that has dropped something which is not part of normal work.
+func (a *app) printDrops(drops []ctl.Drop) {
+	var parts []string
+	reasons := map[string][]string{}
+	for _, d := range drops {
+		if d.Harmless {
+			continue
+		}
+		if reasons[d.Part] == nil {
+			parts = append(parts, d.Part)
+		}
+		reasons[d.Part] = append(reasons[d.Part], fmt.Sprintf("%d %s", d.Count, d.Reason))
+	}
+	for _, part := range parts {
+		a.printf("dropped      %s: %s", part, strings.Join(reasons[part], ", "))
+	}
+	if len(parts) > 0 {
+		a.printf("             what they mean: ikectl status --drops")
+	}
+}
+
+// explainDrops prints each reason with its sentences.
+func (a *app) explainDrops(drops []ctl.Drop) {
+	for _, d := range drops {
+		a.printf("")
+		a.printf("%s: %d %s", d.Part, d.Count, d.Reason)
+		a.printf("    %s", d.Meaning)
+		a.printf("    What to do: %s", d.Todo)
+	}
+	if len(drops) == 0 {
+		a.printf("")
+		a.printf("nothing was dropped")
 	}
 }
 

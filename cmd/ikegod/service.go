@@ -25,11 +25,12 @@ var _ ctl.Service = service{}
 
 // Status implements ctl.Service.
 func (s service) Status(context.Context) (ctl.Status, error) {
-	f, now := s.d.datapath.Features(), s.d.engine.Stats()
+	counts := s.d.sample()
+	f, now := s.d.datapath.Features(), &counts.engine
 	st := ctl.Status{
 		Version: buildVersion(), PID: os.Getpid(), Started: s.d.started, RunDir: s.d.settings.RunDir, Config: s.d.settings.Config, Backend: f.Name,
 		Notes: f.Notes, Listening: s.d.listening(), Loaded: now.Connections,
-		IKESAs: int(now.IKESAs - now.Closing), HalfOpen: int(now.HalfOpen), ChildSAs: int(now.Children), Diagnostics: ctlDiagnostics(s.d.config.diagnostics()),
+		IKESAs: int(now.IKESAs - now.Closing), HalfOpen: int(now.HalfOpen), ChildSAs: int(now.Children), Drops: counts.drops(), Diagnostics: ctlDiagnostics(s.d.config.diagnostics()),
 	}
 	return st, nil
 }

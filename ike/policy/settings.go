@@ -42,7 +42,7 @@ func (c *Connection) Settings() []Setting {
 	own("retransmit-timeout", c.Retransmit.Timeout.String())
 	own("dpddelay", orOff(c.Liveness))
 	own("ikelifetime", orOff(c.Lifetimes.IKE))
-	own("salifetime", orOff(c.Lifetimes.Child))
+	own("ipsec-lifetime", orOff(c.Lifetimes.Child))
 	own("negotiationshunt", c.Negotiation.String())
 	own("failureshunt", c.Failure.String())
 	return out

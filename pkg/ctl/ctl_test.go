@@ -73,6 +73,7 @@ func (d *daemon) Delete(context.Context, string) error { return nil }
 func (d *daemon) Explain(_ context.Context, name, peer, id string) (Explanation, error) {
 	return Explanation{Connection: name, Remote: End{Host: peer, ID: id}}, nil
 }
+
 func (d *daemon) Reload(context.Context) (LoadReport, error) {
 	return LoadReport{}, &Error{Code: CodeConfig, Message: "2 errors", Report: &LoadReport{Diagnostics: []Diagnostic{{File: "f", Line: 3}}}}
 }

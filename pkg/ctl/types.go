@@ -29,7 +29,18 @@ type Status struct {
 	IKESAs      int          `json:"ike_sas"`
 	HalfOpen    int          `json:"half_open"`
 	ChildSAs    int          `json:"child_sas"`
+	Drops       []Drop       `json:"drops,omitempty"`       // what was dropped since the start, by part and reason
 	Diagnostics []Diagnostic `json:"diagnostics,omitempty"` // of the configuration that was loaded last
+}
+
+// Drop is how many packets a part of the daemon has dropped for one reason.
+type Drop struct {
+	Part     string `json:"part"` // "IKE", "transport" or "datapath"
+	Reason   string `json:"reason"`
+	Count    uint64 `json:"count"`
+	Meaning  string `json:"meaning"`
+	Todo     string `json:"todo"`
+	Harmless bool   `json:"harmless,omitempty"` // part of normal work
 }
 
 // Socket is one that the daemon listens on.

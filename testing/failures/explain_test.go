@@ -1,11 +1,14 @@
 package failures
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 
+	"github.com/ikegod/ikegod/conf"
 	"github.com/ikegod/ikegod/ike/engine"
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/testing/simnet"
@@ -129,6 +132,37 @@ func TestExplain(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSettingsHavePositions: what explain shows under a keyword is what the file says under it, with its line.
+func TestSettingsHavePositions(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for setting, printed := range map[string]string{
+		"left=192.1.2.46": "", "leftid=@w": "", "leftsubnet=10.0.0.0/8": "", "right=192.1.2.24": "", "rightid=@e": "", "rightsubnet=10.1.0.0/16": "", "authby=secret": "", "auto=ondemand": "",
+		"ike=aes_gcm128-sha2_384-dh20": "ike=AES_GCM_16_128-HMAC_SHA2_384-DH20", "esp=aes_gcm128": "esp=AES_GCM_16_128;SN=ESN+NO_ESN", "pfs=no": "", "narrowing=yes": "", "enable-tcp=fallback": "",
+		"tcp-remoteport=4501": "", "retransmit-timeout=7s": "", "dpddelay=11s": "", "ikelifetime=2h": "ikelifetime=2h0m0s", "ipsec-lifetime=1h": "ipsec-lifetime=1h0m0s",
+		"negotiationshunt=hold": "", "failureshunt=drop": "",
+	} {
+		if err := os.WriteFile("west.conf", []byte(edit(base, setting)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file, _ := conf.Load("west.conf", conf.Options{})
+		set, found := file.Compile()
+		if len(set.Connections) != 1 {
+			t.Fatalf("%s: %v", setting, found)
+		}
+		if printed == "" {
+			printed = setting
+		}
+		line := 1 + strings.Count(edit(base, setting)[:strings.Index(edit(base, setting), "\t"+setting)], "\n")
+		ok := false
+		for _, s := range set.Connections[0].Settings() {
+			ok = ok || s.Keyword+"="+s.Value == printed && s.Position == fmt.Sprint("west.conf:", line)
+		}
+		if !ok {
+			t.Errorf("%s of line %d is not among %v", printed, line, set.Connections[0].Settings())
+		}
+	}
 }
 
 func explained(t *testing.T, look func(*testing.T, *engine.Engine)) {
