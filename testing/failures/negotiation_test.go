@@ -135,6 +135,21 @@ var traffic = []row{
 		onWest: tells("rightsubnet=", "west.conf:7", "192.0.0.0/16", "the peer narrowed it to [192.0.1.0/24===192.0.2.0/24]", "narrowing=yes"),
 		onEast: cannot("narrowing is what it was asked to do; the peer deletes the Child SA without a reason", "deleted by peer"),
 	},
+	{
+		name: "transport-at-the-initiator-alone", west: []string{"-leftsubnet", "-rightsubnet", "type=transport"}, east: []string{"-leftsubnet", "-rightsubnet"},
+		onWest: tells("type=", "west.conf:11", "transport mode", "the peer has made it in tunnel mode", "write the same type= at both ends"),
+		onEast: cannot("tunnel mode is what it may answer (RFC 7296 1.3.1); the peer deletes the Child SA without a reason", "deleted by peer"),
+	},
+	{
+		name: "transport-at-the-responder-alone", west: []string{"-leftsubnet", "-rightsubnet"}, east: []string{"-leftsubnet", "-rightsubnet", "type=transport"},
+		onWest: tells("type=", "west.conf", "NO_PROPOSAL_CHOSEN"),
+		onEast: tells("type=", "east.conf:11", "type=transport", "the peer asks for tunnel mode", "NO_PROPOSAL_CHOSEN"),
+	},
+	{
+		name: "transport-for-networks-here", west: []string{"-leftsubnet", "-rightsubnet", "type=transport"},
+		onWest: tells("rightsubnet=", "west.conf", "TS_UNACCEPTABLE"),
+		onEast: tells("rightsubnet=", "east.conf:7", "TS_UNACCEPTABLE", "it asked for transport mode, and no connection for it is type=transport here"),
+	},
 }
 
 func negotiations() []row { return slices.Concat(identity, proposals, traffic, paths, hostile) }
