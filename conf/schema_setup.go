@@ -28,7 +28,7 @@ var setupKeywords = []keyword{
 	{name: "audit-log", state: NotYet, kind: kindBool, def: "yes", always: true, harmless: []string{"no"}, doc: "Linux audit records", why: "no audit records are written"},
 	{
 		name: "dnssec-enable", state: NotYet, kind: kindBool, def: "yes", always: true, harmless: []string{"no"}, doc: "validate DNS answers",
-		why: "names are not looked up by ikegod itself",
+		why: "the answers of the name servers of this host are taken as they are",
 	},
 	{name: "dnssec-rootkey-file", state: NoEffect, doc: "root key", why: "DNSSEC is not validated by ikegod itself"},
 	{name: "dnssec-anchors", state: NoEffect, doc: "further trust anchors", why: "DNSSEC is not validated by ikegod itself"},

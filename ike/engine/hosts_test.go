@@ -18,6 +18,7 @@ import (
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/wire"
 	"github.com/ikegod/ikegod/transport"
 )
 
@@ -356,6 +357,64 @@ func TestManyConnectionsAndOneChange(t *testing.T) {
 		}
 		if asked > 4*n {
 			t.Errorf("asked %d times for %d connections", asked, n)
+		}
+	})
+}
+
+// TestInstances: each peer of a template has a number, which events and snapshots carry, and one can be taken down without the others.
+func TestInstances(t *testing.T) {
+	w := &world{local: map[netip.Addr]bool{us: true}}
+	road := connection("road")
+	road.Left = policy.End{Host: policy.Host{Kind: policy.HostAny}, Subnets: road.Left.Subnets}
+	do := func(m *script, in machine.Input) []machine.Effect {
+		switch in := in.(type) {
+		case machine.Datagram:
+			id := ident.FromAddr(in.Path.Remote.Addr())
+			return []machine.Effect{
+				machine.Authenticated{Conn: m.candidates[0], Local: ident.FromAddr(us), Remote: id, Path: in.Path},
+				machine.Emit{Event: event.Event{Kind: event.KindIKEUp, Text: "established"}},
+			}
+		case machine.CloseIKE:
+			return []machine.Effect{machine.Close{Close: event.Close{Reason: in.Reason}}}
+		}
+		return nil
+	}
+	inWorld(t, w, do, []*policy.Connection{road}, func(t *testing.T, r *rig) {
+		for i, from := range []string{"198.51.100.1:500", "198.51.100.2:500", "198.51.100.2:1024"} {
+			r.e.IKE(transport.Datagram{Path: udp(from), Data: initRequest(wire.SPI(i+1), nil), At: time.Now()})
+		}
+		numbers := func() (out []int) {
+			synctest.Wait()
+			r.e.Status(func(s machine.Snapshot, _ []kernel.Usage) bool {
+				out = append(out, s.Instance)
+				return true
+			})
+			slices.Sort(out)
+			return out
+		}
+		if got := numbers(); !slices.Equal(got, []int{1, 2, 3}) {
+			t.Fatalf("instances %v", got)
+		}
+		var told []int
+		for _, ev := range r.told(event.KindIKEUp) {
+			told = append(told, ev.Instance)
+		}
+		if !slices.Equal(told, []int{1, 2, 3}) {
+			t.Errorf("events of instances %v", told)
+		}
+		if err := r.e.Down(t.Context(), "road[2]", nil); err != nil {
+			t.Error(err)
+		}
+		if got := numbers(); !slices.Equal(got, []int{1, 3}) {
+			t.Errorf("after the second went: %v", got)
+		}
+		for _, name := range []string{"road[2]", "road[0]", "road[x]", "nobody[1]"} {
+			if err := r.e.Down(t.Context(), name, nil); !errors.Is(err, ErrNoConnection) {
+				t.Errorf("down %s: %v", name, err)
+			}
+		}
+		if err := r.e.Down(t.Context(), "road", nil); err != nil || len(numbers()) != 0 {
+			t.Errorf("down of the template: %v, left %v", err, numbers())
 		}
 	})
 }

@@ -117,6 +117,10 @@ conn road
 		}
 		mentions(t, verb, out, want)
 	}
+	unblock, err := road[1].Block("all", "meta l4proto { udp, tcp, esp }") // or it would be back at once
+	if err != nil {
+		t.Fatal(err)
+	}
 	if out, status := east.Ikectl("down", fmt.Sprintf("road[%d]", numbers["@road2"])); status != 0 {
 		t.Errorf("down of an instance: %s", out)
 	}
@@ -131,6 +135,13 @@ conn road
 	if out, status := east.Ikectl("down", "road[99]"); status != 1 || !strings.Contains(out, "no instance 99") {
 		t.Errorf("down of none: %d %s", status, out)
 	}
+	if err := unblock(); err != nil {
+		t.Fatal(err)
+	}
+	if out, status := peers[1].Ikectl("down", conn); status != 0 {
+		t.Error(out)
+	}
+	up(t, peers[1])
 	netns.Until(t, 10*time.Second, "a road warrior that was sent away comes again", func() bool { return len(instances(t, east)) == 3 })
 	if n := instances(t, east)["@road2"]; n != 4 {
 		t.Errorf("it is instance %d, expected the next number, 4", n)
