@@ -51,14 +51,14 @@ func (a *app) instances(ctx context.Context, cs []ctl.Connection) (map[string][]
 	out := map[string][]string{}
 	err := a.client().SAs(ctx, func(sa ctl.IKESA) bool {
 		if sa.Instance > 0 {
-			text := saName(sa) + "  " + sa.State
+			words := []string{saName(sa) + "  " + sa.State}
 			if sa.RemoteID != "" {
-				text += ", " + sa.RemoteID
+				words = append(words, sa.RemoteID)
 			}
 			for _, c := range sa.Children {
-				text += ", " + c.Local + " === " + c.Remote
+				words = append(words, c.Local+" === "+c.Remote)
 			}
-			out[sa.Connection] = append(out[sa.Connection], text)
+			out[sa.Connection] = append(out[sa.Connection], strings.Join(words, ", "))
 		}
 		return true
 	})

@@ -62,6 +62,7 @@ type control struct {
 	resumes int                // the round that waited for these hosts
 	sought  bool               // this round's hosts have been looked for
 	lost    bool               // our address has gone; it waits for it
+	without error              // why it has no hosts now; why is that of its beginning
 	heir    *control           // goes on with other hosts
 
 	public struct { // guarded by mu
@@ -86,7 +87,7 @@ func (p phase) String() string {
 
 // newControl makes the control of a connection with the answers of OrientAll, or why there is none.
 func newControl(e *Engine, c *policy.Connection, setup policy.Setup, found []*policy.Oriented, why error) *control {
-	k := &control{e: e, home: e.homeOf(c.Name), conn: c, ladder: newLadder(e, c, setup), why: why}
+	k := &control{e: e, home: e.homeOf(c.Name), conn: c, ladder: newLadder(e, c, setup), why: why, without: why}
 	if len(found) > 0 {
 		k.oriented, k.others, k.met = found[0], found[1:], found
 	}
@@ -101,7 +102,7 @@ func newControl(e *Engine, c *policy.Connection, setup policy.Setup, found []*po
 // describe names the connection with its addresses, for messages.
 func (c *control) describe() string {
 	if c.oriented == nil {
-		return fmt.Sprintf("%q (not oriented: %v)", c.conn.Name, c.why)
+		return fmt.Sprintf("%q (not oriented: %s)", c.conn.Name, c.peek().Why)
 	}
 	remote := "%any"
 	if c.oriented.RemoteAddr.IsValid() {
@@ -153,12 +154,16 @@ func (c *control) progress(ev event.Event) {
 
 // up brings the connection up; w may be nil (auto=start).
 func (c *control) up(w *waiter) {
+	if c.heir != nil {
+		c.heir.up(w)
+		return
+	}
 	c.watch(&c.ups, w)
 	switch {
 	case c.gone:
 		c.finishUps(fmt.Errorf("connection %q was deleted", c.conn.Name))
 	case c.oriented == nil && len(c.conn.Names()) == 0:
-		c.finishUps(c.why)
+		c.finishUps(c.without)
 	case c.oriented != nil && !c.oriented.RemoteAddr.IsValid():
 		c.finishUps(fmt.Errorf("connection %q waits for peers (its other end is %s): it cannot be brought up from here", c.conn.Name, c.oriented.WhereHost(false)))
 	case c.e.closing.Load():
@@ -196,6 +201,10 @@ func (c *control) want() {
 
 // down takes the connection down; w may be nil.
 func (c *control) down(w *waiter, reason event.Reason, linger time.Duration) {
+	if c.heir != nil {
+		c.heir.down(w, reason, linger)
+		return
+	}
 	c.watch(&c.downs, w)
 	c.wanted = false
 	c.home.alarms.unset(c)

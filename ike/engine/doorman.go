@@ -335,7 +335,7 @@ func (c *control) wants(p path.Path) string {
 	o := c.oriented
 	switch {
 	case o == nil:
-		return fmt.Sprintf("is not oriented: %v", c.why)
+		return "is not oriented: " + c.peek().Why
 	case o.LocalAddr != p.Local.Addr():
 		return fmt.Sprintf("is for peers of %s: %s is us", o.LocalAddr, o.WhereHost(true))
 	}

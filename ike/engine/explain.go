@@ -47,7 +47,7 @@ func (e *Engine) Explain(name string, peer netip.Addr, id ident.ID) (Explanation
 func (v *view) explain(secrets *auth.Store, c *control, peer netip.Addr, id ident.ID) Explanation {
 	x := Explanation{Conn: c.conn, Settings: c.conn.Settings(), PeerAddr: peer, PeerID: id}
 	if c.oriented == nil {
-		x.Why = c.why.Error()
+		x.Why = c.peek().Why
 		return x
 	}
 	o := c.oriented

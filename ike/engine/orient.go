@@ -156,14 +156,11 @@ func (c *control) look(here policy.Here, setup policy.Setup, q seek, all bool) *
 		if all {
 			c.home.box.post(c.found)
 		}
-		if len(q.rest) == 0 && len(found) == 1+len(c.others) {
+		if len(q.rest) == 0 && slices.EqualFunc(found[1:], c.others, sameHosts) || q.round == 0 && c.isBusy() {
 			return nil
 		}
-		if q.round == 0 && c.isUp() {
-			return nil
-		}
-	case c.oriented != nil && q.round == 0 && c.isUp() && here.IsLocal(c.oriented.LocalAddr):
-		return nil // what is up goes on; the next round looks again
+	case c.oriented != nil && q.round == 0 && c.isBusy() && here.IsLocal(c.oriented.LocalAddr):
+		return nil // what is up, or on its way, goes on; the next round looks again
 	case o == nil && c.oriented == nil:
 		c.home.box.post(func() { c.stillWithout(why) })
 		return nil
@@ -188,6 +185,9 @@ func sameHosts(a, b *policy.Oriented) bool {
 func (c *control) isUp() bool     { return c.peek().State == phaseUp.String() }
 func (c *control) isWanted() bool { return c.peek().Wanted }
 
+// isBusy reports whether it is up or being negotiated.
+func (c *control) isBusy() bool { return c.isUp() || c.peek().State == phaseNegotiating.String() }
+
 func (c *control) peek() ConnectionStatus {
 	c.public.mu.Lock()
 	defer c.public.mu.Unlock()
@@ -196,7 +196,7 @@ func (c *control) peek() ConnectionStatus {
 
 // stillWithout notes why a connection without hosts still has none.
 func (c *control) stillWithout(why error) {
-	c.why = why
+	c.without = why
 	c.publish(func(s *ConnectionStatus) { s.Why = why.Error() })
 }
 
@@ -206,7 +206,7 @@ func (c *control) lose(why error) {
 	if c.gone || c.lost {
 		return
 	}
-	c.lost, c.why = true, why
+	c.lost, c.without = true, why
 	c.publish(func(s *ConnectionStatus) { s.Why, s.LastError = why.Error(), why.Error() })
 	c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("connection %q has lost its hosts: %v; it goes on as soon as they are back", c.conn.Name, why)})
 	for _, s := range c.e.shards {
@@ -230,7 +230,7 @@ func (c *control) found() {
 	if !c.lost || c.gone {
 		return
 	}
-	c.lost, c.why = false, nil
+	c.lost, c.without = false, nil
 	c.publish(func(s *ConnectionStatus) { s.Why = "" })
 	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %s has its hosts again", c.describe())})
 	if c.phase == phaseWaiting && !c.e.closing.Load() {
@@ -297,23 +297,21 @@ func (c *control) bequeath(k *control) {
 		k.gone = true // whoever took c out of the set took its name too
 		return
 	}
-	k.wanted, k.roundID, k.lost = c.wanted, c.roundID, false
+	k.wanted, k.roundID = k.wanted || c.wanted, max(k.roundID, c.roundID) // somebody may have met k first
 	if c.ladder != nil {
 		k.ladder = c.ladder
 	}
-	k.phase, k.upSince = phaseDown, c.upSince
-	if c.phase == phaseNegotiating || c.phase == phaseWaiting {
+	if k.phase == phaseDown && (c.phase == phaseNegotiating || c.phase == phaseWaiting) {
 		k.phase = c.phase
 	}
-	k.ups, k.downs = c.ups, c.downs
+	k.upSince, k.ups, k.downs = c.upSince, append(c.ups, k.ups...), append(c.downs, k.downs...)
 	k.watched.Add(c.watched.Swap(0))
 	c.ups, c.downs, c.wanted, c.gone, c.heir = nil, nil, false, true, k
 	c.home.alarms.unset(c)
 	c.stopDial()
 	resume(c.e.shares.leave(c))
-	was := c.oriented
 	if c.sas == 0 && c.attempt == nil {
-		k.inherit(was)
+		k.inherit(c)
 		return
 	}
 	w := newWaiter()
@@ -332,23 +330,19 @@ func (c *control) bequeath(k *control) {
 	}
 	go func() {
 		if !errors.Is(w.wait(context.Background(), c.e.stopped, nil), errStopped) {
-			c.home.box.post(func() { k.inherit(was) })
+			c.home.box.post(func() { k.inherit(c) })
 		}
 	}()
 }
 
 // inherit begins in the place of a control with other hosts.
-func (c *control) inherit(was *policy.Oriented) {
+func (c *control) inherit(old *control) {
 	if c.gone {
 		return
 	}
+	was := old.oriented
 	if c.oriented == nil {
-		if was != nil {
-			now := c.oriented
-			c.oriented = was // so that what was routed for it goes
-			c.idle(policy.ShuntNone, nil)
-			c.oriented = now
-		}
+		old.idle(policy.ShuntNone, nil)
 		c.set(phaseDown)
 		c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("connection %q has no hosts any more: %v", c.conn.Name, c.why)})
 		if c.resumes != 0 || c.wanted {
@@ -361,6 +355,7 @@ func (c *control) inherit(was *policy.Oriented) {
 		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %s: these are its hosts now", c.describe())})
 	}
 	switch {
+	case c.attempt != nil: // somebody has met it before us
 	case c.resumes != 0 && c.phase == phaseNegotiating && c.roundID == c.resumes, c.wanted && c.oriented.RemoteAddr.IsValid():
 		c.sought = true
 		c.startRound()

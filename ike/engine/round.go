@@ -89,7 +89,7 @@ func (c *control) startRound() {
 		case d.Err != nil:
 			c.cannotBegin(event.ReasonInstallFailed, d.Err)
 		case c.oriented == nil || c.lost:
-			c.cannotBegin(event.ReasonPathFailed, c.why)
+			c.cannotBegin(event.ReasonPathFailed, c.without)
 		default:
 			c.begin()
 		}
