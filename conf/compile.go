@@ -155,6 +155,7 @@ func (b *build) connection() *policy.Connection {
 	c.NATKeepAlive = value[bool](b, "nat-keepalive", noSide)
 	c.Failure = shunts[value[string](b, "failureshunt", noSide)]
 	c.Negotiation = shunts[value[string](b, "negotiationshunt", noSide)]
+	b.children(c)
 	if b.failed {
 		return nil
 	}

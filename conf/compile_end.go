@@ -152,7 +152,7 @@ func (b *build) identities(c *policy.Connection) {
 	}
 }
 
-// selectors reads leftsubnet=, leftprotoport= and leftsourceip=, and the right ones.
+// selectors reads leftsubnet=, leftsubnets=, leftprotoport= and leftsourceip=, and the right ones.
 func (b *build) selectors(c *policy.Connection) {
 	for _, end := range []struct {
 		end  *policy.End
@@ -164,14 +164,28 @@ func (b *build) selectors(c *policy.Connection) {
 			pp = value[protoPort](b, "protoport", end.side)
 		}
 		end.end.Protocol, end.end.StartPort, end.end.EndPort = pp.protocol, pp.start, pp.end
-		end.end.Subnets = b.subnets(end.side, pp, pe)
+		one := b.get("subnet", end.side)
+		if one != nil {
+			end.end.Subnets = b.subnets(one, value[[]subnet](b, "subnet", end.side), pp, pe)
+		}
+		several := b.several(end.side, pp, pe)
+		if one != nil || len(several) == 0 {
+			b.parts[end.side] = []part{{0, end.end.Subnets}}
+		}
+		for i, x := range several {
+			b.parts[end.side] = append(b.parts[end.side], part{i + 1, ts.Set{x}})
+			if !slices.Contains(end.end.Subnets, x) {
+				end.end.Subnets = append(end.end.Subnets, x)
+			}
+		}
+		b.listed = b.listed || len(several) > 0
 		end.end.SourceIP = b.sourceIP(end.side, end.end.Subnets)
 	}
 	child := &c.Children[0]
 	child.Left, child.Right = c.Left.Subnets, c.Right.Subnets
 	child.MTU = int(b.mtu())
 	b.selectorFamilies(c)
-	if l, r := child.Left, child.Right; len(l) > 0 && slices.Equal(l, r) {
+	if l, r := child.Left, child.Right; !b.listed && len(l) > 0 && slices.Equal(l, r) {
 		b.refuseEntry(b.get("subnet", right), "leftsubnet= and rightsubnet= are the same", "")
 	}
 }
@@ -208,13 +222,10 @@ func (b *build) mtu() uint64 {
 	return value[uint64](b, "mtu", noSide)
 }
 
-func (b *build) subnets(s side, pp protoPort, pe *entry) ts.Set {
-	e := b.get("subnet", s)
-	if e == nil {
-		return nil
-	}
+// subnets gives the elements of an entry the protocol and ports of leftprotoport=.
+func (b *build) subnets(e *entry, list []subnet, pp protoPort, pe *entry) ts.Set {
 	var set ts.Set
-	for _, n := range value[[]subnet](b, "subnet", s) {
+	for _, n := range list {
 		if n.zeroed && b.first(e, n.at.text) {
 			b.report.add(e.valuePos(n.at.from, len(n.at.text)).diagnostic(Warning, e.sect.name, fmt.Sprintf("%s has octets set behind its mask and is taken as %s", n.at.text, n.prefix), "write "+n.prefix.String()))
 		}

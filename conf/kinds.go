@@ -345,6 +345,7 @@ type subnet struct {
 // parseSubnets reads leftsubnet=: elements "net/mask[/protocol[/port]]", an address, or a range of addresses.
 func parseSubnets(s string) ([]subnet, error) {
 	var out []subnet
+	s = strings.NewReplacer("{", " ", "}", " ").Replace(s) // older files write {a b} in leftsubnets=
 	for _, t := range splitList(s) {
 		n, err := parseSubnet(t.text)
 		if err != nil {

@@ -60,9 +60,11 @@ type build struct {
 	order   []*entry // of own, for messages that come in the same order each time
 	visited map[*section]bool
 	failed  bool
-	broken  bool // a section has an error of grammar: what seems to be missing may stand in a line that could not be read
-	named   bool // leftOut has spoken
-	lenient bool // auto=ignore: what would refuse the connection is a warning
+	broken  bool      // a section has an error of grammar: what seems to be missing may stand in a line that could not be read
+	named   bool      // leftOut has spoken
+	parts   [3][]part // by side: what leftsubnet= and leftsubnets= protect
+	listed  bool      // leftsubnets= or rightsubnets= is written
+	lenient bool      // auto=ignore: what would refuse the connection is a warning
 }
 
 func (r *compiler) newBuild(s *section, lenient bool) *build {
@@ -184,6 +186,28 @@ func (b *build) get(name string, s side) *entry {
 		return e
 	}
 	return b.inherited[entryKey{k, s}]
+}
+
+// all returns every entry of a keyword whose repetitions are joined, those of %default first.
+func (b *build) all(name string, s side) []*entry {
+	id := entryKey{b.key(name, s), s}
+	if b.asked != nil {
+		b.asked(id.key)
+	}
+	var list []*entry
+	for _, d := range b.defaults {
+		for _, e := range d.entries {
+			if e.id() == id {
+				list = append(list, e)
+			}
+		}
+	}
+	for _, e := range b.order {
+		if e.id() == id {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 // effective calls f for all entries that count for the connection.

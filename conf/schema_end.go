@@ -6,7 +6,10 @@ var endKeywords = []keyword{
 		name: hostKeyword, state: Implemented, kind: kindHost,
 		doc: "host: an address, %any, %any4, %any6, %defaultroute, or a DNS name, which is looked up for each attempt; one of the two must be this host",
 	},
-	{name: "subnets", state: Refused, append: true, doc: "several subnets, a Child SA for each pair", why: whyScope},
+	{
+		name: "subnets", state: Implemented, append: true, kind: kindSubnets,
+		doc: "several subnets, a Child SA for each pair of a left and a right one, named NAME/1x2; leftsubnet= beside it, or the host without, counts as number 0",
+	},
 	{name: "subnet", state: Implemented, kind: kindSubnets, doc: "what is behind the host: net/mask[/protocol[/port]], several with commas between; without it the host alone"},
 	{name: "sourceip", state: Implemented, kind: kindAddrs, doc: "source address of this host's own packets into the tunnel"},
 	{name: "ikeport", state: NotYet, def: "500", doc: "port of IKE", why: "ports 500 and 4500 are used"},

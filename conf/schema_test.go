@@ -250,6 +250,7 @@ func TestImplementedValues(t *testing.T) {
 		"mtu":                 {[]string{"1400", "1Kib"}, []string{"10", "65536", "1Mi", "big"}},
 		hostKeyword:           {nil, []string{"192.1.2.300", "192.1.2", "192.1.2.0/24", "%eth0", "%group", "a..b", "x y", "", "224.0.0.1", "fe80::1%eth0", "fe80::1"}},
 		"subnet":              {[]string{"10.0.0.0/8", "10.0.0.0/8,172.16.0.0/12", "10/8", "0/0", "10.0.0.0/255.0.0.0", "10.0.0.1", "10.0.0.1-10.0.0.9", "10.0.0.0/8/tcp/80", "10.0.0.0/8/17"}, []string{"10.0.0.0/33", "10.0.0.0/255.0.255.0", "10.0.0.0/x", "vhost:%no,%priv", "ten/8", "10.0.0.9-10.0.0.1", "10.0.0.0/8/foo", "10.0.0.0/8/tcp/x", "", "fe80::/64", "fe80::1", "fe80::1-fe80::9"}},
+		"subnets":             {[]string{"10.0.0.0/8", "10.0.0.0/8 172.16.0.0/12", "{10/8, 172.16/12}", "10.0.0.0/8/tcp/80,10.0.0.1"}, []string{"10.0.0.0/33", "{}", "ten/8"}},
 		"sourceip":            {[]string{"10.0.0.1"}, []string{"ten", "10.0.0.0/8", ""}},
 		"id":                  {[]string{"@west", "192.1.2.45", "a@b.c", "@#0102", "@[key]", "C=CA, CN=west", "/C=CA/CN=*"}, []string{"%fromcert", "%null", "%none", "", "C=CA, west", "XY=CA"}},
 		"auth":                {nil, []string{"password"}},
@@ -341,7 +342,7 @@ func TestNothingIsWeakenedQuietly(t *testing.T) {
 	for _, line := range []string{
 		"authby=rsasig", "authby=secret,rsasig", "authby=null", "authby=never", "type=passthrough", "type=drop", "type=reject",
 		"ppk=insist", "ppk=yes", "ppk=propose", "ppk=permit", "mark=5/0xff", "mark-in=5", "mark-out=5", "rightca=%same", "sec-label=x", "policy-label=x", "ah=sha2", "phase2=ah",
-		"keyexchange=ikev1", "ikev2=no", "ikev2=never", "ikev2=permit", "leftsubnets=10.0.0.0/8", "rightaddresspool=10.0.0.1-10.0.0.9", "leftmodecfgclient=yes",
+		"keyexchange=ikev1", "ikev2=no", "ikev2=never", "ikev2=permit", "rightaddresspool=10.0.0.1-10.0.0.9", "leftmodecfgclient=yes",
 		"rightmodecfgserver=yes", "leftauth=secret", "rightxauthserver=yes", "leftxauthclient=yes", "leftautheap=tls", "pam-authorize=yes", "ipsec-interface=yes",
 		"ipsec-interface=0", "vti-interface=vti0", "iptfs=yes", "tfc=1400", "priority=5", "reauth=yes", "dns-match-id=yes", "ipsec-max-bytes=1GiB", "ipsec-max-packets=1Mi",
 		"sha2-truncbug=yes", "aggressive=yes", "aggrmode=yes", "leftcat=yes", "leftupdown=/usr/local/bin/x", "rightid=%null", "tcp-remoteport=500", "leftsubnet=vnet:%priv",
