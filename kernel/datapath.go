@@ -87,6 +87,8 @@ type SAPair struct {
 	Transport     bool // transport mode; tunnel mode otherwise
 
 	OriginalLocal, OriginalRemote netip.Addr
+	// Standby says that the pair replaces another of its policy: outbound packets stay with the older pairs until those are removed.
+	Standby bool
 }
 
 // SA is one direction. Keys never print.

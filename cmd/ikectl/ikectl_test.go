@@ -89,6 +89,14 @@ func (d daemon) Down(_ context.Context, _ string, progress func(ctl.Event)) erro
 	return nil
 }
 
+func (d daemon) RekeyChild(_ context.Context, name string, progress func(ctl.Event)) error {
+	progress(ctl.Event{At: time.Now(), Level: "info", Text: "sending CREATE_CHILD_SA request"})
+	if name == "none" {
+		return &ctl.Error{Code: ctl.CodeFailed, Message: "connection \"none\" has no Child SA to rekey"}
+	}
+	return nil
+}
+
 func (d daemon) Add(_ context.Context, name string) (ctl.LoadReport, error) {
 	return ctl.LoadReport{Added: []string{name}, Diagnostics: []ctl.Diagnostic{{
 		Severity: "warning", File: "/etc/ipsec.conf", Line: 4, Column: 2, Width: 4,
@@ -174,6 +182,8 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"fly"}, 2, nil, []string{"unknown verb \"fly\""}},
 		{nil, 2, nil, []string{"a verb is missing"}},
 		{[]string{"down", "good"}, 0, []string{"deleting IKE SA", "\"good\" is down"}, nil},
+		{[]string{"rekey-child", "good/1x2"}, 0, []string{"CREATE_CHILD_SA", "\"good/1x2\" is rekeyed"}, nil},
+		{[]string{"rekey-child", "none"}, 1, nil, []string{"no Child SA to rekey"}},
 		{[]string{"add", "new"}, 0, []string{"added: new"}, []string{"/etc/ipsec.conf:4:2: warning", "^~~~", "do this"}},
 		{[]string{"delete", "old"}, 0, []string{"\"old\" is deleted"}, nil},
 		{[]string{"reload"}, 1, nil, []string{"cannot be used", "/etc/ipsec.conf:9:2: error"}},
@@ -226,6 +236,7 @@ func TestJSON(t *testing.T) {
 		{"up", "good"},
 		{"up", "bad"},
 		{"down", "good"},
+		{"rekey-child", "good"},
 	} {
 		out, _, _ := ask(t, append([]string{"--json"}, args...)...)
 		in := json.NewDecoder(strings.NewReader(out))

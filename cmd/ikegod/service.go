@@ -79,6 +79,11 @@ func (s service) Down(ctx context.Context, name string, progress func(ctl.Event)
 	return answer(ctx, s.d.engine.Down(ctx, name, func(e event.Event) { progress(ctlEvent(e)) }))
 }
 
+// RekeyChild implements ctl.Service.
+func (s service) RekeyChild(ctx context.Context, name string, progress func(ctl.Event)) error {
+	return answer(ctx, s.d.engine.RekeyChild(ctx, name, func(e event.Event) { progress(ctlEvent(e)) }))
+}
+
 // Delete implements ctl.Service.
 func (s service) Delete(ctx context.Context, name string) error {
 	return answer(ctx, s.d.config.delete(ctx, name))

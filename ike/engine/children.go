@@ -296,6 +296,8 @@ func (c *control) childFailed(a *sa, ev event.Event) {
 		c.kids[i].asked, c.kids[i].failed = false, &why
 		c.round.on = ev.Path
 		c.conclude()
+	default:
+		c.rekeyed(&why)
 	}
 }
 

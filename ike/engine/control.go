@@ -53,6 +53,7 @@ type control struct {
 	alarm     alarm
 	ups       []*waiter
 	downs     []*waiter
+	rekeys    rekeyings
 
 	// Hosts, see orient.go. The first three are constant after construction.
 	others  []*policy.Oriented // further addresses of a peer that is a name, not tried yet in this attempt
@@ -150,6 +151,9 @@ func (c *control) progress(ev event.Event) {
 	for _, w := range c.downs {
 		w.push(ev)
 	}
+	for _, w := range c.rekeys.waiters {
+		w.push(ev)
+	}
 }
 
 // up brings the connection up; w may be nil (auto=start).
@@ -211,6 +215,7 @@ func (c *control) down(w *waiter, reason event.Reason, linger time.Duration) {
 	c.stopDial()
 	c.roundID++ // what the round waits for comes too late
 	c.forgetOutcomes()
+	c.stopRekeying(fmt.Errorf("connection %q was taken down", c.conn.Name))
 	resume(c.e.shares.leave(c))
 	c.finishUps(fmt.Errorf("connection %q was taken down while it was being negotiated", c.conn.Name))
 	if c.sas == 0 && c.phase != phaseDown || c.attempt == nil && c.phase == phaseNegotiating {

@@ -83,6 +83,10 @@ func (s *shard) emit(a *sa, ev event.Event) {
 		s.suspect(&ev)
 	case event.KindIKEUp:
 		s.ikeUp(a, ev)
+	case event.KindChildRekeyed:
+		if c := a.controlNamed(ev.Conn); c != nil {
+			defer c.home.box.post(func() { c.rekeyed(nil) })
+		}
 	case event.KindChildFailed:
 		if c := a.controlNamed(ev.Conn); c != nil {
 			defer func() {

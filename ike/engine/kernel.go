@@ -221,7 +221,7 @@ func pairOf(ef machine.Install, id kernel.PolicyID) kernel.SAPair {
 		In:     kernel.SA{SPI: kernel.SPI(ef.SPIIn), Suite: ef.Suite, EncrKey: ef.In.Encr, IntegKey: ef.In.Integ, ReplayWindow: window},
 		Out:    kernel.SA{SPI: kernel.SPI(ef.SPIOut), Suite: ef.Suite, EncrKey: ef.Out.Encr, IntegKey: ef.Out.Integ, ReplayWindow: window},
 		Local:  ef.Local, Remote: ef.Remote, Endpoints: kernel.Endpoints{Path: ef.Path},
-		Transport: ef.Transport, OriginalLocal: ef.OriginalLocal, OriginalRemote: ef.OriginalRemote,
+		Transport: ef.Transport, OriginalLocal: ef.OriginalLocal, OriginalRemote: ef.OriginalRemote, Standby: ef.Standby,
 	}
 }
 

@@ -345,6 +345,7 @@ func (c *control) saLeft() {
 // saGone takes note of the end of an IKE SA of this connection.
 func (c *control) saGone(a *sa, why event.Close) {
 	c.sas--
+	c.stopRekeying(errRekeyEnded)
 	mine := a == c.attempt
 	if mine {
 		c.attempt = nil

@@ -100,7 +100,7 @@ func (c *control) watch(list *[]*waiter, w *waiter) {
 
 // unwatch takes a waiter out whose caller has gone.
 func (c *control) unwatch(w *waiter) {
-	for _, list := range []*[]*waiter{&c.ups, &c.downs} {
+	for _, list := range []*[]*waiter{&c.ups, &c.downs, &c.rekeys.waiters} {
 		for i, have := range *list {
 			if have == w {
 				*list = append((*list)[:i:i], (*list)[i+1:]...)

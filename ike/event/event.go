@@ -62,12 +62,13 @@ const (
 	KindChildUp                   // Child SA installed
 	KindChildFailed               // Child SA refused or not installed, the IKE SA stays
 	KindChildClosed
+	KindChildRekeyed // a successor is installed and the old Child SA is deleted, on our own wish
 	KindIKEClosed
 	KindPathLost
 )
 
 var kinds = [...]string{
-	"note", "retransmit", "drop", "fallback", "authenticated", "IKE up", "child up", "child failed", "child closed", "IKE closed",
+	"note", "retransmit", "drop", "fallback", "authenticated", "IKE up", "child up", "child failed", "child closed", "child rekeyed", "IKE closed",
 	"path lost",
 }
 

@@ -88,6 +88,8 @@ type (
 	}
 	// CloseChild deletes one Child SA.
 	CloseChild struct{ Child ChildID }
+	// RekeyChild replaces one Child SA by a new one with the same policy. KindChildRekeyed or KindChildFailed tells the outcome.
+	RekeyChild struct{ Child ChildID }
 	// CloseConn deletes the Child SAs of one connection, those that are still being made too. Others go on with the IKE SA: if it was that connection's own,
 	// it is Heir's from now on.
 	CloseConn struct {
@@ -110,6 +112,7 @@ func (PathLost) machineInput()    {}
 func (CloseIKE) machineInput()    {}
 func (OpenChild) machineInput()   {}
 func (CloseChild) machineInput()  {}
+func (RekeyChild) machineInput()  {}
 func (CloseConn) machineInput()   {}
 func (ESPSeen) machineInput()     {}
 
@@ -176,6 +179,7 @@ type (
 		// a NAT (RFC 7296 2.23.1).
 		Transport                     bool
 		OriginalLocal, OriginalRemote netip.Addr
+		Standby                       bool // outbound packets stay with the SA that it replaces, until that is removed
 	}
 	// Keys is one direction of a child. It never prints.
 	Keys struct{ Encr, Integ []byte }

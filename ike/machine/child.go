@@ -20,6 +20,9 @@ type child struct {
 	state         childState
 	asker         bool   // we sent the request that it was made by
 	unwanted      bool   // to be deleted as soon as it can be
+	ending        bool   // its deletion ends a rekeying of ours
+	standby       bool   // outbound, it waits behind the one that it replaces
+	redundant     bool   // of two successors the one that the peer will delete
 	moved         bool   // the path changed while the datapath installed it
 	spiIn, spiOut uint32 // as they stand in packets to us and from us
 	suite         suite.Suite
@@ -27,7 +30,9 @@ type child struct {
 	path          path.Path // where its ESP travels
 	mode          mode
 	installedAt   moment
-	offer         *offer // while it is negotiated
+	offer         *offer  // while it is negotiated
+	replaces      ChildID // made by the peer in the place of this one
+	rekeyed       rekeying
 }
 
 type childState uint8
@@ -90,7 +95,7 @@ func (m *Machine) install(c *child) {
 	m.do(Install{
 		Child: c.id, Conn: c.conn, Index: c.index, SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite, In: in, Out: out,
 		Local: c.local, Remote: c.remote, Path: c.path,
-		Transport: c.mode.transport, OriginalLocal: c.mode.originalLocal, OriginalRemote: c.mode.originalRemote,
+		Transport: c.mode.transport, OriginalLocal: c.mode.originalLocal, OriginalRemote: c.mode.originalRemote, Standby: c.standby,
 	})
 }
 

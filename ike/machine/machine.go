@@ -142,6 +142,8 @@ func (m *Machine) dispatch(in Input) {
 		m.onOpenChild(in)
 	case CloseChild:
 		m.onCloseChild(in)
+	case RekeyChild:
+		m.onRekeyChild(in)
 	case CloseConn:
 		m.onCloseConn(in)
 	case ESPSeen:

@@ -27,6 +27,10 @@ type offer struct {
 	retries  int // asker: requests repeated for INVALID_KE_PAYLOAD or TEMPORARY_FAILURE
 
 	reply wire.SA // answerer: the proposal chosen
+
+	rekeys   ChildID  // asker: the child that it is to replace, zero if none
+	crossing rekeying // asker: what the peer makes in the same place
+	lost     bool     // asker: it was to replace one that the peer did not have
 }
 
 // request is what a message asks for in its SA, KE and TS payloads, seen from the answerer.
@@ -321,7 +325,12 @@ func (m *Machine) onChildInstalled(c *child, err error) {
 		})
 		m.deleteChild(c)
 	default:
+		o := c.offer
 		c.offer = nil
 		m.tellChildUp(c)
+		if o.lost {
+			m.tellRekeyed(c)
+		}
+		m.succeed(c, o)
 	}
 }

@@ -47,6 +47,10 @@ func (m *Machine) createPayloads(c *child) (items []wire.Item, ok bool) {
 		m.tellChildClosed(c, event.Close{Reason: event.ReasonOperator, Detail: fmt.Sprintf("Child SA %q is not wanted any more", c.name())})
 		return nil, false
 	}
+	rekey, ok := m.rekeyNotify(c)
+	if !ok {
+		return nil, false
+	}
 	o.ni = make([]byte, nonceLen)
 	_, err := io.ReadFull(m.cfg.Rand, o.ni)
 	if method := m.firstKE(c); err == nil && method != iana.KE_NONE {
@@ -67,7 +71,7 @@ func (m *Machine) createPayloads(c *child) (items []wire.Item, ok bool) {
 		Level: event.Info, Conn: c.conn.Name, Child: c.name(),
 		Text: fmt.Sprintf("sending CREATE_CHILD_SA request to %s for Child SA {ESP <%#08x} %s%s", m.path.Peer(), c.spiIn, tunnel(local, remote), pfs),
 	})
-	return m.childAsk(c, between...), true
+	return append(rekey, m.childAsk(c, between...)...), true
 }
 
 // firstKE is the key exchange that a request of ours brings a public value for: the connection's first, or the one that the peer has asked for.
@@ -117,6 +121,9 @@ func (m *Machine) onCreateChildRefusal(msg *message) {
 	case !told:
 		n.Notify = iana.INVALID_SYNTAX
 	case n.Notify == iana.INVALID_KE_PAYLOAD && m.otherKE(c, n):
+		return
+	case n.Notify == iana.CHILD_SA_NOT_FOUND && c.offer.rekeys != 0:
+		m.rekeyNotFound(c)
 		return
 	case n.Notify == iana.TEMPORARY_FAILURE && c.offer.retries < maxRetries:
 		c.offer.retries++
@@ -185,17 +192,17 @@ func (m *Machine) onCreateChildRequest(msg *message) {
 }
 
 // create chooses what to answer, and starts it.
-func (m *Machine) create(msg *message, among []target) {
+func (m *Machine) create(msg *message, among []target) *child {
 	ch, refusal := m.chooseChild(requestOf(msg.items, true), among)
 	if refusal != nil {
 		m.refuseCreate(msg, refusal)
-		return
+		return nil
 	}
 	nonce, _ := wire.Get[wire.Nonce](msg.items)
 	octets := make([]byte, nonceLen+answerOctets)
 	if _, err := io.ReadFull(m.cfg.Rand, octets); err != nil {
 		m.finish(event.Close{Reason: event.ReasonInternal, Detail: "no random octets for a nonce and a key: " + err.Error()})
-		return
+		return nil
 	}
 	c := m.answerWith(ch, bytes.Clone(nonce.Data), octets[:nonceLen:nonceLen])
 	m.readChildNotifies(c, msg.items)
@@ -206,6 +213,7 @@ func (m *Machine) create(msg *message, among []target) {
 		Level: event.Info, Conn: c.conn.Name, Child: c.name(),
 		Text: fmt.Sprintf("processing CREATE_CHILD_SA request from %s containing SK{%s} for %s", m.path.Peer(), names(msg.items), tunnel(c.local, c.remote)),
 	})
+	return c
 }
 
 // answerKE makes our half of the key exchange, if there is one, before the installation.

@@ -1,14 +1,122 @@
 package machine
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
 
-// onRekeyRequest makes a successor for a Child SA (RFC 7296 1.3.3, 2.8). The peer deletes the old one; until then both are there.
+// Rekeying a Child SA (RFC 7296 1.3.3, 2.8): a successor is made by CREATE_CHILD_SA, and then whoever asked for it deletes the old one. No packet is lost: the
+// asker seals with the successor from its installation on, which the answerer has then; the answerer goes on with the old one until the asker deletes it, which it
+// does when it has the successor.
+
+// rekeying is the successor that the peer has made for a Child SA.
+type rekeying struct {
+	theirs ChildID // zero: none
+	low    []byte  // the lower nonce of that exchange
+}
+
+// onRekeyChild makes a successor for a Child SA on the owner's wish. KindChildRekeyed or KindChildFailed tells the outcome.
+func (m *Machine) onRekeyChild(in RekeyChild) {
+	old := m.child(in.Child)
+	switch {
+	case old == nil:
+	case m.beingReplaced(old):
+		m.tellRekeyed(old) // the peer was faster
+	case m.state != established || old.state != childInstalled || m.successor(old) != nil:
+		m.emit(event.Event{
+			Level: event.Warn, Kind: event.KindChildFailed, Conn: old.conn.Name, Child: old.name(),
+			Text:  fmt.Sprintf("Child SA %q cannot be rekeyed now: it is being made, rekeyed or deleted", old.name()),
+			Close: &event.Close{Reason: event.ReasonProtocol, Detail: fmt.Sprintf("Child SA %q is being made, rekeyed or deleted", old.name())},
+		})
+	default:
+		c := m.openChild(old.conn, old.index)
+		c.offer.rekeys = old.id
+	}
+}
+
+// successor is what we are asking for in the place of a child.
+func (m *Machine) successor(old *child) *child {
+	for _, c := range m.children {
+		if c.offer != nil && c.offer.rekeys == old.id {
+			return c
+		}
+	}
+	return nil
+}
+
+// beingReplaced reports whether a child is part of a rekeying by the peer that is not over: it has a successor, is one, or is one of two and may be closed.
+func (m *Machine) beingReplaced(c *child) bool {
+	return c.redundant || m.child(c.rekeyed.theirs) != nil || m.child(c.replaces) != nil ||
+		slices.ContainsFunc(m.children, func(o *child) bool { return o.offer != nil && o.offer.crossing.theirs == c.id })
+}
+
+// rekeyNotify names the SA that a request of ours is to replace; ok is false when that is gone meanwhile.
+func (m *Machine) rekeyNotify(c *child) (items []wire.Item, ok bool) {
+	if c.offer.rekeys == 0 {
+		return nil, true
+	}
+	old := m.child(c.offer.rekeys)
+	if old == nil || old.state != childInstalled {
+		m.removeChild(c)
+		m.childFailed(c, event.Close{Reason: event.ReasonReplaced, Detail: fmt.Sprintf("Child SA %q is gone: there is nothing to rekey", c.name())})
+		return nil, false
+	}
+	if m.child(old.rekeyed.theirs) != nil {
+		m.removeChild(c)
+		m.tellRekeyed(old) // the peer was faster
+		return nil, false
+	}
+	n := wire.Notify{Notify: iana.REKEY_SA, Protocol: iana.ProtoESP, SPI: binary.BigEndian.AppendUint32(nil, old.spiIn)}
+	return []wire.Item{{Payload: n}}, true
+}
+
+// succeed is called when a successor that we asked for is installed: the old one goes, or, if the peer has made a successor at the same time, perhaps ours.
+func (m *Machine) succeed(c *child, o *offer) {
+	old := m.child(o.rekeys)
+	switch {
+	case o.rekeys == 0:
+	case o.crossing.theirs != 0 && redundant(lowest(o.ni, o.nr), o.crossing.low):
+		c.ending = true
+		m.deleteChild(c)
+	case old == nil || old.state == childDeleting:
+		m.tellRekeyed(c)
+	default:
+		old.ending = true
+		m.deleteChild(old)
+	}
+	if theirs := m.child(o.crossing.theirs); theirs != nil && c.state == childInstalled {
+		theirs.redundant = true // the peer deletes it
+	}
+}
+
+// tellRekeyed reports the end of a rekeying of ours.
+func (m *Machine) tellRekeyed(c *child) {
+	m.emit(event.Event{Level: event.Info, Kind: event.KindChildRekeyed, Conn: c.conn.Name, Child: c.name(), Text: fmt.Sprintf("Child SA %q is rekeyed", c.name())})
+}
+
+// rekeyNotFound goes on when the peer does not have the SA that was to be rekeyed: ours goes without a word, and a new one is asked for from scratch
+// (RFC 7296 2.25). If the peer has made a successor meanwhile, as when both rekeyed at once, that one serves (2.8.1).
+func (m *Machine) rekeyNotFound(c *child) {
+	old := m.child(c.offer.rekeys)
+	if old == nil || m.child(c.offer.crossing.theirs) != nil {
+		m.removeChild(c)
+		m.tellRekeyed(c)
+		return
+	}
+	m.removeChild(old)
+	m.tellChildClosed(old, event.Close{Reason: event.ReasonPeerDeleted, Remote: true, Detail: fmt.Sprintf("peer %s has lost Child SA %q; making another", m.path.Peer(), old.name())})
+	c.offer.rekeys, c.offer.exchange = 0, nil
+	c.offer.lost = true
+	m.enqueue(task{kind: taskCreateChild, child: c.id})
+}
+
+// onRekeyRequest makes a successor for a Child SA. The peer deletes the old one; until then both are there, and ours are still sealed with the old one.
 func (m *Machine) onRekeyRequest(msg *message, n wire.Notify) {
 	var old *child
 	if n.Protocol == iana.ProtoESP {
@@ -25,6 +133,12 @@ func (m *Machine) onRekeyRequest(msg *message, n wire.Notify) {
 			reason: event.ReasonOperator, notify: iana.TEMPORARY_FAILURE, text: fmt.Sprintf("Child SA %q is being deleted", old.name()), // RFC 7296 2.25.1
 		})
 	default:
-		m.create(msg, []target{{old.conn, old.index}})
+		if c := m.create(msg, []target{{old.conn, old.index}}); c != nil {
+			c.standby, c.replaces = true, old.id
+			old.rekeyed = rekeying{theirs: c.id, low: bytes.Clone(lowest(c.offer.ni, c.offer.nr))}
+			if ours := m.successor(old); ours != nil {
+				ours.offer.crossing = old.rekeyed
+			}
+		}
 	}
 }

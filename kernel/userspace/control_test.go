@@ -182,6 +182,36 @@ func TestNewestSASendsAndOldStillReceives(t *testing.T) {
 	}
 }
 
+// TestStandby: a successor that stands by receives at once, and sends when the one that it replaces is gone (RFC 7296 2.8).
+func TestStandby(t *testing.T) {
+	west, east := tunnel(t, gcm256, westUDP)
+	f := frame(udp("192.0.1.7", "192.0.2.9", 1, 2, nil))
+	old := west.out(f)
+	next := pairOf("c", gcm256, 2, true, westNet, eastNet, westUDP)
+	next.Standby = true
+	west.Install(3, next)
+	west.must()
+	east.Install(3, pairOf("c", gcm256, 2, false, eastNet, westNet, eastUDP))
+	east.must()
+	if again := west.out(f); again[0].packets[0][3] != old[0].packets[0][3] {
+		t.Error("the successor sends before the old one is gone")
+	}
+	back := frame(udp("192.0.2.9", "192.0.1.7", 2, 1, nil))
+	fresh := east.out(back)
+	if got := west.in(fresh[0]); len(got) != 1 {
+		t.Error("the successor does not receive")
+	}
+	west.Remove(4, 0xc0000002)
+	west.must()
+	sent := west.out(f)
+	if len(sent) != 1 || sent[0].packets[0][3] == old[0].packets[0][3] {
+		t.Fatalf("without the old one %v was sent", sent)
+	}
+	if got := east.in(sent[0]); len(got) != 1 {
+		t.Error("what the successor sends does not open")
+	}
+}
+
 func TestMoveChangesTheCarrier(t *testing.T) {
 	west, east := tunnel(t, gcm256, westUDP)
 	f := frame(udp("192.0.1.7", "192.0.2.9", 1, 2, nil))

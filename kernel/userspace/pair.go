@@ -165,10 +165,12 @@ func (t *spiTable) set(spi kernel.SPI, p *pair) {
 	shard.Store(&next)
 }
 
-// attach puts a pair before the older ones of its policy, detach takes it away.
+// attach puts a pair before the older ones of its policy, or behind them if it is to stand by; detach takes it away.
 func (r *route) attach(p *pair) {
 	list := []*pair{p}
-	if old := r.pairs.Load(); old != nil {
+	if old := r.pairs.Load(); old != nil && p.sa.Standby {
+		list = append(slices.Clone(*old), p)
+	} else if old != nil {
 		list = append(list, *old...)
 	}
 	r.pairs.Store(&list)

@@ -81,6 +81,11 @@ func (c *Client) Down(ctx context.Context, name string, progress func(Event)) er
 	return c.follow(ctx, "connections/"+url.PathEscape(name)+"/down", progress)
 }
 
+// RekeyChild replaces the Child SAs of a connection, or the one of this name, by new ones.
+func (c *Client) RekeyChild(ctx context.Context, name string, progress func(Event)) error {
+	return c.follow(ctx, "connections/"+url.PathEscape(name)+"/rekey-child", progress)
+}
+
 // Add reads the configuration again and loads one connection of it.
 func (c *Client) Add(ctx context.Context, name string) (LoadReport, error) {
 	var r LoadReport

@@ -66,6 +66,11 @@ func (d *daemon) Down(_ context.Context, name string, progress func(Event)) erro
 	return &Error{Code: CodeNotFound, Message: "no connection " + name}
 }
 
+func (d *daemon) RekeyChild(_ context.Context, name string, progress func(Event)) error {
+	progress(Event{Text: "rekeying " + name})
+	return nil
+}
+
 func (d *daemon) Add(context.Context, string) (LoadReport, error) {
 	return LoadReport{Added: []string{"x"}}, nil
 }

@@ -33,6 +33,8 @@ type Service interface {
 	Explain(ctx context.Context, name, peer, id string) (Explanation, error)
 	Up(ctx context.Context, name string, progress func(Event)) error
 	Down(ctx context.Context, name string, progress func(Event)) error
+	// RekeyChild replaces the Child SAs of a connection, or one by its own name.
+	RekeyChild(ctx context.Context, name string, progress func(Event)) error
 	// Add reads the configuration again and loads the one connection.
 	Add(ctx context.Context, name string) (LoadReport, error)
 	Delete(ctx context.Context, name string) error
@@ -90,6 +92,7 @@ func (s *Server) routes() http.Handler {
 	}))
 	m.HandleFunc("POST /v1/connections/{name}/up", stream(s.service.Up))
 	m.HandleFunc("POST /v1/connections/{name}/down", stream(s.service.Down))
+	m.HandleFunc("POST /v1/connections/{name}/rekey-child", stream(s.service.RekeyChild))
 	m.HandleFunc("POST /v1/connections/{name}/add", reply(func(r *http.Request) (LoadReport, error) {
 		return s.service.Add(r.Context(), r.PathValue("name"))
 	}))
