@@ -75,6 +75,15 @@ func (a *app) printConnection(c ctl.Connection) {
 		}
 	}
 	a.printf("    %s", strings.Join(settings, " "))
+	if len(c.Children) > 1 {
+		for _, child := range c.Children {
+			state := "down"
+			if child.Up {
+				state = "up"
+			}
+			a.printf("    child %q  %s  %s === %s", child.Name, state, child.Local, child.Remote)
+		}
+	}
 	if c.Path != nil {
 		a.printf("    path        %s -> %s %s", c.Path.Local, c.Path.Remote, c.Path.Carrier)
 	}

@@ -43,6 +43,7 @@ func (d daemon) SAs(_ context.Context, yield func(ctl.IKESA) bool) error {
 		Path:       ctl.Path{Carrier: "TCP", Local: "192.1.2.45:40000", Remote: "192.1.2.23:4500"},
 		Algorithms: "AES_GCM_16_256-HMAC_SHA2_512-DH19", NATLocal: true, Established: d.begin.Add(-65 * time.Second),
 		Children: []ctl.ChildSA{{
+			Name:       "a-connection-with-a-rather-long-name-as-people-write-them-in-large-networks",
 			Connection: longName, SPIIn: "0xe1", SPIOut: "0xe2", Local: "192.0.1.0/24", Remote: "192.0.2.0/24,10.0.0.0/8,172.16.0.0/12,2001:db8::/32",
 			Algorithms: "AES_GCM_16_256", Carrier: "ESPinTCP", Installed: d.begin.Add(-65 * time.Second), InPackets: 1, InBytes: 84, OutPackets: 2, OutBytes: 1 << 40,
 			LastIn: d.begin,

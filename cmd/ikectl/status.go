@@ -171,7 +171,7 @@ func instanceName(name string, sa ctl.IKESA) string {
 
 func (a *app) printChild(c ctl.ChildSA) {
 	if c.Installed.IsZero() {
-		a.printf("    child %q is being negotiated", c.Connection)
+		a.printf("    child %q is being negotiated", c.Name)
 		return
 	}
 	carrier := ""
@@ -181,7 +181,7 @@ func (a *app) printChild(c ctl.ChildSA) {
 	if c.Mode == "transport" {
 		carrier += ", transport mode"
 	}
-	a.printf("    child %q  installed %s%s", c.Connection, ago(c.Installed), carrier)
+	a.printf("    child %q  installed %s%s", c.Name, ago(c.Installed), carrier)
 	a.printf("        selectors   %s === %s", c.Local, c.Remote)
 	a.printf("        algorithms  %s", c.Algorithms)
 	a.printf("        in          SPI %s  %d packets, %d bytes, last %s", c.SPIIn, c.InPackets, c.InBytes, ago(c.LastIn))

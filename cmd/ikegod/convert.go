@@ -78,7 +78,7 @@ func ctlSA(s machine.Snapshot, usage []kernel.Usage) ctl.IKESA {
 			mode = "transport"
 		}
 		sa.Children = append(sa.Children, ctl.ChildSA{
-			Connection: c.Conn, SPIIn: espSPI(c.SPIIn), SPIOut: espSPI(c.SPIOut), Local: c.Local.String(), Remote: c.Remote.String(),
+			Name: c.Name, Connection: c.Conn, SPIIn: espSPI(c.SPIIn), SPIOut: espSPI(c.SPIOut), Local: c.Local.String(), Remote: c.Remote.String(),
 			Mode: mode, Algorithms: c.Suite.String(), Carrier: carrier, Installed: c.Installed, InPackets: u.InPackets, InBytes: u.InBytes,
 			OutPackets: u.OutPackets, OutBytes: u.OutBytes, LastIn: u.LastIn, LastOut: u.LastOut,
 		})
@@ -104,6 +104,11 @@ func ctlConnection(s engine.ConnectionStatus) ctl.Connection {
 		c.Local.Host = s.Oriented.LocalAddr.String()
 		if s.Oriented.RemoteAddr.IsValid() {
 			c.Remote.Host = s.Oriented.RemoteAddr.String()
+		}
+		for i, child := range s.Conn.Children {
+			c.Children = append(c.Children, ctl.Child{
+				Name: child.Name, Local: s.Oriented.LocalTS(i).String(), Remote: s.Oriented.RemoteTS(i).String(), Up: i < len(s.ChildUp) && s.ChildUp[i],
+			})
 		}
 		return c
 	}

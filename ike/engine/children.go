@@ -56,6 +56,15 @@ func (c *control) allUp() bool {
 	return !slices.ContainsFunc(c.kids, func(k kid) bool { return k.up == 0 })
 }
 
+// publishKids shows which Child SAs are there.
+func (c *control) publishKids() {
+	up := make([]bool, len(c.kids))
+	for i, k := range c.kids {
+		up[i] = k.up > 0
+	}
+	c.publish(func(s *ConnectionStatus) { s.ChildUp = up })
+}
+
 func (c *control) asking() bool {
 	return slices.ContainsFunc(c.kids, func(k kid) bool { return k.asked })
 }
@@ -159,6 +168,7 @@ func (c *control) childUp(a *sa, p path.Path, ch child) {
 	c.children++
 	k := &c.kids[ch.index]
 	k.up, k.failed = k.up+1, nil
+	c.publishKids()
 	ours := a == c.attempt || k.asked && a == c.on
 	if a == c.on {
 		k.asked = false
@@ -339,6 +349,7 @@ func (c *control) childGone(ch child, left int) {
 	}
 	c.children--
 	c.kids[ch.index].up--
+	c.publishKids()
 	if c.children > 0 || c.phase != phaseUp {
 		if c.phase == phaseUp && c.kids[ch.index].up == 0 {
 			c.oneGone(ch.index)

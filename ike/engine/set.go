@@ -23,6 +23,7 @@ type ConnectionStatus struct {
 	Path      path.Path
 	LastError string
 	NextTry   time.Time
+	ChildUp   []bool // by index in Conn.Children: a Child SA is installed; nil for a template
 }
 
 // Apply swaps the policy set atomically: added connections are loaded (and started if auto=start says so), removed ones go down, unchanged ones keep

@@ -32,6 +32,7 @@ type Snapshot struct {
 type ChildSnapshot struct {
 	ID            ChildID
 	Conn          string
+	Name          string
 	Index         int
 	SPIIn, SPIOut uint32
 	Suite         suite.Suite
@@ -51,7 +52,8 @@ func (m *Machine) Snapshot() Snapshot {
 		s.Established = m.born.Add(time.Duration(m.establishedAt))
 	}
 	for _, c := range m.children {
-		cs := ChildSnapshot{ID: c.id, Conn: c.conn.Name, Index: c.index, SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite, Local: c.local, Remote: c.remote,
+		cs := ChildSnapshot{
+			ID: c.id, Conn: c.conn.Name, Name: c.name(), Index: c.index, SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite, Local: c.local, Remote: c.remote,
 			Path: c.path, Transport: c.mode.transport,
 		}
 		if c.installedAt != 0 {

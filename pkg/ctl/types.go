@@ -78,6 +78,7 @@ type IKESA struct {
 
 // ChildSA is one Child SA with its counters, which are octets and packets of inner traffic.
 type ChildSA struct {
+	Name       string    `json:"name"` // that of the connection, or with leftsubnets= NAME/1x2
 	Connection string    `json:"connection"`
 	Instance   int       `json:"instance,omitempty"`
 	SPIIn      string    `json:"spi_in"`
@@ -112,6 +113,15 @@ type Connection struct {
 	NextTry    time.Time `json:"next_try,omitzero"`
 	Algorithms string    `json:"ike,omitempty"`
 	ESP        string    `json:"esp,omitempty"`
+	Children   []Child   `json:"children,omitempty"` // what it protects, a Child SA each
+}
+
+// Child is one Child SA that a connection is to have. Selectors are empty for a host whose address is not known.
+type Child struct {
+	Name   string `json:"name"`
+	Local  string `json:"local,omitempty"`
+	Remote string `json:"remote,omitempty"`
+	Up     bool   `json:"up"`
 }
 
 // End is one side of a connection.
