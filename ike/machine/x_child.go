@@ -191,11 +191,32 @@ func (m *Machine) onCreateChildRequest(msg *message) {
 	}
 }
 
+// maxSame bounds the Child SAs that a peer may ask for of one child of a connection. Rekeying needs three at a time; a peer that narrows makes one for each of
+// its networks.
+const maxSame = 64
+
+func (m *Machine) sameChildren(conn *policy.Oriented, index int) int {
+	n := 0
+	for _, c := range m.children {
+		if c.conn.Connection == conn.Connection && c.index == index {
+			n++
+		}
+	}
+	return n
+}
+
 // create chooses what to answer, and starts it.
 func (m *Machine) create(msg *message, among []target) *child {
 	ch, refusal := m.chooseChild(requestOf(msg.items, true), among)
 	if refusal != nil {
 		m.refuseCreate(msg, refusal)
+		return nil
+	}
+	if n := m.sameChildren(ch.conn, ch.index); n >= maxSame {
+		m.refuseCreate(msg, &childRefusal{
+			reason: event.ReasonProtocol, notify: iana.NO_ADDITIONAL_SAS,
+			text: fmt.Sprintf("the peer has %d Child SAs of %q already, which is all that one IKE SA may have", n, ch.conn.Children[ch.index].Name),
+		})
 		return nil
 	}
 	nonce, _ := wire.Get[wire.Nonce](msg.items)

@@ -200,3 +200,56 @@ func TestPrefixesAgainstReference(t *testing.T) {
 		}
 	}
 }
+
+// TestICMPAgainstReference: the ports of ICMP are type and code, the type in the upper octet (RFC 7296 3.13.1, RFC 4301 4.4.1.1): a single type with one, some or
+// all codes, or everything.
+func TestICMPAgainstReference(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 92))
+	codes := []int{0, 1, 2, 13, 255}
+	types := []int{0, 3, 8, 255}
+	type icmp struct{ first, last, from, to int } // types and codes
+	random := func() (icmp, ts.Selector) {
+		k := types[rnd.IntN(len(types))]
+		a, b := codes[rnd.IntN(len(codes))], codes[rnd.IntN(len(codes))]
+		s := icmp{k, k, min(a, b), max(a, b)}
+		switch rnd.IntN(4) {
+		case 0:
+			s = icmp{0, 255, 0, 255}
+		case 1:
+			s.from, s.to = 0, 255
+		}
+		sel := ts.FromAddr(netip.MustParseAddr("10.0.0.1"))
+		sel.Protocol, sel.StartPort, sel.EndPort = 1, uint16(s.first<<8|s.from), uint16(s.last<<8|s.to)
+		return s, sel
+	}
+	holds := func(s icmp, k, c int) bool { return s.first <= k && k <= s.last && s.from <= c && c <= s.to }
+	for range 2000 {
+		a, sa := random()
+		b, sb := random()
+		both, any := sa.Intersect(sb)
+		narrowed := ts.Narrow(ts.Set{sa}, ts.Set{sb}, true)
+		inside := true
+		for k := range 256 {
+			for _, c := range codes {
+				inA, inB := holds(a, k, c), holds(b, k, c)
+				inside = inside && (inA || !inB)
+				port := uint16(k<<8 | c)
+				if got := sa.ContainsPacket(sa.Start, 1, port); got != inA {
+					t.Fatalf("%v holds type %d code %d: %t", sa, k, c, got)
+				}
+				if got := any && both.ContainsPacket(sa.Start, 1, port); got != (inA && inB) {
+					t.Fatalf("%v and %v: type %d code %d: %t", sa, sb, k, c, got)
+				}
+				if got := narrowed.ContainsPacket(sa.Start, 1, port); got != (inA && inB) {
+					t.Fatalf("%v narrowed by %v: type %d code %d: %t", sa, sb, k, c, got)
+				}
+			}
+		}
+		if got := sa.Contains(sb); got != inside {
+			t.Fatalf("%v contains %v: %t, want %t", sa, sb, got, inside)
+		}
+		if back, err := ts.Parse(sa.String()); err != nil || back != sa {
+			t.Fatalf("%v is read back as %v: %v", sa, back, err)
+		}
+	}
+}

@@ -494,6 +494,26 @@ func TestCreateChildBadKE(t *testing.T) {
 	closedFor(t, w.East, event.ReasonSyntax, iana.INVALID_SYNTAX)
 }
 
+// TestChildrenAreBounded: a peer cannot have any number of Child SAs; what is there stays, and can be rekeyed once there is room.
+func TestChildrenAreBounded(t *testing.T) {
+	w := upTwo(t, false, same, same)
+	for range 70 {
+		w.West.open()
+		w.Settle()
+	}
+	agreedOn(t, w, 65) // the first, and 64 of the second
+	said(t, w.East, "64 Child SAs", "west-east/2", "NO_ADDITIONAL_SAS")
+	w.West.Step(machine.CloseChild{Child: w.West.M.Snapshot().Children[1].ID})
+	w.Settle()
+	agreedOn(t, w, 64)
+	w.West.Step(machine.RekeyChild{Child: w.West.M.Snapshot().Children[1].ID})
+	w.Settle()
+	agreedOn(t, w, 64)
+	if w.West.count(event.KindChildRekeyed) != 1 {
+		t.Error("not rekeyed")
+	}
+}
+
 // TestChildOfASharingConnection: the peer may ask on this IKE SA for a child of another connection with the same identities, authentication and ike=, and for no
 // other's.
 func TestChildOfASharingConnection(t *testing.T) {
