@@ -19,8 +19,15 @@ import (
 //
 //	chain prerouting { type filter hook prerouting priority raw;
 //	    iifname { "lo", TUN } accept
-//	    fib saddr oifname TUN goto clear     # the way back, from destination to source, is a tunnel
+//	    fib saddr oifname vmap {             # the way back, from destination to source, is
+//	        TUN : goto clear,                # a tunnel
+//	        "" : jump orphaned }             # no way at all, or a blackhole
 //	    jump specific                        # policies for single protocols or ports
+//	}
+//	chain orphaned {                         # after a kill the TUN is gone; if what carries our mark has a way, the blackhole is ours
+//	    meta mark set MARK
+//	    fib saddr . mark oif exists goto clear
+//	    meta mark set 0
 //	}
 //	chain clear {
 //	    socket mark MARK accept                              # what our own sockets wait for is IKE or sealed already
@@ -72,10 +79,9 @@ func (g *guard) make(name string) error {
 	for _, in := range []string{"lo", g.tun} {
 		g.rule(g.prerouting, slices.Concat(ifname(expr.MetaKeyIIFNAME, in), verdict(expr.VerdictAccept, "")))
 	}
-	g.rule(g.prerouting, slices.Concat([]expr.Any{
-		&expr.Fib{Register: 1, FlagSADDR: true, ResultOIFNAME: true},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded(g.tun)},
-	}, verdict(expr.VerdictGoto, "clear")))
+	if err := g.askRoutes(); err != nil {
+		return err
+	}
 	g.rule(g.prerouting, verdict(expr.VerdictJump, "specific"))
 	g.rule(g.clear, slices.Concat([]expr.Any{
 		&expr.Socket{Key: expr.SocketKeyMark, Register: 1},
@@ -108,6 +114,36 @@ func (g *guard) acceptLocal(match ...expr.Any) {
 		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
 	}, verdict(expr.VerdictAccept, "")))
+}
+
+// askRoutes asks for the way back with one lookup for each packet, and with a second for those that have none.
+func (g *guard) askRoutes() error {
+	orphaned := g.conn.AddChain(&nftables.Chain{Name: "orphaned", Table: g.table})
+	ways := &nftables.Set{Table: g.table, Anonymous: true, Constant: true, IsMap: true, KeyType: nftables.TypeIFName, DataType: nftables.TypeVerdict}
+	err := g.conn.AddSet(ways, []nftables.SetElement{
+		{Key: padded(g.tun), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: g.clear.Name}},
+		{Key: padded(""), VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: orphaned.Name}},
+	})
+	if err != nil {
+		return err
+	}
+	g.rule(g.prerouting, []expr.Any{
+		&expr.Fib{Register: 1, FlagSADDR: true, ResultOIFNAME: true},
+		&expr.Lookup{SourceRegister: 1, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true, SetID: ways.ID, SetName: ways.Name},
+	})
+	mark := func(v uint32) []expr.Any {
+		return []expr.Any{
+			&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(v)},
+			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+		}
+	}
+	g.rule(orphaned, mark(g.mark))
+	g.rule(orphaned, slices.Concat([]expr.Any{
+		&expr.Fib{Register: 1, FlagSADDR: true, FlagMARK: true, FlagPRESENT: true, ResultOIF: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{1}},
+	}, verdict(expr.VerdictGoto, g.clear.Name)))
+	g.rule(orphaned, mark(0))
+	return nil
 }
 
 // linkTraffic matches what stays on one link and so never belongs into a tunnel: without neighbour discovery two hosts that protect their own addresses would
