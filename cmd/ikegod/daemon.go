@@ -109,6 +109,9 @@ func (d *daemon) run(ctx context.Context) error {
 		return err
 	}
 	d.watchAddresses(ctx)
+	if err := d.engine.InPlace(ctx); err != nil {
+		return err
+	}
 	go serveControl()
 	d.ready()
 	return d.wait(ctx, hup, serving)

@@ -262,9 +262,10 @@ func (e *Engine) sourceIP(o *policy.Oriented, local ts.Set) netip.Addr {
 // policies are the policies that the datapath has from us, and how many Child SAs stand behind each. Requests for one policy are made under the lock,
 // so that they reach the datapath in the order of the decisions.
 type policies struct {
-	e  *Engine
-	mu sync.Mutex
-	m  map[kernel.PolicyID]*routed
+	e      *Engine
+	mu     sync.Mutex
+	m      map[kernel.PolicyID]*routed
+	flight flight
 	// hosts are the peers in transport mode, by this host's address and theirs.
 	hosts map[hostPair]*claim
 }
@@ -348,7 +349,7 @@ func (p *policies) protect(s *shard, c *control, pol kernel.Policy, done func(ke
 		return
 	}
 	r.policy, r.in = pol, true
-	p.e.dp.Route(s.request(request{fn: done}), pol)
+	p.e.dp.Route(p.launch(s, done), pol)
 }
 
 // release counts one user less and returns how many are left.
@@ -377,9 +378,9 @@ func (p *policies) idle(s *shard, c *control, pol kernel.Policy, route bool, don
 		}
 	case route:
 		r.policy, r.in = pol, true
-		p.e.dp.Route(s.request(request{fn: done}), pol)
+		p.e.dp.Route(p.launch(s, done), pol)
 	default:
-		p.e.dp.Unroute(s.request(request{fn: done}), pol.ID)
+		p.e.dp.Unroute(p.launch(s, done), pol.ID)
 		r.in = false
 	}
 	if r.users == 0 && !r.in {
