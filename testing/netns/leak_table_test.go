@@ -156,12 +156,15 @@ func (l *leaks) carried(phase string) {
 	}
 }
 
-// negotiating waits until west has sent its first messages for both connections.
+// negotiating waits until both connections of west are under way.
 func (l *leaks) negotiating() {
 	l.t.Helper()
 	netns.Until(l.t, 3*time.Second, "both connections are being negotiated", func() bool {
-		log := l.daemons["west"].Log()
-		return strings.Contains(log, `"conn": "net4", "peer"`) && strings.Contains(log, `"conn": "net6", "peer"`)
+		list, err := l.daemons["west"].Connections(l.t.Context())
+		if err != nil || len(list) != 2 {
+			return false
+		}
+		return list[0].State == "negotiating" && list[1].State == "negotiating"
 	})
 }
 

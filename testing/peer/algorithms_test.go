@@ -1,7 +1,10 @@
 package peer
 
 import (
+	"flag"
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -180,4 +183,47 @@ func checkCoverage(t *testing.T, all suite.Algorithms, tunnels []tunnel) {
 	for _, k := range all.KE {
 		expect("IKE", ike, theirKE(k))
 	}
+}
+
+var update = flag.Bool("update", false, "write the table of docs/interop.md anew")
+
+// TestDocument compares the table of docs/interop.md with what TestAlgorithms uses.
+func TestDocument(t *testing.T) {
+	const document = "../../docs/interop.md"
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := suite.Implemented()
+	var b strings.Builder
+	row := func(what string, words []string) {
+		words = slices.DeleteFunc(words, func(w string) bool { return slices.Contains(lacking, w) })
+		fmt.Fprintf(&b, "| %s | %s |\n", what, strings.Join(words, ", "))
+	}
+	b.WriteString("| transform | used |\n| --- | --- |\n")
+	row("encryption, IKE and ESP", words(all.Encr))
+	row("integrity, IKE and ESP", words(all.Integ))
+	row("PRF", words(all.PRF))
+	row("key exchange", words(all.KE))
+	table := regexp.MustCompile(`(?s)(<!-- generated: algorithms -->\n).*(<!-- end -->\n)`)
+	if !table.Match(text) {
+		t.Fatalf("%s has no place for the table", document)
+	}
+	want := table.ReplaceAllString(string(text), "${1}"+b.String()+"${2}")
+	if want == string(text) {
+		return
+	}
+	if !*update {
+		t.Fatalf("%s is not what the code says; `go test ./testing/peer -run TestDocument -update` writes it anew", document)
+	}
+	if err := os.WriteFile(document, []byte(want), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func words[T fmt.Stringer](list []T) (out []string) {
+	for _, a := range list {
+		out = append(out, a.String())
+	}
+	return out
 }

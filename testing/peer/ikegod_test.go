@@ -31,6 +31,9 @@ func TestListsOfProposals(t *testing.T) {
 	})
 	m := meet(t, sites[0].make(t), []tunnel{u})
 	m.weInitiate(t, u, pings)
+	if log := m.peer.Log(); !strings.Contains(log, "N(INVAL_KE)") { // we begin with MODP4096
+		t.Errorf("strongSwan did not ask for another group:\n%s", log)
+	}
 	m.theyInitiate(t, u, pings)
 }
 
