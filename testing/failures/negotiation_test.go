@@ -1,7 +1,9 @@
 package failures
 
 import (
+	"context"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -11,6 +13,7 @@ type row struct {
 	west, east  []string // changes of the connection, see edit
 	westSecrets string   // empty: secret
 	eastSecrets string
+	second      [2][]string      // not nil: another connection between the two, "second", with these changes on west and on east
 	act         func(*situation) // nil: up
 	onWest      side
 	onEast      side
@@ -152,7 +155,43 @@ var traffic = []row{
 	},
 }
 
-func negotiations() []row { return slices.Concat(identity, proposals, traffic, paths, hostile) }
+// hosts is base without subnets: what transport mode is for.
+var hosts = []string{"-leftsubnet", "-rightsubnet"}
+
+var modes = []row{
+	{
+		name: "transport-asked-for", west: slices.Concat(hosts, []string{"type=transport"}), east: hosts,
+		onWest: tells("type=", "west.conf:11", "asked for transport mode", "the peer has made it in tunnel mode", "write the same type= at both ends"),
+		onEast: cannot("it may answer a wish for transport mode with tunnel mode (RFC 7296 1.3.1); the peer deletes the Child SA without a reason", "deleted by peer"),
+	},
+	{
+		name: "transport-insisted-on", west: hosts, east: slices.Concat(hosts, []string{"type=transport"}),
+		onWest: tells("esp=", "west.conf:8", "AES_GCM_16_256", "NO_PROPOSAL_CHOSEN", "or type= is another"),
+		onEast: tells("type=", "east.conf:11", "type=transport", "the peer asks for tunnel mode"),
+	},
+	{
+		name: "no-plain-esp", west: []string{"encapsulation=no"},
+		onWest: tells("encapsulation=", "west.conf:13", "encapsulation=no", "needs plain ESP", "remove it, or set enable-tcp=yes"),
+		onEast: cannot(silent, ""),
+	},
+	{
+		name: "pfs", second: [2][]string{
+			{"leftsubnet=192.0.11.0/24", "esp=aes_gcm256", "pfs=no"},
+			{"leftsubnet=192.0.11.0/24", "esp=aes_gcm256-dh20", "pfs=yes"},
+		},
+		act: func(s *situation) {
+			for _, name := range []string{"west-east", "second"} {
+				if err := s.West.Engine.Up(context.Background(), name, nil); err != nil {
+					s.west = append(s.west, err.Error())
+				}
+			}
+		},
+		onWest: tells("esp=", "west.conf:22", "AES_GCM_16_256", "NO_PROPOSAL_CHOSEN", "pfs="),
+		onEast: tells("pfs=", "east.conf:25", "key exchange: offered none, allowed", "esp= of east.conf:22"),
+	},
+}
+
+func negotiations() []row { return slices.Concat(identity, proposals, traffic, modes, paths, hostile) }
 
 func TestNegotiation(t *testing.T) {
 	for _, r := range negotiations() {
@@ -163,6 +202,11 @@ func TestNegotiation(t *testing.T) {
 			}
 			if r.eastSecrets != "" {
 				f["east.secrets"] = r.eastSecrets
+			}
+			if r.second[0] != nil {
+				other := strings.Replace(base, "conn west-east", "conn second", 1)
+				f["west.conf"] += edit(other, r.second[0]...)
+				f["east.conf"] += edit(other, r.second[1]...)
 			}
 			act := r.act
 			if act == nil {
