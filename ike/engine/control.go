@@ -29,9 +29,10 @@ type control struct {
 	share    uint64 // its key in Engine.shares, zero if none
 
 	// Atomic.
-	watched atomic.Int32 // waiters that want its events
-	numbers atomic.Int32 // instances that a template has had
-	hinted  atomic.Bool  // an ICMP hint is on its way to the home shard
+	watched atomic.Int32                      // waiters that want its events
+	numbers atomic.Int32                      // instances that a template has had
+	hinted  atomic.Bool                       // an ICMP hint is on its way to the home shard
+	written atomic.Pointer[policy.Connection] // conn as it stands in the file now: a reload that moves its lines does not make another of it
 
 	// Owned by the home shard.
 	phase     phase
@@ -89,6 +90,7 @@ func (p phase) String() string {
 // newControl makes the control of a connection with the answers of OrientAll, or why there is none.
 func newControl(e *Engine, c *policy.Connection, setup policy.Setup, found []*policy.Oriented, why error) *control {
 	k := &control{e: e, home: e.homeOf(c.Name), conn: c, ladder: newLadder(e, c, setup), why: why, without: why}
+	k.written.Store(c)
 	if len(found) > 0 {
 		k.oriented, k.others, k.met = found[0], found[1:], found
 	}

@@ -45,7 +45,8 @@ func (e *Engine) Explain(name string, peer netip.Addr, id ident.ID) (Explanation
 }
 
 func (v *view) explain(secrets *auth.Store, c *control, peer netip.Addr, id ident.ID) Explanation {
-	x := Explanation{Conn: c.conn, Settings: c.conn.Settings(), PeerAddr: peer, PeerID: id}
+	written := c.written.Load()
+	x := Explanation{Conn: written, Settings: written.Settings(), PeerAddr: peer, PeerID: id}
 	if c.oriented == nil {
 		x.Why = c.peek().Why
 		return x

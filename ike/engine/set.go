@@ -51,6 +51,7 @@ func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 		was := old.byName[c.Name]
 		if was != nil && was.oriented != nil && was.conn.Hash() == c.Hash() && sameCarriers(old.setup, set.Setup) {
 			kept[was] = true
+			was.written.Store(c)
 			list = append(list, was)
 			continue
 		}

@@ -165,6 +165,24 @@ func TestSettingsHavePositions(t *testing.T) {
 	}
 }
 
+// TestExplainAfterReload: a line that was put in above moves the positions, although no connection has changed.
+func TestExplainAfterReload(t *testing.T) {
+	explained(t, func(t *testing.T, e *engine.Engine) {
+		if err := os.WriteFile("east.conf", []byte("# a line\n"+gatewayConf), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file, _ := conf.Load("east.conf", conf.Options{})
+		set, found := file.Compile()
+		if err := e.Apply(t.Context(), set); err != nil || len(found.AtLeast(conf.Warning)) > 0 {
+			t.Fatal(err, found)
+		}
+		x, err := e.Explain("west", netip.Addr{}, ident.ID{})
+		if err != nil || x.Conn.Position != "east.conf:8" || x.Settings[0].Position != "east.conf:3" {
+			t.Errorf("%v, %+v, %v", x.Conn.Position, x.Settings[0], err)
+		}
+	})
+}
+
 func explained(t *testing.T, look func(*testing.T, *engine.Engine)) {
 	t.Helper()
 	t.Chdir(t.TempDir())
