@@ -357,11 +357,17 @@ func (c *control) shuntOne(i int, action kernel.Action, route bool, done func(ke
 
 // acquire starts an ondemand connection because of a packet.
 func (c *control) acquire(ev kernel.Acquire) {
-	if c.gone || c.phase == phaseNegotiating || c.phase == phaseUp || c.children > 0 || c.oriented == nil || !c.oriented.RemoteAddr.IsValid() || c.e.closing.Load() {
+	some := c.children > 0 && c.phase == phaseUp && !c.allUp() && !c.asking() // one of several is missing
+	if c.gone || c.oriented == nil || !c.oriented.RemoteAddr.IsValid() || c.e.closing.Load() ||
+		!some && (c.phase == phaseNegotiating || c.phase == phaseUp || c.children > 0) {
 		return
 	}
 	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q is needed for a packet from %s to %s (protocol %d)", c.conn.Name, ev.Src, ev.Dst, ev.Protocol)})
-	c.startRound()
+	if some {
+		c.askMissing()
+	} else {
+		c.startRound()
+	}
 }
 
 func (c *control) bell() *alarm { return &c.alarm }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/kernel"
 )
 
 // family makes connections that differ in their subnets alone, each with so many children: they share one IKE SA.
@@ -368,6 +369,27 @@ func TestFirstChildFails(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "2 of the 3 Child SAs") || !strings.Contains(err.Error(), "conn-0/1x1") {
 			t.Errorf("up: %v", err)
 		}
+		w.one(t, 2)
+	})
+}
+
+// TestOnDemandOneOfSeveral: of a connection with auto=ondemand one Child SA ends; the next packet for it brings it back, beside the other.
+func TestOnDemandOneOfSeveral(t *testing.T) {
+	set := family(policy.TCPNo, 2)
+	set.Connections[0].Auto = policy.AutoOnDemand
+	inFamily(t, 1, fine, 1, set, func(t *testing.T, w *World) {
+		w.West.Engine.KernelEvent(kernel.Acquire{Policy: "conn-0/1x1"})
+		time.Sleep(time.Second)
+		w.one(t, 2)
+		for _, p := range w.West.Datapath.Pairs() {
+			if p.Policy == "conn-0/2x2" {
+				w.West.Engine.KernelEvent(kernel.HardExpire{SPI: p.In.SPI})
+			}
+		}
+		time.Sleep(time.Minute)
+		w.one(t, 1)
+		w.West.Engine.KernelEvent(kernel.Acquire{Policy: "conn-0/2x2"})
+		time.Sleep(time.Second)
 		w.one(t, 2)
 	})
 }
