@@ -293,6 +293,7 @@ func (b *build) selectorFamilies(c *policy.Connection) {
 func (b *build) proposalsOf(c *policy.Connection) {
 	child := &c.Children[0]
 	child.PFS = value[bool](b, "pfs", noSide)
+	child.PFSOptional = b.get("pfs", noSide) == nil
 	child.ReplayWindow = uint32(value[uint64](b, "replay-window", noSide))
 	esn := value[string](b, "esn", noSide)
 	if child.ReplayWindow == 0 {

@@ -58,6 +58,8 @@ func TestCompiledValues(t *testing.T) {
 		{"negotiationshunt=hold", func(c *policy.Connection) any { return c.Negotiation }, policy.ShuntHold, 0, ""},
 		{"negotiationshunt=passthrough", func(c *policy.Connection) any { return c.Negotiation }, policy.ShuntPass, 0, ""},
 		{"pfs=no", func(c *policy.Connection) any { return c.Children[0].PFS }, false, 0, ""},
+		{"pfs=yes", func(c *policy.Connection) any { return c.Children[0].PFS && !c.Children[0].PFSOptional }, true, 0, ""},
+		{"mtu=1400", func(c *policy.Connection) any { return c.Children[0].PFS && c.Children[0].PFSOptional }, true, 0, ""},
 		{"mtu=1400", func(c *policy.Connection) any { return c.Children[0].MTU }, 1400, 0, ""},
 		{"replay-window=33", func(c *policy.Connection) any { return c.Children[0].ReplayWindow }, uint32(40), 0, ""},
 		{"replay-window=0", func(c *policy.Connection) any { return c.Children[0].ReplayWindow }, uint32(0), 1, ""},

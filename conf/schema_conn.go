@@ -54,7 +54,7 @@ var connKeywords = []keyword{
 	{name: "redirect-to", state: NotYet, doc: "target of redirection", why: whyRedirect},
 	{name: "accept-redirect", state: NotYet, kind: kindBool, def: "no", doc: "follow a redirection", why: "redirections are not followed"},
 	{name: "accept-redirect-to", state: NotYet, doc: "allowed targets of redirection", why: "redirections are not followed"},
-	{name: "pfs", state: Implemented, kind: kindBool, def: "yes", doc: "a key exchange for each new Child SA but the first"},
+	{name: "pfs", state: Implemented, kind: kindBool, def: "yes", doc: "a key exchange for each new Child SA but the first; where it is not written, a peer that does without is rekeyed without"},
 	{name: "session-resumption", state: NotYet, kind: kindBool, def: "no", doc: "RFC 5723", why: "each IKE SA is authenticated in full"},
 	{name: "send-supported-auth-methods", state: NotYet, kind: kindBool, def: "no", doc: "RFC 9593", why: "the notification is not sent"},
 	{name: "nat-keepalive", state: Implemented, kind: kindBool, def: "yes", doc: "send NAT keepalives"},

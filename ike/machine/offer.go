@@ -172,15 +172,18 @@ func (m *Machine) chooseESP(r request, t target) (suite.Choice, *childRefusal) {
 }
 
 // withKE is esp= with the key exchanges that CREATE_CHILD_SA may use: those that esp= lists, or that of the IKE SA. With pfs=no none is offered, but a
-// peer that wants one gets it.
+// peer that wants one gets it. Where neither pfs= nor esp= says so, a key exchange is preferred, but a peer whose proposals have none can be rekeyed with.
 func (m *Machine) withKE(t target, asking bool) suite.Proposals {
 	child := &t.conn.Children[t.index]
 	list := make(suite.Proposals, len(child.ESP))
 	for i, p := range child.ESP {
-		if len(p.KE) == 0 {
+		written := len(p.KE) > 0
+		if !written {
 			p.KE = []iana.KE{m.suite.KE}
 		}
 		switch {
+		case child.PFS && child.PFSOptional && !written:
+			p.KE = append(p.KE, iana.KE_NONE)
 		case child.PFS:
 		case asking:
 			p.KE = nil

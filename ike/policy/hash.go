@@ -87,6 +87,7 @@ func (e *encoding) child(c *Child) {
 	e.text(c.Name)
 	e.proposals(c.ESP)
 	e.flag(c.PFS)
+	e.flag(c.PFSOptional)
 	e.selectors(c.Left)
 	e.selectors(c.Right)
 	e.number(uint64(c.ReplayWindow))

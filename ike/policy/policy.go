@@ -106,6 +106,7 @@ type Child struct {
 	Name         string // "conn" or "conn/1"
 	ESP          suite.Proposals
 	PFS          bool
+	PFSOptional  bool   // with PFS: a peer that does without gets it without
 	Left, Right  ts.Set // empty: the host itself, known after orientation; ask Oriented.LocalTS and RemoteTS
 	ReplayWindow uint32
 	MTU          int

@@ -37,6 +37,14 @@ func pfs(c *policy.Connection) {
 	}
 }
 
+// optionalPFS is what a connection has that says nothing of PFS.
+func optionalPFS(c *policy.Connection) {
+	pfs(c)
+	for i := range c.Children {
+		c.Children[i].PFSOptional = true
+	}
+}
+
 // groups sets the key exchanges of the second child's esp=.
 func groups(list ...iana.KE) func(*policy.Connection) {
 	return func(c *policy.Connection) {
@@ -113,6 +121,10 @@ func TestCreateChildPFS(t *testing.T) {
 		{"slow group", both(pfs, groups(iana.KE_MODP2048)), both(pfs, groups(iana.KE_MODP2048)), iana.KE_MODP2048, 1},
 		{"INVALID_KE_PAYLOAD", both(pfs, groups(iana.KE_ECP256, iana.KE_CURVE25519)), both(pfs, groups(iana.KE_CURVE25519)), iana.KE_CURVE25519, 2},
 		{"peer wants it, we do not ask", pfs, same, iana.KE_CURVE25519, 1},
+		{"preferred, and both can", optionalPFS, optionalPFS, iana.KE_CURVE25519, 1},
+		{"preferred, the peer has none", optionalPFS, same, iana.KE_CURVE25519, 1},
+		{"preferred, a peer that offers none", same, optionalPFS, iana.KE_NONE, 1},
+		{"preferred, the peer wants it", optionalPFS, pfs, iana.KE_CURVE25519, 1},
 		{"none at both", same, same, iana.KE_NONE, 1},
 		{"optional", both(pfs, groups(iana.KE_CURVE25519, iana.KE_NONE)), groups(iana.KE_ECP384), iana.KE_NONE, 1},
 	} {
@@ -432,6 +444,9 @@ func TestBadCreateAnswers(t *testing.T) {
 	tsr := wire.Item{Payload: wire.TS{Payload: iana.PayloadTSr, Selectors: TS("10.2.0.0/16").ToWire()}}
 	wide := wire.Item{Payload: wire.TS{Payload: iana.PayloadTSr, Selectors: TS("0.0.0.0/0").ToWire()}}
 	x := iana.KE_CURVE25519
+	if s := answerCreate(t, optionalPFS, sa(iana.KE_NONE, 1, 2, 3, 4), nonce, tsi, tsr).West.M.Snapshot(); len(s.Children) != 2 || s.Children[1].Suite.KE != iana.KE_NONE {
+		t.Errorf("an answer without a key exchange, which was optional: %+v", s)
+	}
 	good := answerCreate(t, pfs, sa(x, 1, 2, 3, 4), nonce, ke(x, 32), tsi, tsr)
 	if s := good.West.M.Snapshot(); len(s.Children) != 2 || s.Children[1].SPIOut != 0x01020304 || len(good.West.Installed) != 2 {
 		t.Fatalf("the good answer is not taken: %+v\n%v", s, good.West.Lines())
