@@ -2,6 +2,7 @@ package netns_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,9 +98,7 @@ func (l *leaks) up() {
 // clear is how often each text was on the wire, and each forged one delivered to west.
 func (l *leaks) clear() map[string]uint64 {
 	seen := l.toEast.Seen()
-	for text, n := range l.toWst.Seen() {
-		seen[text] = n
-	}
+	maps.Copy(seen, l.toWst.Seen())
 	for _, text := range forged {
 		seen[text] = l.ears["west"].Heard()[text]
 	}
