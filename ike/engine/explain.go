@@ -9,6 +9,7 @@ import (
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/ts"
 )
 
 // Explanation says how a connection would be negotiated: with what, and which connection a peer would get that asks for it.
@@ -23,7 +24,8 @@ type Explanation struct {
 	Secret   auth.Choice
 	// Candidates are all connections in the order in which the peer would try them: those for its address first, then those that are not for it.
 	Candidates []Candidate
-	Chosen     string // the name of the first that fits; empty: none, or the peer is not known
+	// Chosen is the name of the first that fits and allows what the connection in question protects, or else of the first that fits; empty: none, or the peer is not known.
+	Chosen string
 }
 
 // Candidate is a connection, and why a peer would not get it.
@@ -68,30 +70,54 @@ func (v *view) explain(secrets *auth.Store, c *control, peer netip.Addr, id iden
 	return x
 }
 
-// compete finds who gets the peer, as the responder does: by the two addresses, then by the identities and what the IKE SA was negotiated with.
+// compete finds who gets the peer, as the responder does: by the two addresses, then by the identities and what the IKE SA was negotiated with. Of several that
+// share an IKE SA the selectors of its Child SA decide, and the peer is taken to ask for those of the connection in question.
 func (v *view) compete(x *Explanation) {
 	p := path.Path{Local: netip.AddrPortFrom(x.Oriented.LocalAddr, iana.PortIKE), Remote: netip.AddrPortFrom(x.PeerAddr, iana.PortIKE)}
 	seen := map[string]bool{}
+	chosen, other := -1, map[int]bool{} // among x.Candidates; those that are for other traffic
 	for _, o := range v.candidates(p) {
 		seen[o.Name] = true
 		c := Candidate{Name: o.Name, Position: o.Position, Fits: "address", Why: v.against(x, o)}
 		if !o.RemoteAddr.IsValid() {
-			c.Fits = "template"
+			c.Fits, o = "template", o.Instance(x.PeerAddr)
 		}
-		switch {
-		case c.Why != "":
-		case x.Chosen == "":
-			x.Chosen = o.Name
-		default:
-			c.Why = fmt.Sprintf("%q comes first", x.Chosen)
+		n := len(x.Candidates)
+		other[n] = c.Why == "" && !allows(o, x.Oriented)
+		if c.Why == "" && (chosen < 0 || other[chosen] && !other[n]) {
+			chosen = n
 		}
 		x.Candidates = append(x.Candidates, c)
+	}
+	for n := range x.Candidates {
+		switch c := &x.Candidates[n]; {
+		case n == chosen:
+			x.Chosen = c.Name
+		case c.Why != "":
+		case other[n] && !other[chosen]:
+			c.Why = fmt.Sprintf("it protects other traffic than %q: a Child SA for that would be its own, on the same IKE SA", x.Conn.Name)
+		default:
+			c.Why = fmt.Sprintf("%q comes first", x.Candidates[chosen].Name)
+		}
 	}
 	for _, c := range v.list {
 		if !seen[c.conn.Name] {
 			x.Candidates = append(x.Candidates, Candidate{Name: c.conn.Name, Position: c.conn.Position, Why: c.wants(p)})
 		}
 	}
+}
+
+// allows reports whether a connection takes a Child SA for what another protects.
+func allows(o, asked *policy.Oriented) bool {
+	for i := range o.Children {
+		for j := range asked.Children {
+			local, remote := ts.Narrow(asked.LocalTS(j), o.LocalTS(i), o.Narrowing), ts.Narrow(asked.RemoteTS(j), o.RemoteTS(i), o.Narrowing)
+			if len(local) > 0 && len(remote) > 0 && o.Children[i].Transport == asked.Children[j].Transport {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // against says why a connection for the peer's address is none for its identity, or for what the connection in question would be negotiated with.

@@ -251,6 +251,45 @@ func TestWholeIPv6Internet(t *testing.T) {
 	}
 }
 
+// TestUnboundIPv6: what is made here without a source address goes into the tunnel in IPv6 too, and what has one that is not protected goes on as ever.
+func TestUnboundIPv6(t *testing.T) {
+	namespace(t)
+	for _, c := range []string{
+		"sysctl -qw net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
+		"ip addr add 2001:db8:1:2::45/64 dev eth0 nodad", "ip addr add 2001:db8:1:2::46/64 dev eth0 nodad", "ip addr add fd00::45/64 dev eth0 nodad",
+		"ip route add default via 2001:db8:1:2::254",
+	} {
+		sh(t, c)
+	}
+	before := sh(t, "ip -6 rule")
+	n := open(t, Settings{})
+	route(t, n, "host", set(t, "2001:db8:1:2::45/128"), set(t, "2001:db8:1:2::23/128"), 1466)
+	route(t, n, "both", set(t, "192.1.2.45/32", "fd00::45/128"), set(t, "10.9.0.0/16", "2001:db8:9::/48"), 1398)
+	route(t, n, "web", set(t, "2001:db8:1:2::46/128"), set(t, "2001:db8:8::8/128/TCP/443"), 1398)
+	goes(t, "2001:db8:1:2::23", "dev t0", "src 2001:db8:1:2::45")
+	goes(t, "2001:db8:1:2::23 from 2001:db8:1:2::45", "dev t0")
+	goes(t, "2001:db8:1:2::23 from 2001:db8:1:2::46", "dev eth0")
+	goes(t, "2001:db8:1:2::23 from fd00::45", "dev eth0")
+	goes(t, "2001:db8:1:2::23 mark 0x494b45", "dev eth0")
+	goes(t, "2001:db8:9::1", "dev t0", "src fd00::45")
+	goes(t, "10.9.0.1", "dev t0", "src 192.1.2.45")
+	goes(t, "2001:db8:8::8 ipproto tcp dport 443", "dev t0", "src 2001:db8:1:2::46")
+	goes(t, "2001:db8:8::8 ipproto tcp dport 80", "dev eth0")
+	goes(t, "2001:db8:7::7", "dev eth0")
+	for _, id := range []kernel.PolicyID{"host", "both", "web"} {
+		if err := n.Unroute(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goes(t, "2001:db8:1:2::23", "dev eth0")
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after := sh(t, "ip -6 rule"); after != before {
+		t.Errorf("rules left: %s", after)
+	}
+}
+
 // TestWholeInternetOfThisHost: a host that sends everything of its own through a tunnel, from its own address or one that it was given.
 func TestWholeInternetOfThisHost(t *testing.T) {
 	namespace(t)

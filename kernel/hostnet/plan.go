@@ -15,8 +15,8 @@ import (
 type routed struct {
 	policy kernel.Policy
 	mtu    int
-	src    netip.Addr
-	counts bool // among those that need the policy's SourceIP on the TUN
+	src    [2]netip.Addr // of packets made here, IPv4 and IPv6
+	counts bool          // among those that need the policy's SourceIP on the TUN
 	routes map[tableKey]want
 	rules  []ruleKey
 	guards []selectors // for the guard: pairs with single protocols or ports
@@ -57,9 +57,12 @@ const (
 
 // plan works out what a policy wants.
 func (n *Net) plan(p kernel.Policy, mtu int) *routed {
-	r := &routed{policy: p, mtu: mtu, src: p.SourceIP, routes: map[tableKey]want{}}
-	if !r.src.IsValid() {
-		r.src = n.sourceInside(p.Local)
+	r := &routed{policy: p, mtu: mtu, routes: map[tableKey]want{}}
+	for i, family := range families {
+		r.src[i] = p.SourceIP
+		if wants6 := family == unix.AF_INET6; !p.SourceIP.IsValid() || p.SourceIP.Is6() != wants6 {
+			r.src[i] = n.sourceInside(p.Local, family)
+		}
 	}
 	kind := unix.RTN_UNICAST
 	if p.Action == kernel.Pass {
@@ -70,7 +73,7 @@ func (n *Net) plan(p kernel.Policy, mtu int) *routed {
 			if to.Addr().Is6() && to.Addr().IsLinkLocalUnicast() {
 				continue // whatever was negotiated
 			}
-			unbound := n.takesUnbound(p, r.src, to)
+			unbound := n.takesUnbound(p, r.source(to), to)
 			for _, local := range p.Local {
 				if local.Start.BitLen() != remote.Start.BitLen() {
 					continue
@@ -88,6 +91,14 @@ func (n *Net) plan(p kernel.Policy, mtu int) *routed {
 		r.guards = specificPairs(p)
 	}
 	return r
+}
+
+// source is the source address of packets made here to a prefix; invalid: none.
+func (r *routed) source(to netip.Prefix) netip.Addr {
+	if to.Addr().Is6() {
+		return r.src[1]
+	}
+	return r.src[0]
 }
 
 // planWhole wants a route in the table of each local prefix, which only packets from that prefix look up: what comes from elsewhere goes on as if
@@ -118,6 +129,9 @@ func (n *Net) planSpecific(r *routed, local, remote ts.Selector, to netip.Prefix
 	}
 	if w.source {
 		k.from, k.unbound = netip.Prefix{}, true
+		if to.Addr().Is6() {
+			k.pref = prefUnbound
+		}
 		r.add(k)
 	}
 	r.routes[tableKey{to, k.table}] = w
@@ -159,9 +173,9 @@ func (r *routed) spare(local ts.Set) {
 // ours is inside, unless the remote side is everything: the gateway of a network that sends all it has through a tunnel keeps its own way out.
 func (n *Net) takesUnbound(p kernel.Policy, src netip.Addr, to netip.Prefix) bool {
 	switch {
-	case !src.IsValid() || src.Is4() != to.Addr().Is4():
+	case !src.IsValid():
 		return false
-	case p.SourceIP.IsValid() || to.Bits() > 0:
+	case src == p.SourceIP || to.Bits() > 0:
 		return true
 	}
 	somewhere := netip.AddrFrom4([4]byte{198, 51, 100, 1}) // documentation addresses: in no table but by the default route
@@ -198,20 +212,18 @@ func (n *Net) tableOf(from netip.Prefix) (netip.Prefix, int) {
 }
 
 // sourceInside finds an address of ours inside the selectors, so that packets made here match the policy (leftsourceip= does it explicitly).
-func (n *Net) sourceInside(local ts.Set) netip.Addr {
-	for _, family := range families {
-		addrs, err := n.handle.AddrList(nil, family)
-		if err != nil {
+func (n *Net) sourceInside(local ts.Set, family int) netip.Addr {
+	addrs, err := n.handle.AddrList(nil, family)
+	if err != nil {
+		return netip.Addr{}
+	}
+	for _, a := range addrs {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		if ip = ip.Unmap(); !ok || ip.IsLoopback() || ip.IsLinkLocalUnicast() || a.LinkIndex == n.index {
 			continue
 		}
-		for _, a := range addrs {
-			ip, ok := netip.AddrFromSlice(a.IP)
-			if ip = ip.Unmap(); !ok || ip.IsLoopback() || ip.IsLinkLocalUnicast() || a.LinkIndex == n.index {
-				continue
-			}
-			if inside(local, ip) {
-				return ip
-			}
+		if inside(local, ip) {
+			return ip
 		}
 	}
 	return netip.Addr{}

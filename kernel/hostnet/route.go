@@ -92,7 +92,7 @@ func (n *Net) setPrefix(k tableKey, list []*routed) error {
 		}
 		r.Type, r.LinkIndex, r.Scope = unix.RTN_UNICAST, n.index, netlink.SCOPE_LINK
 		if w.source {
-			r.Src = who.src.AsSlice()
+			r.Src = who.source(k.prefix).AsSlice()
 		}
 		if who.mtu > 0 && (r.MTU == 0 || who.mtu < r.MTU) {
 			r.MTU = who.mtu
@@ -250,11 +250,10 @@ func (n *Net) rule(k ruleKey) *netlink.Rule {
 	return r
 }
 
-// unbound makes a rule one for packets made here whose source is not chosen yet.
+// unbound makes a rule one for packets made here whose source is not chosen yet; in IPv6 its place does the rest.
 func unbound(r *netlink.Rule) {
-	zero := netip.IPv4Unspecified()
-	if r.Family == unix.AF_INET6 {
-		zero = netip.IPv6Unspecified()
+	r.IifName = "lo"
+	if r.Family == unix.AF_INET {
+		r.Src = ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 32))
 	}
-	r.IifName, r.Src = "lo", ipNet(netip.PrefixFrom(zero, zero.BitLen()))
 }

@@ -3,6 +3,7 @@ package hostnet
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,7 +45,9 @@ func (n *Net) foreignRule(family int) error {
 	}
 	first, last := n.set.Preference, n.set.Preference+prefLast
 	for _, r := range rules {
-		ours := r.Table >= n.set.Table && r.Table < n.set.Table+numTables || r.Goto == last || r.Priority == last && r.Table == 0 && r.Goto < 0
+		local := first + prefLocal
+		nop := r.Table == 0 && r.Goto < 0 && (r.Priority == last || r.Priority == local)
+		ours := r.Table >= n.set.Table && r.Table < n.set.Table+numTables || r.Goto == last || r.Goto == local || nop
 		if r.Priority >= first && r.Priority <= last && !ours {
 			return fmt.Errorf("preference=%d: rules %d to %d would be ours, but somebody else has rule %d (lookup %d); choose another number, or remove it: ip rule del pref %d",
 				first, first, last, r.Priority, r.Table, r.Priority)
@@ -100,7 +103,7 @@ func (n *Net) clear() error {
 const (
 	prefMark     = iota // fwmark MARK goto prefLast
 	prefSpecific        // some for each policy of single protocols or ports: lookup tableSpecific
-	prefUnbound         // from 0.0.0.0 iif lo lookup tableUnbound
+	prefUnbound         // from 0.0.0.0 iif lo lookup tableUnbound; in IPv6 iif lo, behind aroundUnbound
 	prefLocal           // one for each local prefix: from it lookup its table
 	prefLast            // nop
 )
@@ -119,7 +122,11 @@ func (n *Net) addRules() error {
 		free.Table = n.set.Table + tableUnbound
 		unbound(free)
 		last.Type = nl.FR_ACT_NOP
-		for _, r := range []*netlink.Rule{last, mark, free} {
+		rules := []*netlink.Rule{last, mark}
+		if family == unix.AF_INET6 {
+			rules = append(rules, n.aroundUnbound()...)
+		}
+		for _, r := range append(rules, free) {
 			err := n.handle.RuleAdd(r)
 			if err != nil && family == unix.AF_INET6 {
 				n.notes = append(n.notes, fmt.Sprintf("no IPv6 rules (%v): IPv6 traffic is not protected", err))
@@ -131,6 +138,20 @@ func (n *Net) addRules() error {
 		}
 	}
 	return nil
+}
+
+// aroundUnbound leads packets that have an IPv6 source around the rules for those that have none yet. IPv4 can say that in the rule itself; in IPv6 a rule with a
+// source, `from ::` too, is never one for packets without (fib6_rule_match of the kernel), so these two take away all the others.
+func (n *Net) aroundUnbound() []*netlink.Rule {
+	nop := n.newRule(unix.AF_INET6, prefLocal)
+	nop.Type = nl.FR_ACT_NOP
+	rules := []*netlink.Rule{nop}
+	for _, half := range []string{"::/1", "8000::/1"} {
+		r := n.newRule(unix.AF_INET6, prefUnbound)
+		r.Src, r.Goto = ipNet(netip.MustParsePrefix(half)), n.set.Preference+prefLocal
+		rules = append(rules, r)
+	}
+	return rules
 }
 
 // sysctls sets what the TUN needs. Reverse path filtering would drop what comes out of a tunnel by a route that it does not expect: the kernel takes

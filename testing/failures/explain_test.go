@@ -14,7 +14,7 @@ import (
 	"github.com/ikegod/ikegod/testing/simnet"
 )
 
-// gatewayConf is a gateway with two connections to one address, two templates, one for somewhere else, and one that is not for this host.
+// gatewayConf is a gateway with three connections to one address, of which two share an IKE SA, two templates, one for somewhere else, and one that is not for this host.
 const gatewayConf = `conn %default
 	left=192.1.2.23
 	leftid=@east
@@ -44,11 +44,16 @@ conn foreign
 	left=198.51.100.1
 	right=198.51.100.2
 	leftsubnet=198.51.100.1/32
+conn west-too
+	right=192.1.2.45
+	rightid=@west
+	rightsubnet=192.0.4.0/24
+	ike=aes_gcm256-sha2_256-dh31
 `
 
 const gatewaySecrets = "@east %any : PSK \"for whoever comes\"\n@east @west : PSK \"for west alone\"\n"
 
-// TestExplain asks who gets what at a gateway, and what happens must be what was said.
+// TestExplain asks who gets what at a gateway.
 func TestExplain(t *testing.T) {
 	for _, c := range []struct {
 		name, conn, peer, id string
@@ -61,11 +66,14 @@ func TestExplain(t *testing.T) {
 			why: map[string][]string{
 				"north":   {"its peer must be @north", "rightid= of east.conf:14"},
 				"road":    {"its peer must be @road", "rightid= of east.conf:18"},
-				"anybody": {`"west" comes first`},
+				"anybody": {`protects other traffic than "west"`}, "west-too": {`protects other traffic than "west"`, "on the same IKE SA"},
 				"away":    {"right=192.1.2.99 (east.conf:24)"},
 				"foreign": {"neither left=198.51.100.1 (east.conf:27) nor right=198.51.100.2 (east.conf:28)"},
 			},
 		},
+		{name: "on-the-same-ike-sa", conn: "west-too", chosen: "west-too", secret: []string{"east.secrets:2"}, why: map[string][]string{
+			"west": {`protects other traffic than "west-too"`, "on the same IKE SA"}, "north": {"its peer must be @north"}, "anybody": {`other traffic than "west-too"`},
+		}},
 		{name: "another-id-at-its-address", conn: "west", peer: "192.1.2.45", id: "@north", chosen: "north", secret: []string{"east.secrets:1"}, why: map[string][]string{
 			"west": {"its peer must be @west (rightid= of east.conf:9)"},
 		}},
@@ -129,6 +137,35 @@ func TestExplain(t *testing.T) {
 		} {
 			if got, ok := at[setting]; !ok || got != position {
 				t.Errorf("%s: at %q (%t), want %q; %v", setting, got, ok, position, at)
+			}
+		}
+	})
+}
+
+// TestExplainIsWhatHappens: west asks for what the second of two connections protects that share an IKE SA, and east gives it the one that explain says.
+func TestExplainIsWhatHappens(t *testing.T) {
+	t.Chdir(t.TempDir())
+	synctest.Test(t, func(t *testing.T) {
+		w, err := simnet.NewWorld(1, simnet.Faults{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		both := base + edit(strings.Replace(base, "west-east", "second", 1), "leftsubnet=192.0.11.0/24")
+		f := files{"west.conf": both, "east.conf": both, "west.secrets": secret, "east.secrets": secret}
+		if lines := append(gateway(t, w.East, f), gateway(t, w.West, f)...); len(lines) > 0 {
+			t.Fatal(lines)
+		}
+		if err := w.West.Engine.Up(t.Context(), "second", nil); err != nil {
+			t.Fatal(err)
+		}
+		x, err := w.East.Engine.Explain("second", netip.Addr{}, ident.ID{})
+		if err != nil || x.Chosen != "second" {
+			t.Errorf("explain says %q: %+v, %v", x.Chosen, x.Candidates, err)
+		}
+		for _, c := range w.East.Engine.Connections() {
+			if up := c.State == "up"; up != (c.Name == x.Chosen) {
+				t.Errorf("%q is %s", c.Name, c.State)
 			}
 		}
 	})

@@ -67,6 +67,10 @@ func hostsTalk(t *testing.T, west, east *netns.Daemon, w, e, west4east string) {
 			}
 		}
 	}
+	// Most programs choose no source address. Clear packets would be dropped by the other side.
+	if out, err := west.Host.Output("ping", "-n", "-c", "3", "-i", "0.05", "-W", "2", e); err != nil {
+		t.Errorf("ping without a source address: %v: %s", err, out)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	const octets = 4 << 20
