@@ -202,7 +202,7 @@ func (d *datagram) take(g *fragment) bool {
 	if s.from == 0 {
 		d.head, d.link, d.protocol = append(d.head[:0], g.head...), g.link, g.protocol
 	}
-	return true
+	return len(d.head)+len(d.body) <= 65535 // the first may have a longer header than those that were measured alone
 }
 
 // whole writes the datagram to dst, as if it had never been fragmented.

@@ -68,6 +68,26 @@ func TestReassembly(t *testing.T) {
 	}
 }
 
+// TestReassemblyMeasuresTheWhole: fragments that are short enough one by one, and together longer than IP can be, since the first has a longer header.
+func TestReassemblyMeasuresTheWhole(t *testing.T) {
+	first := piece(7, 0, true, payload(40+32768)) // whose beginning are options
+	first[0] = 0x4f
+	last := piece(7, 32768, false, payload(65515-32768))
+	for name, pieces := range map[string][2][]byte{"backwards": {last, first}, "in order": {first, last}} {
+		var r reassembly
+		dst, dropped := make([]byte, 65535), 0
+		for _, p := range pieces {
+			whole, n := r.add(p, dst, time.Time{})
+			if dropped += n; whole != nil {
+				t.Errorf("%s: %d octets", name, len(whole))
+			}
+		}
+		if dropped != 2 || len(r.list) != 0 || r.octets != 0 {
+			t.Errorf("%s: %d dropped, %d waiting with %d octets", name, dropped, len(r.list), r.octets)
+		}
+	}
+}
+
 // TestReassemblyKeepsTheFirstHeader: options and extension headers are those of the first fragment (RFC 791 3.2, RFC 8200 4.5).
 func TestReassemblyKeepsTheFirstHeader(t *testing.T) {
 	var r reassembly
