@@ -278,6 +278,10 @@ func (m *Machine) acceptChild(c *child, items []wire.Item) bool {
 		return reject(event.ReasonTSUnacceptable, "asked for %s, the peer narrowed it to %s: %s; narrowing=yes (%s) would accept that",
 			tunnel(local, remote), tunnel(l, r), fault, where(c.conn, "narrowing"))
 	}
+	if old := m.child(c.offer.rekeys); old != nil && local.Contains(old.local) && remote.Contains(old.remote) && !(l.Contains(old.local) && r.Contains(old.remote)) {
+		return reject(event.ReasonTSUnacceptable, "the peer answered with %s, which is less than the %s of the Child SA that it is to replace (RFC 7296 2.9.2)",
+			tunnel(l, r), tunnel(old.local, old.remote))
+	}
 	c.suite, c.local, c.remote, c.spiOut = choice.Suite, l, r, spiOf(choice.SPI)
 	m.readChildNotifies(c, items)
 	return true

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/machine"
+	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
@@ -221,6 +222,34 @@ func TestRekeyRefused(t *testing.T) {
 			w.Settle()
 			succeeded(t, w, old)
 		})
+	}
+}
+
+// TestRekeyNarrower: a successor that protects less than the old child is not taken, and the old one stays (RFC 7296 2.9.2).
+func TestRekeyNarrower(t *testing.T) {
+	wide := func(c *policy.Connection) { selectors(c, TS("192.0.0.0/16"), TS("0.0.0.0/0")); c.Narrowing = true }
+	w := Pair(1, wide, func(c *policy.Connection) { c.Narrowing = true })
+	w.West.Initiate(w.West.UDP())
+	w.Settle()
+	agreed(t, w)
+	old := w.West.M.Snapshot().Children[0]
+	selectors(w.East.Conn.Connection, TS("192.0.1.0/24"), TS("192.0.2.128/25"))
+	w.West.rekey()
+	w.Settle()
+	agreedOn(t, w, 1)
+	if c := w.West.M.Snapshot().Children[0]; c.SPIIn != old.SPIIn {
+		t.Errorf("%v===%v was replaced by %v===%v", old.Local, old.Remote, c.Local, c.Remote)
+	}
+	said(t, w.West, "192.0.2.128/25", "192.0.2.0/24", "RFC 7296 2.9.2")
+	if w.West.count(event.KindChildFailed) != 1 || w.West.count(event.KindChildRekeyed) != 0 {
+		t.Error("not told that it failed")
+	}
+	selectors(w.East.Conn.Connection, TS("192.0.1.0/24"), TS("192.0.2.0/23"))
+	w.West.rekey()
+	w.Settle()
+	agreedOn(t, w, 1)
+	if c := w.West.M.Snapshot().Children[0]; c.SPIIn == old.SPIIn || !c.Remote.Contains(old.Remote) {
+		t.Errorf("a wider successor is not taken: %v===%v", c.Local, c.Remote)
 	}
 }
 
