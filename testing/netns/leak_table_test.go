@@ -169,10 +169,38 @@ func (l *leaks) negotiating() {
 
 var everythingHidden = want{never, never, never}
 
-// TestLeaksThroughALife goes through the life of a connection with auto=add over either carrier: what is loaded only or taken down flows in clear, and from
-// the first message on to the last, a lost path and a killed daemon included, nothing does.
+// rekeying has both ends rekey both connections some times, and watches meanwhile.
+func (l *leaks) rekeying(since map[string]uint64) {
+	l.t.Helper()
+	const times = 5
+	failed := make(chan string, len(l.daemons))
+	for _, d := range l.daemons {
+		go func() {
+			for range times {
+				for _, name := range []string{"net4", "net6"} {
+					if out, status := d.Ikectl("rekey-child", name); status != 0 {
+						failed <- fmt.Sprintf("%s: rekey-child %s: %d %s", d.Host.Name, name, status, out)
+						return
+					}
+				}
+			}
+			failed <- ""
+		}()
+	}
+	l.watch("rekeying", since, everythingHidden)
+	for range l.daemons {
+		if why := <-failed; why != "" {
+			l.t.Error(why)
+		}
+	}
+	l.carried("rekeyed")
+	l.watch("rekeyed", since, everythingHidden)
+}
+
+// TestLeaksThroughALife goes through the life of a connection with auto=add over each carrier (ESP in UDP, in TCP, plain ESP): what is loaded only or taken down
+// flows in clear, and from the first message on to the last, rekeying, a lost path and a killed daemon included, nothing does.
 func TestLeaksThroughALife(t *testing.T) {
-	for _, mode := range []string{"enable-tcp=no", "enable-tcp=yes"} {
+	for _, mode := range []string{"enable-tcp=no", "enable-tcp=yes", "encapsulation=auto"} {
 		t.Run(mode, func(t *testing.T) {
 			l := watchLeaks(t)
 			conf := leakConf("add", mode, "retransmit-timeout=2s", "dpddelay=1s")
@@ -183,6 +211,10 @@ func TestLeaksThroughALife(t *testing.T) {
 			up := l.clear()
 			l.carried("up")
 			l.watch("up", up, everythingHidden)
+			if carrier := sas(t, west)[0].Children[0].Carrier; mode == "encapsulation=auto" && carrier != "ESP" {
+				t.Errorf("ESP travels as %s", carrier)
+			}
+			l.rekeying(up)
 			if out, status := west.Ikectl("down", "net4"); status != 0 {
 				t.Fatal(out)
 			}
