@@ -22,7 +22,7 @@ import (
 //	    fib saddr oifname vmap {             # the way back, from destination to source, is
 //	        TUN : goto clear,                # a tunnel
 //	        "" : jump orphaned }             # no way at all, or a blackhole
-//	    jump specific                        # policies for single protocols or ports
+//	    jump specific                        # policies for single protocols or ports; fragments of what they protect, which show no ports to the rules
 //	}
 //	chain orphaned {                         # after a kill the TUN is gone; if what carries our mark has a way, the blackhole is ours
 //	    meta mark set MARK
@@ -34,8 +34,8 @@ import (
 //	    meta l4proto esp fib daddr type local accept         # so is plain ESP, whose raw sockets are not found that way
 //	    icmpv6 type 133-137 ip6 hoplimit 255 accept           # neighbours are found in clear (RFC 4861), protected or not; none is further away
 //	    ip6 saddr fe80::/10 accept; ip6 daddr ff02::/16 accept; ip daddr 224.0.0.0/24 accept # nor is what these name
-//	    ip frag-off & 0x1fff != 0 fib daddr type local accept # so are fragments of it: without a first one, which is looked at above, they are nothing
-//	    frag frag-off & 0xfff8 != 0 fib daddr type local accept
+//	    meta l4proto udp ip frag-off & 0x1fff != 0 fib daddr type local accept # so are fragments of what our sockets wait for, whose first is judged above;
+//	    meta l4proto udp frag frag-off & 0xfff8 != 0 fib daddr type local accept # those of ESP are already, and TCP makes none
 //	    counter drop
 //	}
 //
@@ -94,18 +94,23 @@ func (g *guard) make(name string) error {
 	for _, match := range linkTraffic() {
 		g.rule(g.clear, slices.Concat(match, verdict(expr.VerdictAccept, "")))
 	}
-	g.acceptLocal(append(addressFamilies[0].match(),
+	g.acceptLocal(append(udpOf(addressFamilies[0]),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0x1f, 0xff}, Xor: []byte{0, 0}},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}},
 	)...)
-	g.acceptLocal(append(addressFamilies[1].match(),
+	g.acceptLocal(append(udpOf(addressFamilies[1]),
 		&expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0xff, 0xf8}, Xor: []byte{0, 0}},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}},
 	)...)
 	g.rule(g.clear, append([]expr.Any{&expr.Counter{}}, verdict(expr.VerdictDrop, "")...))
 	return g.conn.Flush()
+}
+
+// udpOf matches UDP, its fragments included.
+func udpOf(f addressFamily) []expr.Any {
+	return append(f.match(), &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_UDP}})
 }
 
 // acceptLocal lets what matches in, if it is for this host.
@@ -212,6 +217,9 @@ func (g *guard) apply() error {
 	g.conn.FlushChain(g.specific)
 	for s := range g.want {
 		g.rule(g.specific, matchInbound(s))
+		if hidesPorts(s) {
+			g.rule(g.specific, matchHidden(s))
+		}
 	}
 	if err := g.conn.Flush(); err != nil {
 		return fmt.Errorf("nft table %s: %w", g.table.Name, err)
@@ -246,33 +254,67 @@ func (g *guard) close() error {
 
 // matchInbound matches packets from the remote selector to the local one.
 func matchInbound(s selectors) []expr.Any {
-	f := addressFamilies[0]
-	if s.local.Start.BitLen() == 128 {
-		f = addressFamilies[1]
-	}
-	out := f.match()
-	within := func(base expr.PayloadBase, offset, length uint32, first, last []byte) {
-		out = append(out, &expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: length})
-		if bytes.Equal(first, last) {
-			out = append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: first})
-			return
-		}
-		out = append(out, &expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: first, ToData: last})
-	}
-	within(expr.PayloadBaseNetworkHeader, f.saddr, uint32(f.bits/8), s.remote.Start.AsSlice(), s.remote.End.AsSlice())
-	within(expr.PayloadBaseNetworkHeader, f.daddr, uint32(f.bits/8), s.local.Start.AsSlice(), s.local.End.AsSlice())
-	protocol := max(s.local.Protocol, s.remote.Protocol)
-	if protocol != 0 {
-		out = append(out, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protocol}})
-	}
-	if hasPorts(protocol) {
+	out := matchFlow(s.remote, s.local)
+	if hasPorts(protocolOf(s)) {
 		for offset, p := range []portRange{ports(s.remote), ports(s.local)} {
 			if p != (portRange{}) {
-				within(expr.PayloadBaseTransportHeader, uint32(2*offset), 2, binaryutil.BigEndian.PutUint16(p.first), binaryutil.BigEndian.PutUint16(p.last))
+				out = append(out, within(expr.PayloadBaseTransportHeader, uint32(2*offset), 2, binaryutil.BigEndian.PutUint16(p.first),
+					binaryutil.BigEndian.PutUint16(p.last))...)
 			}
 		}
 	}
 	return append(out, verdict(expr.VerdictGoto, "clear")...)
+}
+
+// hidesPorts reports whether the rules that lead packets to the tunnel ask for ports, so that fragments pass them by.
+func hidesPorts(s selectors) bool {
+	return hasPorts(protocolOf(s)) && (ports(s.local) != portRange{} || ports(s.remote) != portRange{})
+}
+
+// matchHidden matches fragments from the local selector to the remote one that come from the network: whatever their ports are they would be forwarded in clear.
+// What is made here is fragmented behind the rules, and what the system has put together before us (nf_defrag) shows its ports.
+func matchHidden(s selectors) []expr.Any {
+	out := matchFlow(s.local, s.remote)
+	if s.local.Start.Is4() {
+		out = append(out,
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2},
+			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0x3f, 0xff}, Xor: []byte{0, 0}},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}},
+		)
+	} else {
+		out = append(out, // found only where the header is
+			&expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6},
+			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0xff, 0xf9}, Xor: []byte{0, 0}},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}},
+		)
+	}
+	return append(out, verdict(expr.VerdictGoto, "clear")...)
+}
+
+// matchFlow matches addresses and protocol of packets from one selector to another.
+func matchFlow(from, to ts.Selector) []expr.Any {
+	f := addressFamilies[0]
+	if from.Start.BitLen() == 128 {
+		f = addressFamilies[1]
+	}
+	out := slices.Concat(f.match(),
+		within(expr.PayloadBaseNetworkHeader, f.saddr, uint32(f.bits/8), from.Start.AsSlice(), from.End.AsSlice()),
+		within(expr.PayloadBaseNetworkHeader, f.daddr, uint32(f.bits/8), to.Start.AsSlice(), to.End.AsSlice()))
+	if protocol := protocolOf(selectors{from, to}); protocol != 0 {
+		out = append(out, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protocol}})
+	}
+	return out
+}
+
+func protocolOf(s selectors) uint8 { return max(s.local.Protocol, s.remote.Protocol) }
+
+// within matches octets of a header from first to last.
+func within(base expr.PayloadBase, offset, length uint32, first, last []byte) []expr.Any {
+	out := []expr.Any{&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: length}}
+	if bytes.Equal(first, last) {
+		return append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: first})
+	}
+	return append(out, &expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: first, ToData: last})
 }
 
 func (f addressFamily) match() []expr.Any {
