@@ -167,6 +167,43 @@ func (l *leaks) negotiating() {
 	})
 }
 
+// rekeys replaces the Child SAs several times, begun by either side, under traffic.
+func (l *leaks) rekeys(since map[string]uint64) {
+	l.t.Helper()
+	before := spis(l.t, l.daemons["west"])
+	for range 3 {
+		for _, side := range []string{"west", "east"} {
+			for _, name := range []string{"net4", "net6"} {
+				if out, status := l.daemons[side].Ikectl("rekey-child", name); status != 0 {
+					l.t.Fatalf("rekey-child %s on %s: %d\n%s", name, side, status, out)
+				}
+			}
+		}
+	}
+	l.carried("rekeyed")
+	for spi := range spis(l.t, l.daemons["west"]) {
+		if before[spi] {
+			l.t.Errorf("the Child SA with SPI %s is still there after the rekeys", spi)
+		}
+	}
+	l.watch("rekeying", since, everythingHidden)
+}
+
+// spis is the inbound SPIs of a daemon's Child SAs.
+func spis(t *testing.T, d *netns.Daemon) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	for _, sa := range sas(t, d) {
+		for _, c := range sa.Children {
+			all[c.SPIIn] = true
+		}
+	}
+	if len(all) == 0 {
+		t.Fatal("no Child SA")
+	}
+	return all
+}
+
 var everythingHidden = want{never, never, never}
 
 // rekeying has both ends rekey both connections some times, and watches meanwhile.
@@ -225,6 +262,7 @@ func TestLeaksThroughALife(t *testing.T) {
 			l.up()
 			up = l.clear()
 			l.carried("up again")
+			l.rekeys(up)
 			unblock, err := l.east.Block("ike", "meta l4proto { udp, tcp, esp }")
 			if err != nil {
 				t.Fatal(err)

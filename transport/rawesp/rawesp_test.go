@@ -304,6 +304,7 @@ func FuzzTake(f *testing.F) {
 		u, got := &Transport{meter: new(transport.Meter)}, &recorder{}
 		u.esp = got
 		r := newReader(u, &bound{is4: is4, local: one})
+		defer r.close()
 		m := &r.messages[0]
 		m.n, m.header.Flags = uint32(copy(r.buf[:readBuffer], data)), int32(flags)
 		m.header.SetControllen(0)

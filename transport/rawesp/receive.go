@@ -17,7 +17,7 @@ import (
 const (
 	// readBatch packets are taken with one system call, as many as fit into one super-packet of the datapath.
 	readBatch = 64
-	// readBuffer holds the largest IP packet; of the memory that is set aside only what packets fill is ever used.
+	// readBuffer holds the largest IP packet.
 	readBuffer = 65536
 	// readStride puts the buffers of a batch apart by more than a power of two, so that the heads of packets do not share the same lines of the cache.
 	readStride = readBuffer + 1600
@@ -46,7 +46,7 @@ type reader struct {
 }
 
 func newReader(t *Transport, s *bound) *reader {
-	r := &reader{t: t, s: s, buf: make([]byte, readBatch*readStride), packets: make([][]byte, 0, readBatch)}
+	r := &reader{t: t, s: s, buf: setAside(readBatch * readStride), packets: make([][]byte, 0, readBatch)}
 	for i := range r.messages {
 		r.iov[i].Base = &r.buf[i*readStride]
 		r.iov[i].SetLen(readBuffer)
@@ -63,7 +63,24 @@ func newReader(t *Transport, s *bound) *reader {
 	return r
 }
 
+// setAside takes memory for the packets of a batch from the system and not from the heap: only the pages that packets have filled are ever resident, and
+// the collector does not let the heap grow by twice as much as is set aside.
+func setAside(octets int) []byte {
+	b, err := unix.Mmap(-1, 0, octets, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return make([]byte, octets)
+	}
+	return b
+}
+
+// close gives the memory back. Whoever got packets is done with them: InputESP has returned.
+func (r *reader) close() {
+	_ = unix.Munmap(r.buf) // EINVAL for what came from the heap after all
+	r.buf = nil
+}
+
 func (r *reader) run() {
+	defer r.close()
 	for failures := 0; ; {
 		for i := range r.messages { // recvmmsg writes the lengths that it found
 			h := &r.messages[i].header
