@@ -51,18 +51,30 @@ func (a *app) instances(ctx context.Context, cs []ctl.Connection) (map[string][]
 	out := map[string][]string{}
 	err := a.client().SAs(ctx, func(sa ctl.IKESA) bool {
 		if sa.Instance > 0 {
-			words := []string{saName(sa) + "  " + sa.State}
-			if sa.RemoteID != "" {
-				words = append(words, sa.RemoteID)
+			byName := instanceTexts(sa)
+			for name, text := range byName {
+				out[name] = append(out[name], text)
 			}
-			for _, c := range sa.Children {
-				words = append(words, c.Local+" === "+c.Remote)
-			}
-			out[sa.Connection] = append(out[sa.Connection], strings.Join(words, ", "))
 		}
 		return true
 	})
 	return out, err
+}
+
+// instanceTexts says what each template has in the IKE SA of one peer: several may have their Child SAs there.
+func instanceTexts(sa ctl.IKESA) map[string]string {
+	head := saName(sa) + "  " + sa.State
+	if sa.RemoteID != "" {
+		head += ", " + sa.RemoteID
+	}
+	out := map[string]string{sa.Connection: head}
+	for _, c := range sa.Children {
+		if out[c.Connection] == "" {
+			out[c.Connection] = head
+		}
+		out[c.Connection] += ", " + c.Local + " === " + c.Remote
+	}
+	return out
 }
 
 func (a *app) printConnection(c ctl.Connection) {
@@ -77,11 +89,14 @@ func (a *app) printConnection(c ctl.Connection) {
 	a.printf("    %s", strings.Join(settings, " "))
 	if len(c.Children) > 1 {
 		for _, child := range c.Children {
-			state := "down"
-			if child.Up {
-				state = "up"
+			state := "down  "
+			switch {
+			case child.Up:
+				state = "up  "
+			case strings.HasPrefix(c.Remote.Host, "%any"):
+				state = "" // each instance has its own
 			}
-			a.printf("    child %q  %s  %s === %s", child.Name, state, child.Local, child.Remote)
+			a.printf("    child %q  %s%s === %s", child.Name, state, child.Local, child.Remote)
 		}
 	}
 	if c.Path != nil {

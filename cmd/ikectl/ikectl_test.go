@@ -343,3 +343,27 @@ func TestWrap(t *testing.T) {
 		t.Errorf("a long word was cut: %q", b.String())
 	}
 }
+
+// TestTemplateOfSeveralChildren: the children of a template have no state of their own, and an instance stands with each template whose Child SAs its IKE SA carries.
+func TestTemplateOfSeveralChildren(t *testing.T) {
+	var out strings.Builder
+	a := &app{out: &out}
+	a.printConnection(ctl.Connection{Name: "road", State: "up", Remote: ctl.End{Host: "%any"}, Children: []ctl.Child{
+		{Name: "road/1x1", Local: "10.0.1.0/24", Remote: "10.1.0.0/24"}, {Name: "road/2x1", Local: "10.0.2.0/24", Remote: "10.1.0.0/24"},
+	}})
+	if got := out.String(); strings.Contains(got, "down") || !strings.Contains(got, `child "road/1x1"  10.0.1.0/24 === 10.1.0.0/24`) {
+		t.Errorf("%s", got)
+	}
+	texts := instanceTexts(ctl.IKESA{
+		Connection: "road", Instance: 2, State: "established", RemoteID: "@r", Path: ctl.Path{Remote: "192.0.2.7:500"},
+		Children: []ctl.ChildSA{{Connection: "road", Local: "10.0.1.0/24", Remote: "10.1.0.0/24"}, {Connection: "other", Local: "10.0.9.0/24", Remote: "10.1.0.0/24"}},
+	})
+	for name, want := range map[string]string{
+		"road":  `"road"[2] 192.0.2.7  established, @r, 10.0.1.0/24 === 10.1.0.0/24`,
+		"other": `"road"[2] 192.0.2.7  established, @r, 10.0.9.0/24 === 10.1.0.0/24`,
+	} {
+		if texts[name] != want {
+			t.Errorf("%s: %q, want %q", name, texts[name], want)
+		}
+	}
+}

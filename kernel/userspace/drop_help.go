@@ -19,7 +19,7 @@ var dropHelp = [NumDrops][2]string{
 	DropReassembly: {"In transport mode: fragments of which others are missing, or that contradict each other.", "Nothing, if they are few: fragments get lost. Otherwise lower the MTU of the senders."},
 	DropOptions:    {"In transport mode: IP options or extension headers that cannot stand before ESP; the sender was told by ICMP.", "Use type=tunnel for such traffic."},
 	DropTooBig:     {"A packet is larger than the tunnel carries and must not be cut; the sender was told by ICMP.", "Nothing: that is how senders learn the MTU. If connections hang, something filters ICMP."},
-	DropExhausted:  {"The sequence numbers of an SA are used up.", "Bring the connection down and up; use esn=yes, or a shorter ipsec-lifetime=."},
+	DropExhausted:  {"The sequence numbers of an SA are used up.", "Run `ikectl rekey-child NAME`; write esn=yes."},
 	DropSend:       {"The socket did not take a sealed packet: its queue is full, or the path is gone.", "See the drops of the transport for the reason."},
 	DropShort:      {"A packet is too short to be ESP.", "Nothing, if they are few."},
 	DropUnknownSPI: {"ESP came for an SA that this host does not have.", "Nothing right after a restart, a rekey or a down. Steadily: the peer has an old SA; dpddelay= there ends it."},
