@@ -204,8 +204,12 @@ func (b *build) transportMode(c *policy.Connection) {
 	}{{&c.Left, left}, {&c.Right, right}} {
 		for _, s := range end.end.Subnets {
 			if s.Start != end.end.Host.Addr || s.End != end.end.Host.Addr {
-				b.refuseEntry(b.get("subnet", end.side), fmt.Sprintf("type=transport protects what goes between the two hosts, and %ssubnet= is not the address of %s=", end.side, end.side),
-					fmt.Sprintf("remove %ssubnet=, or write type=tunnel here and at the peer", end.side))
+				e := b.get("subnets", end.side)
+				if e == nil {
+					e = b.get("subnet", end.side)
+				}
+				b.refuseEntry(e, fmt.Sprintf("type=transport protects what goes between the two hosts, and %s= is not the address of %s=", e.word, end.side),
+					fmt.Sprintf("remove %s=, or write type=tunnel here and at the peer", e.word))
 				break
 			}
 		}

@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -355,6 +356,40 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// TestKeywordsTogether: keywords that each have a check of their own, in every number and order: there is a connection or an error, never a crash.
+func TestKeywordsTogether(t *testing.T) {
+	pool := []string{
+		"left=192.1.2.45", "left=%any", "left=%defaultroute", "left=2001:db8::1", "left=w.example", "right=192.1.2.23", "right=%any6", "right=e.example", "right=2001:db8::2",
+		"type=transport", "type=pass", "leftsubnet=192.0.1.0/24", "leftsubnet=10.0.0.1-10.0.0.9,::/0", "rightsubnet=0.0.0.0/0", "rightsubnet=192.0.1.0/24", "leftsubnets=10.0.0.0/24,10.1.0.0/24",
+		"rightsubnets=::/0,10.2.0.0/16/tcp/443", "rightsubnets=2001:db8:1::/64", "leftprotoport=icmp/8", "rightprotoport=tcp/%any", "leftsourceip=10.0.0.1", "leftsourceip=2001:db8::5,10.0.0.1",
+		"esp=aes256;ke=dh19+none;sn=yes", "esp=aes_gcm256-sha1", "ike=aes256-sha2;modp2048+dh31", "phase2=ah", "pfs=no", "esn=either", "encapsulation=no", "enable-tcp=fallback", "tcp-remoteport=500",
+		"leftauth=secret", "rightauth=rsa", "authby=secret", "leftid=%any", "rightid=\"CN=*\"", "hostaddrfamily=ipv6", "keyexchange=ikev1", "ikev2=never", "narrowing=yes", "mtu=1280", "dpddelay=3",
+	}
+	r := rand.New(rand.NewPCG(3, 6))
+	loaded := 0
+	for range 5000 {
+		text := "conn a\n auto=add\n"
+		if r.IntN(2) == 0 {
+			text += " left=192.1.2.45\n right=192.1.2.23\n authby=secret\n"
+		}
+		for range r.IntN(8) {
+			text += " " + pool[r.IntN(len(pool))] + "\n"
+		}
+		set, ds := compileText(text)
+		switch n := len(set.Connections); {
+		case n == 0 && len(ds.AtLeast(Error)) == 0:
+			t.Fatalf("no connection and no error:\n%s", text)
+		case n == 1 && len(set.Connections[0].Children) == 0:
+			t.Fatalf("a connection without a Child SA:\n%s", text)
+		default:
+			loaded += n
+		}
+	}
+	if loaded < 300 {
+		t.Errorf("only %d connections", loaded)
+	}
+}
+
 // TestTransportMode: it is between the two hosts themselves, so nothing else may be written as what it protects.
 func TestTransportMode(t *testing.T) {
 	const hosts = "conn a\n left=192.1.2.45\n right=192.1.2.23\n authby=secret\n type=transport\n auto=add\n"
@@ -365,6 +400,8 @@ func TestTransportMode(t *testing.T) {
 		" leftsubnet=192.0.1.0/24\n":       "leftsubnet= is not the address of left=",
 		" rightsubnet=192.1.2.24/32\n":     "rightsubnet= is not the address of right=",
 		" leftsourceip=192.0.1.254\n":      "leftsourceip= is another",
+		" leftsubnets=192.0.1.0/24\n":      "leftsubnets= is not the address of left=",
+		" leftsubnets=192.1.2.45/32\n":     "",
 		" leftsubnet=192.1.2.45/32,::/0\n": "leftsubnet= is not the address of left=",
 	} {
 		set, ds := compileText(hosts + more)
