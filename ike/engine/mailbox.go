@@ -9,7 +9,7 @@ import (
 )
 
 // Limits of a mailbox. What the engine and the kernel say to a shard has no limit of its own: each such mail answers something that the shard has
-// asked for, or a call of the control interface.
+// asked for, or a call of the control interface, or is of those that the datapath sends a few of in a second for each SA or policy.
 const (
 	maxDatagrams    = 1024    // for IKE SAs that exist
 	maxInitial      = 256     // IKE_SA_INIT requests: strangers wait in a line of their own, so that peers are served first

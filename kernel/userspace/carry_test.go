@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -356,6 +357,45 @@ func TestPeerMovedOnlyWhenAuthenticAndNewest(t *testing.T) {
 	east.in(elsewhere(west.out(frame(udp("192.0.1.7", "192.0.2.9", 1, 2, nil)))[0]))
 	if ev := east.settle(); len(ev) != 0 {
 		t.Errorf("told twice: %v", ev)
+	}
+}
+
+// TestPeerThatMovesAllTheTime: who lets each packet come from another port than the one before gets a few events, not one for each, and none is lost for good.
+func TestPeerThatMovesAllTheTime(t *testing.T) {
+	west, east := tunnel(t, gcm256, westUDP)
+	from := func(port uint16) {
+		s := west.out(frame(udp("192.0.1.7", "192.0.2.9", 1, 2, nil)))[0]
+		s.path.Local = netip.AddrPortFrom(netip.MustParseAddr("198.18.66.1"), port)
+		east.in(s)
+	}
+	begin := time.Now()
+	for i := range uint16(500) {
+		from(1024 + i%2)
+	}
+	most := 2 + int(time.Since(begin)/movedEvery)
+	if n := len(east.settle()); n == 0 || n > most {
+		t.Errorf("%d events, want 1 to %d", n, most)
+	}
+	for end := time.Now().Add(5 * time.Second); ; {
+		from(2000)
+		if ev := east.settle(); len(ev) == 1 && ev[0].(kernel.PeerMoved).Path.Remote.Port() == 2000 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the last move was never told")
+		}
+	}
+}
+
+// TestWithin: no event waits because the clock was set back meanwhile.
+func TestWithin(t *testing.T) {
+	for _, tc := range []struct {
+		now, then int64
+		want      bool
+	}{{100, 0, false}, {100, 99, true}, {100, 100, true}, {100, 90, false}, {100, 91, true}, {100, 101, false}, {100, 5000, false}} {
+		if got := within(tc.now, tc.then, 10); got != tc.want {
+			t.Errorf("%d after %d: %t", tc.now, tc.then, got)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package userspace
 
 import (
 	"errors"
+	"time"
 
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/esp"
@@ -142,10 +143,19 @@ func dropOf(err error) Drop {
 	return DropShort
 }
 
+// movedEvery is how often a pair may report another path: somebody on the way who lets each packet come from elsewhere must not cause an event for each.
+const movedEvery = 100 * time.Millisecond
+
+// within reports whether now is less than d after then, both in Unix nanoseconds. A clock that was set back makes nobody wait.
+func within(now, then int64, d time.Duration) bool { return now >= then && now-then < int64(d) }
+
 // moved reports, once for each new path, that authentic packets come from elsewhere. Only the newest packet counts: an old one that somebody held
-// back and sends from his own address moves nothing.
+// back and sends from his own address moves nothing. What comes too soon after another move is told with a later packet.
 func (d *Datapath) moved(p *pair, from *path.Path) {
-	seen := p.heard.Load()
+	seen, last, at := p.heard.Load(), p.movedAt.Load(), time.Now().UnixNano()
+	if within(at, last, movedEvery) || !p.movedAt.CompareAndSwap(last, at) {
+		return
+	}
 	now := *from
 	if *seen != now && p.heard.CompareAndSwap(seen, &now) {
 		d.events(kernel.PeerMoved{SPI: p.sa.In.SPI, Path: now})

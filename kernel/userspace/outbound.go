@@ -417,7 +417,7 @@ func (w *worker) hold(p path.Path) {
 // acquire reports a packet that waits for an SA, at most once a second for each policy.
 func (d *Datapath) acquire(r *route, f *flow) {
 	now, last := time.Now().UnixNano(), r.acquire.Load()
-	if now-last < int64(time.Second) || !r.acquire.CompareAndSwap(last, now) {
+	if within(now, last, time.Second) || !r.acquire.CompareAndSwap(last, now) {
 		return
 	}
 	d.events(kernel.Acquire{Policy: r.policy.ID, Src: addrPort(f.src, f.sport), Dst: addrPort(f.dst, f.dport), Protocol: f.protocol})

@@ -24,6 +24,7 @@ type pair struct {
 	// Atomic.
 	end                  atomic.Pointer[endpoint]
 	heard                atomic.Pointer[path.Path] // where authentic packets came from last, if not from end
+	movedAt              atomic.Int64              // when it was told last that they come from elsewhere, in Unix nanoseconds
 	hard                 atomic.Bool               // HardExpire was sent
 	inPackets, inBytes   atomic.Uint64
 	outPackets, outBytes atomic.Uint64
