@@ -17,6 +17,15 @@ import (
 // number gives an IKE SA of a template its number.
 func (a *sa) number(c *control) { a.instance = int(c.numbers.Add(1)) }
 
+// template reports whether any peer may come to a connection.
+func (c *control) template() bool {
+	o := c.oriented
+	if o == nil {
+		o = c.guest
+	}
+	return o != nil && !o.RemoteAddr.IsValid()
+}
+
 // instanceName reads NAME[N].
 func instanceName(s string) (name string, number int, ok bool) {
 	open := strings.LastIndexByte(s, '[')

@@ -218,6 +218,10 @@ func (s *shard) leave(a *sa, c *control) {
 	a.users = slices.Delete(a.users, i, i+1)
 	if a.control == c {
 		a.control = a.users[0].control
+		a.instance = 0
+		if a.control.template() {
+			a.number(a.control) // one that none of its other peers has
+		}
 	}
 	c.home.box.post(c.saLeft)
 }

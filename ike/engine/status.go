@@ -50,6 +50,9 @@ func (s *shard) snapshots(spis []wire.SPI) []machine.Snapshot {
 		if a := s.sas[spi]; a != nil && !a.over {
 			snap := a.m.Snapshot()
 			snap.Instance = a.instance
+			if a.control != nil {
+				snap.Conn = a.control.conn.Name // which the number belongs to; the one that it was made for may have left
+			}
 			out = append(out, snap)
 		}
 	}
