@@ -31,7 +31,11 @@ type offer struct {
 	rekeys   ChildID  // asker: the child that it is to replace, zero if none
 	crossing rekeying // asker: what the peer makes in the same place
 	lost     bool     // asker: it was to replace one that the peer did not have
+	gone     []uint32 // asker: SPIs unknown to us that the peer has deleted since the request: its answer, still on the way, may be for one of them
 }
+
+// maxGone bounds what a peer may make us remember: it cannot have made more Child SAs than one for our request, and may name it more than once.
+const maxGone = 8
 
 // request is what a message asks for in its SA, KE and TS payloads, seen from the answerer.
 type request struct {

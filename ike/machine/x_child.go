@@ -100,6 +100,14 @@ func (m *Machine) onCreateChildResponse(msg *message) {
 	if !m.acceptChild(c, msg.items) {
 		return
 	}
+	if slices.Contains(c.offer.gone, c.spiOut) {
+		m.removeChild(c)
+		m.childFailed(c, event.Close{
+			Reason: event.ReasonPeerDeleted, Remote: true,
+			Detail: fmt.Sprintf("Child SA %q was deleted by peer %s before its answer to our request came", c.name(), m.path.Peer()),
+		})
+		return
+	}
 	c.offer.nr = bytes.Clone(nonce.Data)
 	if c.suite.KE != iana.KE_NONE {
 		c.offer.job = m.job(Job{Finish: &FinishJob{Exchange: c.offer.exchange, Reply: bytes.Clone(ke.Data)}})

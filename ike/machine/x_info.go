@@ -46,7 +46,8 @@ func (m *Machine) deletedByPeer(msg *message) {
 }
 
 // deleteChildren removes the children that the peer names by its inbound SPIs, and returns our inbound SPIs for the reply. A child that we are deleting
-// ourselves is not among them: the two requests cross (RFC 7296 1.4.1). Unknown SPIs are passed over (2.25.1).
+// ourselves is not among them: the two requests cross (RFC 7296 1.4.1). Unknown SPIs are passed over (2.25.1), but for those that an answer still on its way
+// may bring.
 func (m *Machine) deleteChildren(d wire.Delete) (ours []uint32) {
 	if d.Protocol != iana.ProtoESP {
 		return nil
@@ -54,6 +55,7 @@ func (m *Machine) deleteChildren(d wire.Delete) (ours []uint32) {
 	for _, b := range d.SPIs {
 		c := m.childBySPIOut(spiOf(b))
 		if c == nil {
+			m.noteGone(spiOf(b))
 			continue
 		}
 		crossing := c.state == childDeleting
@@ -69,6 +71,14 @@ func (m *Machine) deleteChildren(d wire.Delete) (ours []uint32) {
 		}
 	}
 	return ours
+}
+
+// noteGone remembers an SPI that we do not know while a CREATE_CHILD_SA request of ours is unanswered. The peer may have made the Child SA and deleted it again
+// before its answer, lost and repeated, arrives: what is installed then would be ours alone.
+func (m *Machine) noteGone(spi uint32) {
+	if c := m.child(m.out.task.child); c != nil && m.out.task.kind == taskCreateChild && c.offer != nil && len(c.offer.gone) < maxGone {
+		c.offer.gone = append(c.offer.gone, spi)
+	}
 }
 
 // fatalNotify finds an error that ends the IKE SA without a Delete: the initiator did not accept us, and says so in the exchange right after IKE_AUTH

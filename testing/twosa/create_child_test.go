@@ -251,6 +251,30 @@ func TestCreateChildReplyLost(t *testing.T) {
 	}
 }
 
+// TestDeletedBeforeItsAnswerCame: the answer is lost, and the peer deletes the Child SA again before the request is repeated. Its Delete names an SPI that the
+// asker does not know yet; the repeated answer must not bring to life what only one end would have.
+func TestDeletedBeforeItsAnswerCame(t *testing.T) {
+	for _, method := range []func(*policy.Connection){pfs, same} {
+		w := upTwo(t, false, method, method)
+		w.West.open()
+		w.West.Deliver()
+		w.East.Lose()
+		var made machine.ChildID
+		for _, c := range w.East.M.Snapshot().Children {
+			if c.Index == 1 {
+				made = c.ID
+			}
+		}
+		w.East.Step(machine.CloseChild{Child: made})
+		w.Settle()
+		w.Run(5 * time.Second)
+		agreedOn(t, w, 1)
+		if ev, ok := w.West.Last(event.KindChildFailed); !ok || ev.Close == nil || ev.Close.Reason != event.ReasonPeerDeleted {
+			t.Errorf("nobody was told that the Child SA is gone: %+v", ev)
+		}
+	}
+}
+
 // TestCreateChildTimeout: a peer that answers nothing is dead (RFC 7296 2.4), over UDP and over a stream.
 func TestCreateChildTimeout(t *testing.T) {
 	for _, stream := range []bool{false, true} {
