@@ -10,7 +10,7 @@ const (
 	whyVTI      = "there are no VTI devices: protection does not follow routes into an interface yet"
 	whyIPTFS    = "IP-TFS is not there yet"
 	whyCP       = "the configuration payload is not there yet"
-	whyRekey    = "rekeying is not there yet"
+	whyRekey    = "SAs are not rekeyed by time yet, only by `ikectl rekey-child` and when the peer asks"
 	whyLifetime = "SAs live until one of the ends closes them"
 )
 
@@ -105,7 +105,7 @@ var connKeywords = []keyword{
 		name: "ipsec-interface", state: Refused, def: "no", harmless: []string{"n", "false", "off"}, doc: "ipsec interface that the traffic is routed into",
 		why: "without it the traffic selectors alone would decide what is protected",
 	},
-	{name: "clones", state: NotYet, def: "no", harmless: []string{"0", "n", "false", "off"}, doc: "Child SAs per processor (RFC 9611)", why: "there is one Child SA"},
+	{name: "clones", state: NotYet, def: "no", harmless: []string{"0", "n", "false", "off"}, doc: "Child SAs per processor (RFC 9611)", why: "a connection has one Child SA for a pair of subnets"},
 	{name: "nic-offload", state: NotYet, kind: kindEnum, words: []string{"no", "crypto", "packet", "yes"}, def: "no", doc: "encryption by the network interface", why: "packets are encrypted here"},
 	{name: "encapsulation", state: Implemented, kind: kindEnum, words: []string{"auto", "yes", "no"}, def: "auto", doc: "ESP in UDP: where there is a NAT or the peer asks for it; always; never, even through a NAT. Without UDP it is plain ESP (IP protocol 50), over TCP it is in TCP always"},
 	{name: "overlapip", state: NotYet, kind: kindBool, def: "no", doc: "allow peers with the same virtual addresses", why: "they are not allowed"},
