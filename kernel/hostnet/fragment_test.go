@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ikegod/ikegod/testing/netns"
 )
 
 // fragment makes one of a UDP datagram, the first of which has the ports.
@@ -79,7 +81,7 @@ func TestFragmentsHidePorts(t *testing.T) {
 	arrive(t, fragment("192.0.1.77", "192.0.2.1", 8, true))
 	arrive(t, fragment("192.0.1.77", "192.0.2.1", 16, false))
 	arrive(t, fragment("192.0.1.77", "198.51.100.1", 8, false))
-	if !soon(func() bool { return forwarded("198.51.100.1") == "1" }) {
+	if !netns.Poll(2*time.Second, func() bool { return forwarded("198.51.100.1") == "1" }) {
 		t.Error("what no policy is for is not forwarded")
 	}
 	if n := forwarded("192.0.2.1"); n != "0" {
@@ -87,22 +89,12 @@ func TestFragmentsHidePorts(t *testing.T) {
 	}
 }
 
-// soon polls for cond.
-func soon(cond func() bool) bool {
-	for end := time.Now().Add(2 * time.Second); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			return false
-		}
-	}
-	return true
-}
-
 // TestFragmentsInClear: of what claims a protected source only fragments of what our sockets wait for come in, and never a first one.
 func TestFragmentsInClear(t *testing.T) {
 	namespace(t)
 	n := open(t, Settings{})
 	if n.guard == nil {
-		t.Skip("NOT TESTED: no guard here")
+		need(t, "nft")
 	}
 	route(t, n, "one", set(t, "192.1.2.45/32", "192.0.1.0/24"), set(t, "192.1.2.23/32"), 1400)
 	for _, tc := range []struct {
@@ -120,7 +112,7 @@ func TestFragmentsInClear(t *testing.T) {
 	} {
 		before := dropped(t, n)
 		arrive(t, tc.packet)
-		if !soon(func() bool { return dropped(t, n)-before >= tc.dropped }) || dropped(t, n)-before != tc.dropped {
+		if !netns.Poll(2*time.Second, func() bool { return dropped(t, n)-before >= tc.dropped }) || dropped(t, n)-before != tc.dropped {
 			t.Errorf("%s: %d dropped, want %d", tc.what, dropped(t, n)-before, tc.dropped)
 		}
 	}
