@@ -23,8 +23,9 @@ type Datapath interface {
 	Route(Request, Policy)
 	// Unroute takes a policy away. An unknown ID completes without error.
 	Unroute(Request, PolicyID)
-	// ReserveSPI finds a free inbound SPI; Done.SPI holds it. It is held until Install or Remove.
-	ReserveSPI(Request)
+	// ReserveSPI finds a free inbound SPI for packets that will probably come by these Endpoints; Done.SPI holds it. It is held until Install or Remove,
+	// and may be installed with other Endpoints.
+	ReserveSPI(Request, Endpoints)
 	// Install adds the SAs of the pair; from its completion inbound packets are accepted and outbound packets of the policy are sealed with it.
 	// Nothing stays behind when it fails.
 	Install(Request, SAPair)
@@ -68,6 +69,20 @@ type Policy struct {
 	MTU int
 	// Priority: smaller is stronger; zero is computed from the width of the selectors.
 	Priority int
+	// MarkIn and MarkOut narrow the policy to packets with these marks, in and out. Only XFRM has them.
+	MarkIn, MarkOut Mark
+	// Interface leads the policy's traffic through an XFRM interface. Only XFRM has it.
+	Interface Interface
+}
+
+// Mark is a packet's mark and the bits of it that count. The zero Mark is none.
+type Mark struct{ Value, Mask uint32 }
+
+// Interface is an XFRM interface: what is routed through it is the traffic of the policies with its ID, and of no others. The zero Interface is none.
+type Interface struct {
+	Name  string         // such as "ipsec1"
+	ID    uint32         // the if_id; not zero
+	Addrs []netip.Prefix // put on it
 }
 
 // Endpoints says where sealed packets go and which carrier takes them there.
@@ -89,6 +104,23 @@ type SAPair struct {
 	OriginalLocal, OriginalRemote netip.Addr
 	// Standby says that the pair replaces another of its policy: outbound packets stay with the older pairs until those are removed.
 	Standby bool
+	// Limits hold for each of the two SAs. Only XFRM counts them.
+	Limits Limits
+	Flags  Flags
+}
+
+// Limits end an SA by what it has carried: at a soft one SoftExpire is sent, at a hard one the SA goes and HardExpire is sent. Zero: no limit.
+type Limits struct {
+	SoftBytes, HardBytes     uint64
+	SoftPackets, HardPackets uint64
+}
+
+// Flags change how the headers of a tunnel are made. Only XFRM has them; the zero Flags are what RFC 4301 5.1.2 asks for.
+type Flags struct {
+	NoECN       bool // ECN bits do not go from the outer to the inner header
+	DecapDSCP   bool // the DSCP goes from the outer to the inner header
+	NoEncapDSCP bool // the DSCP does not go from the inner to the outer header
+	NoPMTUDisc  bool // the outer IPv4 header has no DF
 }
 
 // SA is one direction. Keys never print.

@@ -112,7 +112,7 @@ func (f *Fake) Unroute(r Request, id PolicyID) {
 }
 
 // ReserveSPI implements Datapath.
-func (f *Fake) ReserveSPI(r Request) {
+func (f *Fake) ReserveSPI(r Request, _ Endpoints) {
 	f.request(r, OpReserveSPI, "", func(d *Done) {
 		for {
 			spi, err := f.drawSPI()

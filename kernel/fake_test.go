@@ -23,7 +23,7 @@ func TestFakeKeepsBooks(t *testing.T) {
 	f := NewFake(FakeOptions{Events: func(e Event) { got = append(got, e) }})
 	p := testPair(0x1000, 0x2000, 7)
 	f.Route(1, Policy{ID: "c", Local: p.Local, Remote: p.Remote})
-	f.ReserveSPI(2)
+	f.ReserveSPI(2, Endpoints{})
 	f.Install(3, p)
 	if len(got) != 3 || got[1] != (Done{Request: 2, SPI: 0x1000}) || got[2] != (Done{Request: 3, SPI: 0x1000}) {
 		t.Fatalf("events %v", got)
@@ -51,8 +51,8 @@ func TestFakeFindsBrokenRules(t *testing.T) {
 	f := NewFake(FakeOptions{})
 	p := testPair(0x1000, 0x2000, 7)
 	f.Route(1, Policy{ID: "c", Local: p.Local, Remote: p.Remote})
-	f.Install(2, p) // never reserved
-	f.ReserveSPI(3) // 0x1000 is in use: 0x1001
+	f.Install(2, p)              // never reserved
+	f.ReserveSPI(3, Endpoints{}) // 0x1000 is in use: 0x1001
 	again := testPair(0x1001, 0x2001, 7)
 	f.Install(4, again) // same outbound key
 	f.Unroute(5, "c")   // two pairs use it
@@ -67,8 +67,8 @@ func TestFakeRefusesAndDelays(t *testing.T) {
 	no := errors.New("no memory")
 	f.Refuse(OpRoute, no)
 	f.Route(1, Policy{ID: "c"})
-	f.ReserveSPI(2) // 1 is below 256 and skipped
-	f.ReserveSPI(3) // the source is empty
+	f.ReserveSPI(2, Endpoints{}) // 1 is below 256 and skipped
+	f.ReserveSPI(3, Endpoints{}) // the source is empty
 	if len(got) != 0 {
 		t.Fatalf("completed early: %v", got)
 	}

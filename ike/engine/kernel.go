@@ -102,7 +102,7 @@ func (s *shard) reserve(a *sa, ef machine.ReserveSPI) {
 			s.inbound[d.SPI] = a
 		}
 		s.step(a, machine.SPIReserved{Child: ef.Child, SPI: uint32(d.SPI), Err: d.Err})
-	}}))
+	}}), kernel.Endpoints{Path: a.path})
 }
 
 // install routes the child's policy and then installs its SAs; the machine hears one answer for both.

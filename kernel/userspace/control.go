@@ -98,7 +98,7 @@ func (d *Datapath) Unroute(r kernel.Request, id kernel.PolicyID) {
 }
 
 // ReserveSPI implements kernel.Datapath.
-func (d *Datapath) ReserveSPI(r kernel.Request) {
+func (d *Datapath) ReserveSPI(r kernel.Request, _ kernel.Endpoints) {
 	d.control.request(r, 0, func(done *kernel.Done) { done.SPI, done.Err = d.control.reserve() })
 }
 

@@ -133,14 +133,14 @@ func TestSPIsComeFromTheirRange(t *testing.T) {
 	e := newEnd(t, Config{MinSPI: 0x1000, MaxSPI: 0x100f}, nil)
 	seen := map[kernel.SPI]bool{}
 	for i := range 8 {
-		e.ReserveSPI(kernel.Request(i))
+		e.ReserveSPI(kernel.Request(i), kernel.Endpoints{})
 		d := e.settle()[0].(kernel.Done)
 		if d.Err != nil || d.SPI < 0x1000 || d.SPI > 0x100f || seen[d.SPI] || d.Request != kernel.Request(i) {
 			t.Fatalf("reservation %d: %+v", i, d)
 		}
 		seen[d.SPI] = true
 	}
-	e.ReserveSPI(9)
+	e.ReserveSPI(9, kernel.Endpoints{})
 	if errOf(t, e.settle()) == nil {
 		t.Error("a crowded range gave an SPI")
 	}
@@ -149,7 +149,7 @@ func TestSPIsComeFromTheirRange(t *testing.T) {
 		break
 	}
 	e.settle()
-	e.ReserveSPI(11)
+	e.ReserveSPI(11, kernel.Endpoints{})
 	if err := errOf(t, e.settle()); err != nil {
 		t.Error(err)
 	}
@@ -338,7 +338,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
-	d.ReserveSPI(2)
+	d.ReserveSPI(2, kernel.Endpoints{})
 	if e := (<-events).(kernel.Done); !errors.Is(e.Err, errClosed) || e.Request != 2 {
 		t.Errorf("after Close: %+v", e)
 	}

@@ -169,7 +169,7 @@ func TestDocumentIsChecked(t *testing.T) {
 
     cmd/ikegod   -> everything            cmd/ikectl   -> pkg/ctl, conf
     ike/policy   -> pkg/*
-    kernel/*     -> kernel, pkg/{esp,suite,ts,path}       never ike
+    kernel/*     -> kernel, pkg/{esp,iana,suite,ts,path}  never ike
     pkg/*        -> other pkg leaves
 
 ## Next

@@ -29,7 +29,7 @@ var layers = []layer{
 	{"transport", []string{"pkg/path"}, "the port to sockets is interfaces and values"},
 	{"transport/*", []string{"transport", "pkg/path"}, "carriers move octets; they know nothing of IKE, the kernel or the configuration"},
 	{"kernel", []string{"pkg/esp", "pkg/suite", "pkg/ts", "pkg/path"}, "the port to datapaths is interfaces and values"},
-	{"kernel/*", []string{"kernel", "pkg/esp", "pkg/suite", "pkg/ts", "pkg/path"}, "a datapath is told SAs and policies; it knows nothing of IKE, sockets of the transport or the configuration"},
+	{"kernel/*", []string{"kernel", "pkg/iana", "pkg/esp", "pkg/suite", "pkg/ts", "pkg/path"}, "a datapath is told SAs and policies; it knows nothing of IKE, sockets of the transport or the configuration"},
 	{"pkg/iana", nil, "numbers need nothing"},
 	{"pkg/path", nil, "everybody may import a path, so it imports nobody (decision 0001)"},
 	{"pkg/wire", []string{"pkg/iana"}, "bytes know no cryptography and no policy"},

@@ -252,9 +252,11 @@ func (n *nowhere) done(r kernel.Request, spi kernel.SPI) { n.events(kernel.Done{
 func (n *nowhere) Features() kernel.Features {
 	return kernel.Features{Name: "nowhere", UDP: true, ESN: true}
 }
-func (n *nowhere) Route(r kernel.Request, _ kernel.Policy)                 { n.done(r, 0) }
-func (n *nowhere) Unroute(r kernel.Request, _ kernel.PolicyID)             { n.done(r, 0) }
-func (n *nowhere) ReserveSPI(r kernel.Request)                             { n.done(r, kernel.SPI(0x1000+n.spi.Add(1))) }
+func (n *nowhere) Route(r kernel.Request, _ kernel.Policy)     { n.done(r, 0) }
+func (n *nowhere) Unroute(r kernel.Request, _ kernel.PolicyID) { n.done(r, 0) }
+func (n *nowhere) ReserveSPI(r kernel.Request, _ kernel.Endpoints) {
+	n.done(r, kernel.SPI(0x1000+n.spi.Add(1)))
+}
 func (n *nowhere) Install(r kernel.Request, p kernel.SAPair)               { n.done(r, p.In.SPI) }
 func (n *nowhere) Move(r kernel.Request, s kernel.SPI, _ kernel.Endpoints) { n.done(r, s) }
 func (n *nowhere) Remove(r kernel.Request, _ ...kernel.SPI)                { n.done(r, 0) }
