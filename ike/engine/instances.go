@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/ikegod/ikegod/ike/event"
-	"github.com/ikegod/ikegod/ike/machine"
 )
 
 // An instance is what one peer makes of a template (right=%any): an IKE SA with its Child SAs and their policies. It has a number, as in libreswan: "road"[2].
@@ -76,12 +75,12 @@ func isInstance(c *control, number int) func(*sa) bool {
 	return func(a *sa) bool { return a.control == c && a.instance == number && !a.over }
 }
 
-// closeInstance begins to end the IKE SAs of one instance in this shard and returns how many there are.
+// closeInstance begins to end one instance in this shard and returns how many IKE SAs it has there. What other connections have on them stays.
 func (s *shard) closeInstance(c *control, number int) int {
 	spis := s.sortedSPIs(isInstance(c, number))
 	for _, spi := range spis {
 		if a := s.sas[spi]; a != nil {
-			s.step(a, machine.CloseIKE{Reason: event.ReasonOperator, Linger: deleteLinger})
+			s.release(a, c, event.ReasonOperator, deleteLinger)
 		}
 	}
 	return len(spis)

@@ -1,10 +1,12 @@
 package simnet
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/kernel"
 )
 
 // TestSharedInstanceChangesTemplate: an IKE SA that carries Child SAs of two templates has a number of the one that it goes by; when that one leaves it, it gets
@@ -43,5 +45,48 @@ func TestSharedInstanceChangesTemplate(t *testing.T) {
 		goesBy("conn-0", 1)
 		do("down", "conn-0")
 		goesBy("conn-1", 2)
+	})
+}
+
+// TestDownOfSharedInstance: `down` of one instance deletes the Child SAs of its connection, as `down` of a connection does; the IKE SA goes with its last user.
+func TestDownOfSharedInstance(t *testing.T) {
+	set := family(policy.TCPNo, 2, 1)
+	for _, c := range set.Connections {
+		c.Auto = policy.AutoOnDemand // so that west does not revive what east takes down
+	}
+	inFamily(t, 1, fine, 1, set, func(t *testing.T, w *World) {
+		templates := family(policy.TCPNo, 2, 1)
+		for _, c := range templates.Connections {
+			c.Left.Host = policy.Host{Kind: policy.HostAny}
+		}
+		if err := w.East.Engine.Apply(t.Context(), templates); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []kernel.PolicyID{"conn-0/1x1", "conn-1/1x1"} {
+			w.West.Engine.KernelEvent(kernel.Acquire{Policy: id})
+			time.Sleep(time.Second)
+		}
+		w.one(t, 3)
+		down := func(name string) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			if err := w.East.Engine.Down(ctx, name, nil); err != nil {
+				t.Fatalf("down %s: %v", name, err)
+			}
+			time.Sleep(time.Second)
+		}
+		down("conn-0[1]")
+		w.one(t, 1)
+		if s := w.East.Snapshots(); len(s) != 1 || s[0].Conn != "conn-1" || s[0].Instance != 1 {
+			t.Errorf("%+v", s)
+		}
+		if got := w.East.states(); got != "down,up" {
+			t.Error(got)
+		}
+		down("conn-1[1]")
+		if n := len(w.East.Snapshots()) + len(w.West.Snapshots()); n != 0 {
+			t.Errorf("%d IKE SAs have survived their last user", n)
+		}
 	})
 }
