@@ -40,7 +40,7 @@ var setupKeywords = []keyword{
 	{name: "logstderr", state: CommandLine, doc: "log to standard error", why: whyCommand},
 	{name: "secretsfile", state: Implemented, def: "/etc/ipsec.secrets", doc: "file of secrets; the option --secrets has precedence"},
 	{name: "statsbin", state: NotYet, doc: "program to run when a tunnel changes", why: "the program is not run"},
-	{name: "uniqueids", state: Implemented, kind: kindBool, def: "yes", doc: "a newer IKE SA with the same identities replaces the older"},
+	{name: "uniqueids", state: Implemented, kind: kindBool, def: "yes", doc: "a newer IKE SA of the same connection and identities replaces the older, with all its Child SAs; INITIAL_CONTACT of the peer is heeded"},
 	{name: "shuntlifetime", state: NoEffect, kind: kindDuration, def: "15m", doc: "life of bare shunts", why: whyNoShunts},
 	{name: "global-redirect", state: NotYet, kind: kindEnum, words: []string{"no", "yes", "auto"}, def: "no", doc: "redirect in IKE_SA_INIT", why: whyRedirect},
 	{name: "global-redirect-to", state: NotYet, doc: "targets of redirection", why: whyRedirect},

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -251,19 +252,24 @@ func (s *shard) closeAll(c *control, reason event.Reason, linger time.Duration) 
 
 // release ends the use of an IKE SA by a connection: the connection's Child SAs are deleted, or, if no other uses it, the IKE SA.
 func (s *shard) release(a *sa, c *control, reason event.Reason, linger time.Duration) {
-	if len(a.users) == 1 {
-		s.e.shares.remove(a.share, a.spi)
-		s.step(a, machine.CloseIKE{Reason: reason, Linger: linger})
+	stays := slices.IndexFunc(a.users, func(u user) bool { return u.control != c && u.leaving == event.ReasonNone })
+	if stays < 0 {
+		s.closeIKE(a, reason, linger)
 		return
 	}
-	heir := a.users[0].control
-	if heir == c {
-		heir = a.users[1].control
+	if i := a.user(c); i >= 0 {
+		a.users[i].leaving = reason
 	}
-	s.step(a, machine.CloseConn{Conn: c.conn, Heir: heir.oriented})
+	s.step(a, machine.CloseConn{Conn: c.conn, Heir: a.users[stays].control.oriented})
 	if a.idleHere(c) {
 		s.leave(a, c)
 	}
+}
+
+// closeIKE ends an IKE SA with all its Child SAs. No connection asks for another on it.
+func (s *shard) closeIKE(a *sa, reason event.Reason, linger time.Duration) {
+	s.e.shares.remove(a.share, a.spi)
+	s.step(a, machine.CloseIKE{Reason: reason, Linger: linger})
 }
 
 // settle ends a down when the last IKE SA is gone: the policies go, and those who waited hear of it.

@@ -129,6 +129,7 @@ func (s *shard) authenticated(a *sa, ef machine.Authenticated) {
 	}
 	a.path = ef.Path
 	identity := identityKey(s.e.seed, ef.Conn.Name, ef.Local, ef.Remote)
+	a.peer, a.sole = identityKey(s.e.seed, "", ef.Local, ef.Remote), ef.InitialContact
 	if a.control != nil {
 		a.users[0].identity = identity
 		return
@@ -138,7 +139,7 @@ func (s *shard) authenticated(a *sa, ef machine.Authenticated) {
 		s.step(a, machine.CloseIKE{Reason: event.ReasonOperator, Linger: deleteLinger})
 		return
 	}
-	a.control, a.users = c, []user{{c, identity}}
+	a.control, a.users = c, []user{{control: c, identity: identity}}
 	if !ef.Conn.RemoteAddr.IsValid() {
 		a.number(c)
 	}

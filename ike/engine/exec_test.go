@@ -283,6 +283,47 @@ func TestUniqueIDs(t *testing.T) {
 	}
 }
 
+// TestInitialContact: a peer that says INITIAL_CONTACT has no other IKE SA: those of other connections with the same identities go too (RFC 7296 2.4), if
+// uniqueids=yes. Without it they stay: a peer may have an IKE SA for each connection.
+func TestInitialContact(t *testing.T) {
+	for _, tc := range []struct {
+		unique, initial bool
+		want            int64
+	}{{true, true, 1}, {true, false, 2}, {false, true, 2}} {
+		second := false
+		do := func(m *script, in machine.Input) []machine.Effect {
+			effects := responder(m, in)
+			if auth, ok := first(effects).(machine.Authenticated); ok && second {
+				auth.Conn, auth.InitialContact = m.candidates[1], tc.initial
+				return []machine.Effect{auth, machine.Emit{Event: event.Event{Kind: event.KindIKEUp, Text: "established"}}}
+			}
+			return effects
+		}
+		inRig(t, policy.Setup{}, do, func(t *testing.T, r *rig) {
+			set := &policy.Set{Setup: policy.Setup{UniqueIDs: tc.unique}, Connections: []*policy.Connection{connection("west-east"), connection("other")}}
+			if err := r.e.Apply(t.Context(), set); err != nil {
+				t.Fatal(err)
+			}
+			r.stranger(1)
+			second = true
+			r.stranger(2)
+			if s := r.e.Stats(); s.Established != tc.want {
+				t.Errorf("%+v: %d IKE SAs", tc, s.Established)
+			}
+			if gone := tc.want == 1; gone != (len(r.dp.Pairs()) == 0) {
+				t.Errorf("%+v: Child SAs %v", tc, r.dp.Pairs())
+			}
+		})
+	}
+}
+
+func first(effects []machine.Effect) machine.Effect {
+	if len(effects) == 0 {
+		return nil
+	}
+	return effects[0]
+}
+
 // TestApply: unchanged connections keep their SAs, changed and removed ones lose them, and a bad set changes nothing.
 func TestApply(t *testing.T) {
 	inRig(t, policy.Setup{}, responder, func(t *testing.T, r *rig) {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -12,7 +13,7 @@ import (
 	"github.com/ikegod/ikegod/pkg/wire"
 )
 
-// identities knows the established IKE SAs of each pair of identities of a connection, whatever shard they live in.
+// identities knows the established IKE SAs of each pair of identities, of a connection and of all of them, whatever shard they live in.
 type identities struct {
 	mu sync.Mutex
 	m  map[uint64][]wire.SPI // our SPIs, oldest first; they name the shard
@@ -20,7 +21,7 @@ type identities struct {
 
 func (t *identities) init() { t.m = map[uint64][]wire.SPI{} }
 
-// identityKey is one number for a connection and two identities. A keyed hash stands for the strings, which 100,000 IKE SAs would hold twice; whoever
+// identityKey is one number for two identities and a connection, or, without its name, for any. A keyed hash stands for the strings, which 100,000 IKE SAs would hold twice; whoever
 // acts on a match compares again in the shard. Never zero.
 func identityKey(seed maphash.Seed, conn string, local, remote ident.ID) uint64 {
 	return max(maphash.Comparable(seed, struct {
@@ -29,7 +30,7 @@ func identityKey(seed maphash.Seed, conn string, local, remote ident.ID) uint64 
 	}{conn, local, remote}), 1)
 }
 
-// add notes an established IKE SA and returns the older ones of the same connection and identities.
+// add notes an established IKE SA and returns the older ones with the same key.
 func (t *identities) add(key uint64, spi wire.SPI) []wire.SPI {
 	if key == 0 {
 		return nil
@@ -60,9 +61,10 @@ const crossingSettle = 15 * time.Second
 
 // ikeUp notes an established IKE SA, and with uniqueids=yes cares for older ones of the same connection and identities.
 //
-// When we are the responder of the new one, an older one is what a restarted peer has left behind: it goes. Only the responder of the newer IKE SA does
-// this. When both ends initiate at once, the responder of each has it before its initiator; so it cannot be that each end sees the one that the
-// other keeps as the older, and deletes it.
+// When we are the responder of the new one, an older one is what a restarted peer has left behind: it goes at once, with the Child SAs of whatever connection it
+// carries. Only the responder of the newer IKE SA does this. When both ends initiate at once, the responder of each has it before its initiator; so it cannot be
+// that each end sees the one that the other keeps as the older, and deletes it. An older one that this connection has nothing on stays: the peer may have one
+// for each connection. But a peer that says INITIAL_CONTACT has none but this (RFC 7296 2.4).
 //
 // When we are the initiator of the new one, the older is the peer's: both ends may now have both, each in its own order. After a while the one with the
 // larger SPIi goes, by the hand of its initiator. Both ends see the same two numbers.
@@ -81,16 +83,25 @@ func (s *shard) ikeUp(a *sa, ev event.Event) {
 		return
 	}
 	if !s.e.view.Load().setup.UniqueIDs {
-		a.users[0].identity = 0 // there may be any number of the same: nobody asks, so nobody keeps a list
+		a.users[0].identity, a.peer = 0, 0 // there may be any number of the same: nobody asks, so nobody keeps a list
 		return
 	}
 	identity := a.users[0].identity
-	for _, spi := range s.e.identities.add(identity, a.spi) {
+	older, ofPeer := s.e.identities.add(identity, a.spi), s.e.identities.add(a.peer, a.spi)
+	switch {
+	case a.sole:
+		s.supersede(a, ofPeer, a.peer)
+	case !a.initiator:
+		s.supersede(a, older, identity)
+	default:
+		s.settleCrossing(a, older, identity)
+	}
+}
+
+// settleCrossing looks in a while whether of two IKE SAs that both ends have initiated ours is the one to go.
+func (s *shard) settleCrossing(a *sa, older []wire.SPI, identity uint64) {
+	for _, spi := range older {
 		other := s.e.shardOf(spi)
-		if !a.initiator {
-			other.box.post(func() { other.replace(spi, identity) })
-			continue
-		}
 		time.AfterFunc(crossingSettle, func() {
 			other.box.post(func() {
 				if old := other.sas[spi]; old != nil && old.as(identity) != nil && old.established && !old.initiator {
@@ -127,6 +138,25 @@ func (a *sa) as(identity uint64) *control {
 		}
 	}
 	return nil
+}
+
+// supersede ends the older IKE SAs that were noted under a key.
+func (s *shard) supersede(by *sa, older []wire.SPI, key uint64) {
+	said := ""
+	if by.sole {
+		said = " and says that it has no other (INITIAL_CONTACT)"
+	}
+	for _, spi := range older {
+		other, text := s.e.shardOf(spi), fmt.Sprintf("peer %s has a new IKE SA %016x with the same identities%s", by.path.Peer(), uint64(by.spi), said)
+		other.box.post(func() {
+			old := other.sas[spi]
+			if old == nil || old.over || !old.established || old.peer != key && old.as(key) == nil {
+				return
+			}
+			other.emit(old, event.Event{Level: event.Info, Text: fmt.Sprintf("%s: this one goes, with its %d Child SAs", text, len(old.children))})
+			other.closeIKE(old, event.ReasonReplaced, deleteLinger)
+		})
+	}
 }
 
 // replace ends a connection's use of an IKE SA in favour of another with the same identities, and with its last use the IKE SA.

@@ -49,12 +49,14 @@ type sa struct {
 	control *control // the connection that it was negotiated for; nil while a responder does not know it yet
 	users   []user   // connections that have Child SAs in it, control among them
 	share   uint64   // its key in Engine.shares, zero if none
+	peer    uint64   // the key of its two identities in Engine.identities, zero if none
 	alarm   alarm
 
 	initiator   bool
 	halfOpen    bool // counted as half-open: a responder before IKE_AUTH
 	authSent    bool // initiator: the responder may have established it already
 	established bool
+	sole        bool        // the peer has said INITIAL_CONTACT
 	over        bool        // Ended or closed: it counts for nothing any more
 	closed      bool        // forgotten: late completions only clean up
 	forgotten   atomic.Bool // closed, for workers: nobody waits for their result
@@ -244,6 +246,7 @@ func (s *shard) end(a *sa, why event.Close) {
 	for _, u := range a.users {
 		s.e.identities.remove(u.identity, a.spi)
 	}
+	s.e.identities.remove(a.peer, a.spi)
 	s.e.counters.ended(a, why)
 	if a.established {
 		a.established = false

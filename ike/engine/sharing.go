@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
@@ -168,7 +169,8 @@ func resume(waiting []waitingShare) {
 // user is a connection that has Child SAs in an IKE SA, or asks for them there.
 type user struct {
 	control  *control
-	identity uint64 // its key in Engine.identities, zero if none
+	identity uint64       // its key in Engine.identities, zero if none
+	leaving  event.Reason // why its Child SAs are being deleted; ReasonNone: they are not
 }
 
 func (a *sa) user(c *control) int {
@@ -190,7 +192,8 @@ func (a *sa) controlNamed(name string) *control {
 
 // join makes a connection one of those that use an IKE SA.
 func (s *shard) join(a *sa, c *control) {
-	if a.user(c) >= 0 {
+	if i := a.user(c); i >= 0 {
+		a.users[i].leaving = event.ReasonNone
 		return
 	}
 	u := user{control: c}
@@ -208,10 +211,16 @@ func (s *shard) join(a *sa, c *control) {
 	c.home.box.post(c.saBound)
 }
 
-// leave ends the use of an IKE SA by a connection; another has Child SAs there and goes on.
+// leave ends the use of an IKE SA by a connection; another has Child SAs there and goes on. Without another the IKE SA goes, if the last one was to leave it.
 func (s *shard) leave(a *sa, c *control) {
 	i := a.user(c)
-	if i < 0 || len(a.users) == 1 || a.over {
+	switch {
+	case i < 0 || a.over:
+		return
+	case len(a.users) == 1:
+		if why := a.users[0].leaving; why != event.ReasonNone {
+			s.closeIKE(a, why, deleteLinger)
+		}
 		return
 	}
 	s.e.identities.remove(a.users[i].identity, a.spi)

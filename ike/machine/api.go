@@ -200,11 +200,13 @@ type (
 		Last path.Path
 		Why  *event.Close
 	}
-	// Authenticated tells that the stream (or UDP path) now belongs to an authenticated IKE SA of these identities.
+	// Authenticated tells that the stream (or UDP path) now belongs to an authenticated IKE SA of these identities. InitialContact: the peer says that it is the
+	// only one between them that is active (RFC 7296 2.4).
 	Authenticated struct {
-		Conn          *policy.Oriented
-		Local, Remote ident.ID
-		Path          path.Path
+		Conn           *policy.Oriented
+		Local, Remote  ident.ID
+		Path           path.Path
+		InitialContact bool
 	}
 	// KeepAlive asks for NAT keepalives on a path: we are behind a NAT (RFC 7296 2.23).
 	KeepAlive struct {

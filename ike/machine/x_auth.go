@@ -166,6 +166,7 @@ func (m *Machine) afterEstablished() {
 }
 
 func (m *Machine) tellAuthenticated() {
-	m.do(Authenticated{Conn: m.conn, Local: m.localID, Remote: m.remoteID, Path: m.path})
+	_, initial := wire.GetNotify(m.hs.peer.items, iana.INITIAL_CONTACT)
+	m.do(Authenticated{Conn: m.conn, Local: m.localID, Remote: m.remoteID, Path: m.path, InitialContact: initial})
 	m.emit(event.Event{Level: event.Debug, Kind: event.KindAuthenticated, Text: fmt.Sprintf("peer %s proved to be %v", m.path.Peer(), m.remoteID)})
 }

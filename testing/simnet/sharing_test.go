@@ -303,6 +303,66 @@ func TestSharedPeerRestarts(t *testing.T) {
 	})
 }
 
+// TestSharedPeerStartsAnew: a peer that has lost everything brings one of two connections up again. What it had before goes at once, with the Child SAs of both
+// (RFC 7296 2.4), and not only when nobody answers there for retransmit-timeout.
+func TestSharedPeerStartsAnew(t *testing.T) {
+	for _, shards := range []int{1, 4} {
+		set := family(policy.TCPNo, 1, 2)
+		inFamily(t, 1, fine, shards, set, func(t *testing.T, w *World) {
+			for _, c := range set.Connections {
+				if err := w.West.Engine.Up(t.Context(), c.Name, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.one(t, 3)
+			if err := w.Restart(w.West, set.Connections[0]); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.West.Engine.Apply(t.Context(), set); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.West.Engine.Up(t.Context(), "conn-0", nil); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(deleteTime)
+			w.one(t, 1)
+			if s := w.East.states(); s != "up,down" {
+				t.Error(s)
+			}
+		})
+	}
+}
+
+// deleteTime is longer than an IKE SA lasts that is deleted and whose peer does not answer.
+const deleteTime = 3 * time.Second
+
+// TestDownOneAfterTheOther: connections that share an IKE SA are taken down while the Delete of the first is not answered; the IKE SA goes all the same.
+func TestDownOneAfterTheOther(t *testing.T) {
+	set := family(policy.TCPNo, 1, 2)
+	inFamily(t, 1, fine, 1, set, func(t *testing.T, w *World) {
+		for _, c := range set.Connections {
+			if err := w.West.Engine.Up(t.Context(), c.Name, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var all sync.WaitGroup
+		for _, c := range set.Connections {
+			all.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), deleteTime)
+				defer cancel()
+				if err := w.West.Engine.Down(ctx, c.Name, nil); err != nil {
+					t.Errorf("down %s: %v", c.Name, err)
+				}
+			})
+			time.Sleep(2 * time.Millisecond) // less than a round trip
+		}
+		all.Wait()
+		if n := len(w.East.Snapshots()) + len(w.West.Snapshots()); n != 0 {
+			t.Errorf("%d IKE SAs are left", n)
+		}
+	})
+}
+
 // TestSharedIKEDies: the IKE SA of several connections dies; all of them come up again, on one.
 func TestSharedIKEDies(t *testing.T) {
 	set := family(policy.TCPNo, 2, 1)

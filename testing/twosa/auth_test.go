@@ -294,3 +294,26 @@ func TestKeysFitRFC(t *testing.T) {
 		t.Error("AUTH is not what RFC 7296 2.15 says")
 	}
 }
+
+// TestInitialContact: what either end says in IKE_AUTH reaches the owner of the other, once it has proved who it is (RFC 7296 2.4).
+func TestInitialContact(t *testing.T) {
+	for _, says := range []bool{false, true} {
+		for _, byEast := range []bool{false, true} {
+			w := keyed(t)
+			from, request := w.West, w.West.Sent[len(w.West.Sent)-1]
+			if byEast {
+				w.West.Inject(request)
+				from = w.East
+				w.East.Lose()
+			}
+			items := inside(t, from, from.Sent[len(from.Sent)-1])
+			if says {
+				items = append(items, Notify(iana.INITIAL_CONTACT))
+			}
+			from.Inject(from.Forge(iana.IKE_AUTH, 1, byEast, items...))
+			if p := from.Peer().Proved; len(p) != 1 || p[0].InitialContact != says {
+				t.Errorf("says %t, by east %t: %+v\n%v", says, byEast, p, from.Peer().Lines())
+			}
+		}
+	}
+}
