@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/ikegod/ikegod/kernel/probe"
 )
 
 var families = []int{unix.AF_INET, unix.AF_INET6}
@@ -167,28 +168,9 @@ func (n *Net) sysctls() {
 	// No address of its own, no router solicitations into tunnels. Without IPv6 there is nothing to set.
 	_ = write("ipv6/conf/"+n.tun+"/addr_gen_mode", "1")
 	_ = write("ipv6/conf/"+n.tun+"/accept_ra", "0")
-	for _, name := range strict() {
+	for _, name := range probe.StrictReversePath() {
 		n.notes = append(n.notes, fmt.Sprintf("rp_filter is 1 (strict) on %s: sealed packets from a peer whose own address is protected are dropped there; set it to 2", name))
 	}
-}
-
-// strict names the interfaces with strict reverse path filtering.
-func strict() []string {
-	if read("ipv4/conf/all/rp_filter") == "1" {
-		return []string{"all interfaces"}
-	}
-	files, err := filepath.Glob(sysctlRoot + "ipv4/conf/*/rp_filter")
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, f := range files {
-		name := filepath.Base(filepath.Dir(f))
-		if name != "all" && name != "default" && name != "lo" && read("ipv4/conf/"+name+"/rp_filter") == "1" {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 const sysctlRoot = "/proc/sys/net/"
