@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 
@@ -29,7 +30,8 @@ type Datapath interface {
 	// Install adds the SAs of the pair; from its completion inbound packets are accepted and outbound packets of the policy are sealed with it.
 	// Nothing stays behind when it fails.
 	Install(Request, SAPair)
-	// Move changes where an installed pair sends (same kind of datapath; the userspace datapath accepts a change of carrier too).
+	// Move changes where an installed pair sends (same kind of datapath; the userspace datapath accepts a change of carrier too). Where a pair cannot follow, the
+	// error is an ErrCarrier: the Child SA has to be rekeyed.
 	Move(Request, SPI, Endpoints)
 	// Remove takes SAs away by inbound SPI, with their outbound halves. Unknown SPIs are ignored.
 	Remove(Request, ...SPI)
@@ -69,6 +71,9 @@ type Policy struct {
 	MTU int
 	// Priority: smaller is stronger; zero is computed from the width of the selectors.
 	Priority int
+	// InboundOnly says that no packet goes out by this policy; what comes in by its SAs is accepted as before. A split datapath wants that while outbound packets
+	// have gone to the other half already. Only XFRM has it.
+	InboundOnly bool
 	// MarkIn and MarkOut narrow the policy to packets with these marks, in and out. Only XFRM has them.
 	MarkIn, MarkOut Mark
 	// Interface leads the policy's traffic through an XFRM interface. Only XFRM has it.
@@ -150,9 +155,14 @@ type Features struct {
 	Notes       []string // for the operator: what is missing and what it means, one sentence each
 }
 
+// ErrCarrier is why a pair cannot be moved: its SAs have one encapsulation for life, or its keys are with another datapath than the one of the new carrier. A Child SA
+// that is made anew on the new path takes its place (RFC 7296 2.8).
+var ErrCarrier = errors.New("an SA here cannot change its carrier; it has to be rekeyed")
+
 // Usage is the counters of one pair.
 type Usage struct {
 	SPI                  SPI
+	Datapath             string // Features.Name of what carries it
 	InPackets, InBytes   uint64
 	OutPackets, OutBytes uint64
 	LastIn, LastOut      time.Time // zero: never; second resolution is enough

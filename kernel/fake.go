@@ -200,7 +200,7 @@ func (f *Fake) Move(r Request, spi SPI, e Endpoints) {
 			return
 		}
 		if p.Endpoints.Path.Kind != e.Path.Kind && !f.features.MoveCarrier {
-			d.Err = fmt.Errorf("move: SPI %#x cannot change from %s to %s here", uint32(spi), p.Endpoints.Path.Kind, e.Path.Kind)
+			d.Err = fmt.Errorf("move: SPI %#x from %s to %s: %w", uint32(spi), p.Endpoints.Path.Kind, e.Path.Kind, ErrCarrier)
 			return
 		}
 		p.Endpoints = e
@@ -227,7 +227,7 @@ func (f *Fake) Usage(spis ...SPI) []Usage {
 	for i, spi := range spis {
 		if _, ok := f.pairs[spi]; ok {
 			out[i] = f.usage[spi]
-			out[i].SPI = spi
+			out[i].SPI, out[i].Datapath = spi, f.features.Name
 		}
 	}
 	return out

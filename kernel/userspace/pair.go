@@ -112,7 +112,7 @@ const leastIPv6 = 1280
 
 func (p *pair) usage() kernel.Usage {
 	return kernel.Usage{
-		SPI:       p.sa.In.SPI,
+		SPI: p.sa.In.SPI, Datapath: "userspace",
 		InPackets: p.inPackets.Load(), InBytes: p.inBytes.Load(), LastIn: moment(p.lastIn.Load()),
 		OutPackets: p.outPackets.Load(), OutBytes: p.outBytes.Load(), LastOut: moment(p.lastOut.Load()),
 	}
