@@ -67,6 +67,8 @@ type Policy struct {
 	Action        Action
 	// SourceIP, if valid, is used as the source of locally made packets (leftsourceip=, or an address of ours inside Local).
 	SourceIP netip.Addr
+	// LocalAddr and RemoteAddr are this host and the peer, between which IKE and sealed packets travel; invalid: not known.
+	LocalAddr, RemoteAddr netip.Addr
 	// MTU overrides the inner MTU; zero computes it from the carrier.
 	MTU int
 	// Priority: smaller is stronger; zero is computed from the width of the selectors.

@@ -112,6 +112,9 @@ func (d *daemon) run(ctx context.Context) error {
 	if err := d.engine.InPlace(ctx); err != nil {
 		return err
 	}
+	if err := d.datapath.Sweep(); err != nil {
+		d.z.Warn("what an earlier daemon left could not be taken away: "+err.Error(), zap.String(keyPart, "datapath"))
+	}
 	go serveControl()
 	d.ready()
 	return d.wait(ctx, hup, serving)

@@ -126,6 +126,9 @@ func (s *shard) install(a *sa, ef machine.Install) {
 	s.join(a, control)
 	c.control, c.index = control, ef.Index
 	pol := s.e.protectPolicy(ef.Conn, ef.Index, ef.Local, ef.Remote)
+	if !pol.RemoteAddr.IsValid() {
+		pol.LocalAddr, pol.RemoteAddr = ef.Path.Local.Addr(), ef.Path.Remote.Addr()
+	}
 	c.carrier = ef.Path.Kind
 	c.policy, c.instance = pol.ID, !ef.Conn.RemoteAddr.IsValid()
 	pair := pairOf(ef, pol.ID)
@@ -236,7 +239,7 @@ func policyID(o *policy.Oriented, i int, remote ts.Set) kernel.PolicyID {
 func (e *Engine) protectPolicy(o *policy.Oriented, i int, local, remote ts.Set) kernel.Policy {
 	return kernel.Policy{
 		ID: policyID(o, i, remote), Local: local, Remote: remote, Action: kernel.Protect,
-		SourceIP: e.sourceIP(o, local), MTU: o.Children[i].MTU,
+		SourceIP: e.sourceIP(o, local), LocalAddr: o.LocalAddr, RemoteAddr: o.RemoteAddr, MTU: o.Children[i].MTU,
 	}
 }
 
@@ -403,6 +406,6 @@ func (p *policies) all() []kernel.PolicyID {
 }
 
 func samePolicy(a, b kernel.Policy) bool {
-	return a.ID == b.ID && a.Action == b.Action && a.SourceIP == b.SourceIP && a.MTU == b.MTU && a.Priority == b.Priority &&
-		a.Local.Equal(b.Local) && a.Remote.Equal(b.Remote)
+	return a.ID == b.ID && a.Action == b.Action && a.SourceIP == b.SourceIP && a.LocalAddr == b.LocalAddr && a.RemoteAddr == b.RemoteAddr &&
+		a.MTU == b.MTU && a.Priority == b.Priority && a.Local.Equal(b.Local) && a.Remote.Equal(b.Remote)
 }

@@ -5,11 +5,13 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/testing/netns"
 )
 
@@ -40,6 +42,26 @@ func fragmentOf(protocol byte, src, dst string, at uint16, more bool) []byte {
 	return b
 }
 
+// fragment6 makes an IPv6 packet with a fragment header; chain is the headers behind it, the last of which is made to be UDP.
+func fragment6(src, dst string, at uint16, more bool, chain ...byte) []byte {
+	b := make([]byte, 40, 40+64)
+	b[0], b[6], b[7] = 0x60, unix.IPPROTO_FRAGMENT, 64
+	copy(b[8:], netip.MustParseAddr(src).AsSlice())
+	copy(b[24:], netip.MustParseAddr(dst).AsSlice())
+	offset := at << 3
+	if more {
+		offset |= 1
+	}
+	b = binary.BigEndian.AppendUint32(append(b, chain[0], 0, byte(offset>>8), byte(offset)), 7)
+	for _, next := range chain[1:] {
+		b = append(b, next, 0, 1, 4, 0, 0, 0, 0) // destination options that are padding
+	}
+	b = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(b, 4000), 5000)
+	b = append(b, make([]byte, 28)...)
+	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-40))
+	return b
+}
+
 // arrive puts an IP packet on the wire to eth0.
 func arrive(t *testing.T, packet []byte) {
 	t.Helper()
@@ -56,7 +78,11 @@ func arrive(t *testing.T, packet []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	frame := append(append(append([]byte{}, eth0.HardwareAddr...), wire.HardwareAddr...), 8, 0)
+	kind := uint16(unix.ETH_P_IP)
+	if packet[0]>>4 == 6 {
+		kind = unix.ETH_P_IPV6
+	}
+	frame := binary.BigEndian.AppendUint16(append(append([]byte{}, eth0.HardwareAddr...), wire.HardwareAddr...), kind)
 	if err := unix.Sendto(fd, append(frame, packet...), 0, &unix.SockaddrLinklayer{Ifindex: wire.Index}); err != nil {
 		t.Fatal(err)
 	}
@@ -89,32 +115,135 @@ func TestFragmentsHidePorts(t *testing.T) {
 	}
 }
 
-// TestFragmentsInClear: of what claims a protected source only fragments of what our sockets wait for come in, and never a first one.
+// TestIPv6FragmentsHideProtocols: in IPv6 the protocol hides as well, behind options in the fragments, and the ports even in a fragment that is whole.
+func TestIPv6FragmentsHideProtocols(t *testing.T) {
+	namespace(t)
+	for _, c := range []string{
+		"sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
+		"ip addr add 2001:db8:0:1::254/64 dev eth0 nodad", "ip addr add 2001:db8:1:2::45/64 dev eth0 nodad", "ip route add default via 2001:db8:1:2::254",
+		"ip neigh add 2001:db8:1:2::254 lladdr 02:00:00:00:00:01 dev eth0 nud permanent",
+		"nft add table ip6 saw", "nft add chain ip6 saw out { type filter hook postrouting priority 0 ; }",
+	} {
+		sh(t, c)
+	}
+	n := open(t, Settings{})
+	const from, udp, options = "2001:db8:0:1::77", unix.IPPROTO_UDP, unix.IPPROTO_DSTOPTS
+	route(t, n, "udp", set(t, "2001:db8:0:1::/64/udp"), set(t, "2001:db8:0:2::/64/udp"), 1400)
+	route(t, n, "port", set(t, "2001:db8:0:1::/64/udp"), set(t, "2001:db8:0:3::/64/udp/5000"), 1400)
+	protected, others := []string{"2001:db8:0:2::1", "2001:db8:0:3::1"}, "2001:db8:0:4::1"
+	for _, to := range append(protected, others) {
+		sh(t, "nft add rule ip6 saw out oifname eth0 ip6 saddr "+from+" ip6 daddr "+to+" counter")
+	}
+	forwarded := func(to string) string {
+		_, after, _ := strings.Cut(sh(t, "nft list chain ip6 saw out"), to+" counter packets ")
+		return strings.Fields(after)[0]
+	}
+	for _, to := range append(protected, others) {
+		arrive(t, fragment6(from, to, 0, false, udp))
+		arrive(t, fragment6(from, to, 0, true, udp))
+		arrive(t, fragment6(from, to, 8, false, udp))
+		arrive(t, fragment6(from, to, 0, false, options, udp))
+		arrive(t, fragment6(from, to, 0, true, options, udp))
+		arrive(t, fragment6(from, to, 8, false, options, udp))
+	}
+	if !netns.Poll(2*time.Second, func() bool { return forwarded(others) == "6" }) {
+		t.Errorf("of 6 packets that no policy is for %s are forwarded", forwarded(others))
+	}
+	for _, to := range protected {
+		if n := forwarded(to); n != "0" {
+			t.Errorf("%s packets to %s were forwarded in clear", n, to)
+		}
+	}
+}
+
+// TestFragmentsInClear: of what claims a protected source only fragments of what our sockets wait for come in: never a first one, and of UDP only from the peer
+// itself, where its sealed packets come from.
 func TestFragmentsInClear(t *testing.T) {
 	namespace(t)
 	n := open(t, Settings{})
 	if n.guard == nil {
 		need(t, "nft")
 	}
-	route(t, n, "one", set(t, "192.1.2.45/32", "192.0.1.0/24"), set(t, "192.1.2.23/32"), 1400)
-	for _, tc := range []struct {
-		what    string
-		packet  []byte
-		dropped uint64
-	}{
-		{"a first of UDP", fragment("192.1.2.23", "192.1.2.45", 0, true), 1},
-		{"a later of UDP", fragment("192.1.2.23", "192.1.2.45", 8, true), 0},
-		{"a later of UDP for others", fragment("192.1.2.23", "192.0.1.77", 8, true), 1},
-		{"a first of ESP", fragmentOf(unix.IPPROTO_ESP, "192.1.2.23", "192.1.2.45", 0, true), 0},
-		{"a later of ESP", fragmentOf(unix.IPPROTO_ESP, "192.1.2.23", "192.1.2.45", 8, true), 0},
-		{"a later of ICMP", fragmentOf(unix.IPPROTO_ICMP, "192.1.2.23", "192.1.2.45", 8, true), 1},
-		{"a later of TCP", fragmentOf(unix.IPPROTO_TCP, "192.1.2.23", "192.1.2.45", 8, false), 1},
-	} {
+	route(t, n, "one", set(t, "192.1.2.45/32", "192.0.1.0/24"), set(t, "192.1.2.23/32", "192.0.2.0/24"), 1400, between("192.1.2.45", "192.1.2.23"))
+	const us, inner, behind, peer, its = "192.1.2.45", "192.0.1.254", "192.0.1.77", "192.1.2.23", "192.0.2.77"
+	sure := fragmentOf(unix.IPPROTO_TCP, its, behind, 0, false)
+	judge(t, n, sure, []verdicts{
+		{"a first of UDP", fragment(peer, us, 0, true), 1},
+		{"a later of UDP", fragment(peer, us, 8, true), 0},
+		{"a later of UDP for others", fragment(peer, behind, 8, true), 1},
+		{"a later of UDP for another address of ours", fragment(peer, inner, 8, true), 1},
+		{"a later of UDP from the peer's network", fragment(its, inner, 8, true), 1},
+		{"a later of UDP from the peer's network to where the peer sends", fragment(its, us, 8, false), 1},
+		{"a first of ESP", fragmentOf(unix.IPPROTO_ESP, peer, us, 0, true), 0},
+		{"a later of ESP", fragmentOf(unix.IPPROTO_ESP, peer, us, 8, true), 0},
+		{"a later of ICMP", fragmentOf(unix.IPPROTO_ICMP, peer, us, 8, true), 1},
+		{"a later of TCP", fragmentOf(unix.IPPROTO_TCP, peer, us, 8, false), 1},
+	})
+	l, err := (&net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return Prepare(0)(c) }}).ListenPacket(t.Context(), "udp4", ":5000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	judge(t, n, sure, []verdicts{
+		{"a first of UDP for a socket of ours", fragment(peer, us, 0, true), 0},
+		{"what has the ports of that socket, for a host behind", fragment(its, behind, 0, false), 1},
+		{"a later of UDP with those ports where a first has its own", fragment(its, us, 8, false), 1},
+		{"a later of TCP with those ports", fragmentOf(unix.IPPROTO_TCP, peer, us, 8, false), 1},
+	})
+	route(t, n, "one", set(t, "192.1.2.45/32", "192.0.1.0/24"), set(t, "192.1.2.23/32", "192.0.2.0/24"), 1400, between("192.1.2.45", "192.1.2.24"))
+	judge(t, n, sure, []verdicts{{"a later of UDP from where the peer was", fragment(peer, us, 8, true), 1}})
+}
+
+// TestFragmentsOfSinglePortsInClear: nor do fragments pass, in clear and from the network, whose ports or protocol only the first one shows.
+func TestFragmentsOfSinglePortsInClear(t *testing.T) {
+	namespace(t)
+	n := open(t, Settings{})
+	if n.guard == nil {
+		need(t, "nft")
+	}
+	const us4, its4, us6, udp6, port6 = "192.0.1.77", "192.0.2.1", "2001:db8:0:1::77", "2001:db8:0:2::1", "2001:db8:0:3::1"
+	route(t, n, "port4", set(t, "192.0.1.0/24/udp"), set(t, "192.0.2.0/24/udp/4000"), 1400)
+	route(t, n, "udp6", set(t, "2001:db8:0:1::/64/udp"), set(t, "2001:db8:0:2::/64/udp"), 1400)
+	route(t, n, "port6", set(t, "2001:db8:0:1::/64/udp"), set(t, "2001:db8:0:3::/64/udp/4000"), 1400)
+	sure := fragment(its4, us4, 0, false)
+	const udp, tcp, options = unix.IPPROTO_UDP, unix.IPPROTO_TCP, unix.IPPROTO_DSTOPTS
+	judge(t, n, sure, []verdicts{
+		{"IPv4, another protocol", fragmentOf(tcp, its4, us4, 8, true), 0},
+		{"IPv4, a later", fragment(its4, us4, 8, true), 1},
+		{"IPv6, any port, a later", fragment6(udp6, us6, 8, false, udp), 1},
+		{"IPv6, any port, a first with options", fragment6(udp6, us6, 0, true, options, udp), 1},
+		{"IPv6, any port, a later with options", fragment6(udp6, us6, 8, false, options, udp), 1},
+		{"IPv6, a port, a first", fragment6(port6, us6, 0, true, udp), 1},
+		{"IPv6, a port, a later", fragment6(port6, us6, 8, false, udp), 1},
+		{"IPv6, a port, a later with options", fragment6(port6, us6, 8, false, options, udp), 1},
+		{"IPv6, another protocol", fragment6(port6, us6, 8, false, tcp), 0},
+	})
+}
+
+type verdicts struct {
+	what    string
+	packet  []byte
+	dropped uint64
+}
+
+// judge has packets arrive one by one, and looks which of them the guard drops. Behind each comes one that it drops for sure, so that there is something to
+// wait for.
+func judge(t *testing.T, n *Net, sure []byte, all []verdicts) {
+	t.Helper()
+	for _, tc := range all {
 		before := dropped(t, n)
 		arrive(t, tc.packet)
-		if !netns.Poll(2*time.Second, func() bool { return dropped(t, n)-before >= tc.dropped }) || dropped(t, n)-before != tc.dropped {
-			t.Errorf("%s: %d dropped, want %d", tc.what, dropped(t, n)-before, tc.dropped)
+		arrive(t, sure)
+		if !netns.Poll(2*time.Second, func() bool { return dropped(t, n)-before > tc.dropped }) || dropped(t, n)-before != tc.dropped+1 {
+			t.Errorf("%s: %d dropped, want %d", tc.what, int(dropped(t, n)-before)-1, tc.dropped)
 		}
+	}
+}
+
+// between names the hosts between which the packets of a policy travel.
+func between(local, remote string) func(*kernel.Policy) {
+	return func(p *kernel.Policy) {
+		p.LocalAddr, p.RemoteAddr = netip.MustParseAddr(local), netip.MustParseAddr(remote)
 	}
 }
 

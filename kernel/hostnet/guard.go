@@ -1,9 +1,10 @@
 package hostnet
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/google/nftables"
@@ -22,7 +23,7 @@ import (
 //	    fib saddr oifname vmap {             # the way back, from destination to source, is
 //	        TUN : goto clear,                # a tunnel
 //	        "" : jump orphaned }             # no way at all, or a blackhole
-//	    jump specific                        # policies for single protocols or ports; fragments of what they protect, which show no ports to the rules
+//	    jump specific                        # policies for single protocols or ports; fragments that do not show whether they are theirs
 //	}
 //	chain orphaned {                         # after a kill the TUN is gone; if what carries our mark has a way, the blackhole is ours
 //	    meta mark set MARK
@@ -30,14 +31,20 @@ import (
 //	    meta mark set 0
 //	}
 //	chain clear {
-//	    socket mark MARK accept                              # what our own sockets wait for is IKE or sealed already
-//	    meta l4proto esp fib daddr type local accept         # so is plain ESP, whose raw sockets are not found that way
 //	    icmpv6 type 133-137 ip6 hoplimit 255 accept           # neighbours are found in clear (RFC 4861), protected or not; none is further away
 //	    ip6 saddr fe80::/10 accept; ip6 daddr ff02::/16 accept; ip daddr 224.0.0.0/24 accept # nor is what these name
-//	    meta l4proto udp ip frag-off & 0x1fff != 0 fib daddr type local accept # so are fragments of what our sockets wait for, whose first is judged above;
-//	    meta l4proto udp frag frag-off & 0xfff8 != 0 fib daddr type local accept # those of ESP are already, and TCP makes none
-//	    counter drop
+//	    ip frag-off & 0x1fff != 0 goto later; frag frag-off & 0xfff8 != 0 goto later # what looks like ports in them is none
+//	    socket mark MARK fib daddr type local accept         # what our own sockets wait for is IKE or sealed already
+//	    meta l4proto esp fib daddr type local accept         # so is plain ESP, whose raw sockets are not found that way
+//	    goto refused
 //	}
+//	chain later {                                            # fragments behind the first, which alone has ports
+//	    meta l4proto esp fib daddr type local accept
+//	    meta l4proto udp ip saddr . ip daddr @peers4 accept   # sealed packets in UDP come from a peer to where it knows us; TCP makes no fragments
+//	    meta l4proto udp ip6 saddr . ip6 daddr @peers6 accept
+//	    goto refused
+//	}
+//	chain refused { counter drop }
 //
 // The question goes to the routes, so that ten thousand policies cost one lookup, and routes and guard cannot disagree.
 type guard struct {
@@ -46,88 +53,109 @@ type guard struct {
 	tun   string
 	mark  uint32
 
-	prerouting, specific, clear *nftables.Chain
+	prerouting, orphaned, specific, clear, later, refused *nftables.Chain
+
+	peers [2]*nftables.Set // as addressFamilies
+	found bool             // rules and peers of an earlier daemon stand beside ours, until sweep
 
 	want map[selectors]int // what policies of single protocols or ports protect, with the number of policies
+	ways map[way]int       // the hosts between which sealed packets travel, likewise
 }
 
 // selectors is one pair of a policy's selectors. Comparable.
 type selectors struct{ local, remote ts.Selector }
 
-// newGuard makes the table, after removing one of that name that was left behind.
+// way is a peer and the address at which it knows us.
+type way struct{ peer, us netip.Addr }
+
+// newGuard makes the table. In one that an earlier daemon has left, what is for single policies goes on until sweep; the rest is made anew, in the same moment.
 func newGuard(set Settings, tun string) (*guard, error) {
 	conn, err := nftables.New(nftables.AsLasting())
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{conn: conn, tun: tun, mark: set.Mark, want: map[selectors]int{}}
-	if err := g.make(set.NFTable); err != nil {
+	g := &guard{conn: conn, tun: tun, mark: set.Mark, want: map[selectors]int{}, ways: map[way]int{}}
+	g.table = &nftables.Table{Family: nftables.TableFamilyINet, Name: set.NFTable}
+	tables, err := conn.ListTablesOfFamily(g.table.Family)
+	if err == nil {
+		g.found = slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == g.table.Name })
+		err = g.make()
+	}
+	if err != nil && g.found { // it is not as we make it
+		g.conn.DelTable(g.table)
+		g.found = false
+		err = g.make()
+	}
+	if err != nil {
 		return nil, errors.Join(err, conn.CloseLasting())
 	}
 	return g, nil
 }
 
-func (g *guard) make(name string) error {
-	g.table = g.conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: name}) // so that removing it cannot fail
-	g.conn.DelTable(g.table)
-	g.table = g.conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: name})
-	g.clear = g.conn.AddChain(&nftables.Chain{Name: "clear", Table: g.table})
-	g.specific = g.conn.AddChain(&nftables.Chain{Name: "specific", Table: g.table})
+// make makes all that does not depend on policies, in one transaction.
+func (g *guard) make() error {
+	g.conn.AddTable(g.table)
+	for _, c := range []struct {
+		at   **nftables.Chain
+		name string
+	}{{&g.refused, "refused"}, {&g.later, "later"}, {&g.clear, "clear"}, {&g.orphaned, "orphaned"}, {&g.specific, "specific"}} {
+		*c.at = g.conn.AddChain(&nftables.Chain{Name: c.name, Table: g.table})
+	}
 	g.prerouting = g.conn.AddChain(&nftables.Chain{
 		Name: "prerouting", Table: g.table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
 	})
+	for _, c := range []*nftables.Chain{g.prerouting, g.orphaned, g.clear, g.later, g.refused} {
+		g.conn.FlushChain(c)
+	}
+	for i, f := range addressFamilies {
+		g.peers[i] = &nftables.Set{Table: g.table, Name: f.peers, Concatenation: true, KeyType: nftables.MustConcatSetType(f.address, f.address)}
+		if err := g.conn.AddSet(g.peers[i], nil); err != nil {
+			return err
+		}
+	}
 	for _, in := range []string{"lo", g.tun} {
 		g.rule(g.prerouting, slices.Concat(ifname(expr.MetaKeyIIFNAME, in), verdict(expr.VerdictAccept, "")))
 	}
 	if err := g.askRoutes(); err != nil {
 		return err
 	}
-	g.rule(g.prerouting, verdict(expr.VerdictJump, "specific"))
-	g.rule(g.clear, slices.Concat([]expr.Any{
-		&expr.Socket{Key: expr.SocketKeyMark, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(g.mark)},
-	}, verdict(expr.VerdictAccept, "")))
-	g.acceptLocal(
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ESP}},
-	)
-	for _, match := range linkTraffic() {
-		g.rule(g.clear, slices.Concat(match, verdict(expr.VerdictAccept, "")))
-	}
-	g.acceptLocal(append(udpOf(addressFamilies[0]),
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0x1f, 0xff}, Xor: []byte{0, 0}},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}},
-	)...)
-	g.acceptLocal(append(udpOf(addressFamilies[1]),
-		&expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0xff, 0xf8}, Xor: []byte{0, 0}},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}},
-	)...)
-	g.rule(g.clear, append([]expr.Any{&expr.Counter{}}, verdict(expr.VerdictDrop, "")...))
+	g.rule(g.prerouting, verdict(expr.VerdictJump, g.specific.Name))
+	g.judge()
 	return g.conn.Flush()
 }
 
-// udpOf matches UDP, its fragments included.
-func udpOf(f addressFamily) []expr.Any {
-	return append(f.match(), &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_UDP}})
-}
-
-// acceptLocal lets what matches in, if it is for this host.
-func (g *guard) acceptLocal(match ...expr.Any) {
-	g.rule(g.clear, slices.Concat(match, []expr.Any{
-		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
-	}, verdict(expr.VerdictAccept, "")))
+// judge says which of the packets that a policy protects are let in all the same.
+func (g *guard) judge() {
+	accept, refuse := verdict(expr.VerdictAccept, ""), verdict(expr.VerdictGoto, g.refused.Name)
+	esp := slices.Concat(matchProtocol(unix.IPPROTO_ESP), matchLocal(), accept)
+	for _, match := range linkTraffic() {
+		g.rule(g.clear, slices.Concat(match, accept))
+	}
+	for _, match := range [][]expr.Any{fragment4(0x1f), later6()} {
+		g.rule(g.clear, slices.Concat(match, verdict(expr.VerdictGoto, g.later.Name)))
+	}
+	g.rule(g.clear, slices.Concat([]expr.Any{
+		&expr.Socket{Key: expr.SocketKeyMark, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(g.mark)},
+	}, matchLocal(), accept))
+	g.rule(g.clear, esp)
+	g.rule(g.clear, refuse)
+	g.rule(g.later, esp)
+	for i, f := range addressFamilies {
+		g.rule(g.later, slices.Concat(f.match(), matchProtocol(unix.IPPROTO_UDP), f.pair(), []expr.Any{
+			&expr.Lookup{SourceRegister: firstRegister, SetID: g.peers[i].ID, SetName: g.peers[i].Name},
+		}, accept))
+	}
+	g.rule(g.later, refuse)
+	g.rule(g.refused, append([]expr.Any{&expr.Counter{}}, verdict(expr.VerdictDrop, "")...))
 }
 
 // askRoutes asks for the way back with one lookup for each packet, and with a second for those that have none.
 func (g *guard) askRoutes() error {
-	orphaned := g.conn.AddChain(&nftables.Chain{Name: "orphaned", Table: g.table})
 	ways := &nftables.Set{Table: g.table, Anonymous: true, Constant: true, IsMap: true, KeyType: nftables.TypeIFName, DataType: nftables.TypeVerdict}
 	err := g.conn.AddSet(ways, []nftables.SetElement{
 		{Key: padded(g.tun), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: g.clear.Name}},
-		{Key: padded(""), VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: orphaned.Name}},
+		{Key: padded(""), VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: g.orphaned.Name}},
 	})
 	if err != nil {
 		return err
@@ -142,59 +170,34 @@ func (g *guard) askRoutes() error {
 			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
 		}
 	}
-	g.rule(orphaned, mark(g.mark))
-	g.rule(orphaned, slices.Concat([]expr.Any{
+	g.rule(g.orphaned, mark(g.mark))
+	g.rule(g.orphaned, slices.Concat([]expr.Any{
 		&expr.Fib{Register: 1, FlagSADDR: true, FlagMARK: true, FlagPRESENT: true, ResultOIF: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{1}},
 	}, verdict(expr.VerdictGoto, g.clear.Name)))
-	g.rule(orphaned, mark(0))
+	g.rule(g.orphaned, mark(0))
 	return nil
-}
-
-// linkTraffic matches what stays on one link and so never belongs into a tunnel: without neighbour discovery two hosts that protect their own addresses would
-// lose each other.
-func linkTraffic() [][]expr.Any {
-	v4, v6 := addressFamilies[0], addressFamilies[1]
-	header := func(base expr.PayloadBase, offset, length uint32, first, last []byte) []expr.Any {
-		return []expr.Any{
-			&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: length}, &expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: first, ToData: last},
-		}
-	}
-	const hopLimit, routerSolicitation, redirect = 7, 133, 137
-	return [][]expr.Any{
-		slices.Concat(v6.match(), []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
-		}, header(expr.PayloadBaseTransportHeader, 0, 1, []byte{routerSolicitation}, []byte{redirect}),
-			header(expr.PayloadBaseNetworkHeader, hopLimit, 1, []byte{255}, []byte{255})),
-		slices.Concat(v6.match(), header(expr.PayloadBaseNetworkHeader, v6.saddr, 2, []byte{0xfe, 0x80}, []byte{0xfe, 0xbf})),
-		slices.Concat(v6.match(), header(expr.PayloadBaseNetworkHeader, v6.daddr, 2, []byte{0xff, 0x02}, []byte{0xff, 0x02})),
-		slices.Concat(v4.match(), header(expr.PayloadBaseNetworkHeader, v4.daddr, 3, []byte{224, 0, 0}, []byte{224, 0, 0})),
-	}
 }
 
 func (g *guard) rule(c *nftables.Chain, exprs []expr.Any) {
 	g.conn.AddRule(&nftables.Rule{Table: g.table, Chain: c, Exprs: exprs})
 }
 
-// addressFamily is one of the two parts of the inet table.
-type addressFamily struct {
-	bits         int
-	proto        byte
-	saddr, daddr uint32 // offsets in the IP header
-}
-
-var addressFamilies = []addressFamily{
-	{32, unix.NFPROTO_IPV4, 12, 16},
-	{128, unix.NFPROTO_IPV6, 8, 24},
-}
-
 // swap goes from what one policy wanted guarded to what its successor wants; either may be nil.
 func (g *guard) swap(old, next *routed) error {
+	var came, went []way
+	var fresh []selectors
 	changed := false
 	if next != nil {
 		for _, s := range next.guards {
-			g.want[s]++
-			changed = changed || g.want[s] == 1
+			if g.want[s]++; g.want[s] == 1 {
+				fresh = append(fresh, s)
+			}
+		}
+		if w := next.way(); w != (way{}) {
+			if g.ways[w]++; g.ways[w] == 1 {
+				came = append(came, w)
+			}
 		}
 	}
 	if old != nil {
@@ -205,22 +208,92 @@ func (g *guard) swap(old, next *routed) error {
 				changed = true
 			}
 		}
-	}
-	if !changed {
-		return nil
-	}
-	return g.apply()
-}
-
-// apply writes the rules for single protocols and ports anew, in one transaction.
-func (g *guard) apply() error {
-	g.conn.FlushChain(g.specific)
-	for s := range g.want {
-		g.rule(g.specific, matchInbound(s))
-		if hidesPorts(s) {
-			g.rule(g.specific, matchHidden(s))
+		if w := old.way(); w != (way{}) {
+			if g.ways[w]--; g.ways[w] == 0 {
+				delete(g.ways, w)
+				went = append(went, w)
+			}
 		}
 	}
+	if !changed && len(fresh)+len(came)+len(went) == 0 {
+		return nil
+	}
+	switch {
+	case g.found:
+		for _, s := range fresh {
+			if err := g.addSpecific(s); err != nil {
+				return err
+			}
+		}
+	case changed || len(fresh) > 0:
+		if err := g.writeSpecific(); err != nil {
+			return err
+		}
+	}
+	for i, set := range g.peers {
+		if err := errors.Join(g.conn.SetAddElements(set, elements(i, came)), g.conn.SetDeleteElements(set, elements(i, went))); err != nil {
+			return err
+		}
+	}
+	return g.flush()
+}
+
+// way is where the sealed packets of a policy come from and go to; zero: not known.
+func (r *routed) way() way {
+	if w := (way{r.policy.RemoteAddr, r.policy.LocalAddr}); w.peer.IsValid() && w.us.IsValid() && w.peer.BitLen() == w.us.BitLen() {
+		return w
+	}
+	return way{}
+}
+
+// elements are the ways of one address family as the set has them.
+func elements(family int, ways []way) (out []nftables.SetElement) {
+	for _, w := range ways {
+		if w.us.BitLen() == addressFamilies[family].bits {
+			out = append(out, nftables.SetElement{Key: append(w.peer.AsSlice(), w.us.AsSlice()...)})
+		}
+	}
+	return out
+}
+
+// writeSpecific writes the rules for single protocols and ports anew.
+func (g *guard) writeSpecific() error {
+	g.conn.FlushChain(g.specific)
+	for s := range g.want {
+		if err := g.addSpecific(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *guard) addSpecific(s selectors) error {
+	g.rule(g.specific, matchInbound(s))
+	if !hidesPorts(s) && !hidesProtocol(s) {
+		return nil
+	}
+	return errors.Join(g.matchHidden(s.local, s.remote), g.matchHidden(s.remote, s.local))
+}
+
+// sweep takes away what an earlier daemon has left.
+func (g *guard) sweep() error {
+	if !g.found {
+		return nil
+	}
+	g.found = false
+	for i, set := range g.peers {
+		g.conn.FlushSet(set)
+		if err := g.conn.SetAddElements(set, elements(i, slices.Collect(maps.Keys(g.ways)))); err != nil {
+			return err
+		}
+	}
+	if err := g.writeSpecific(); err != nil {
+		return err
+	}
+	return g.flush()
+}
+
+func (g *guard) flush() error {
 	if err := g.conn.Flush(); err != nil {
 		return fmt.Errorf("nft table %s: %w", g.table.Name, err)
 	}
@@ -229,7 +302,7 @@ func (g *guard) apply() error {
 
 // dropped is the number of clear packets that the guard has dropped.
 func (g *guard) dropped() (uint64, error) {
-	rules, err := g.conn.GetRules(g.table, g.clear)
+	rules, err := g.conn.GetRules(g.table, g.refused)
 	if err != nil {
 		return 0, err
 	}
@@ -250,88 +323,4 @@ func (g *guard) close() error {
 		err = fmt.Errorf("remove nft table %s: %w", g.table.Name, err)
 	}
 	return errors.Join(err, g.conn.CloseLasting())
-}
-
-// matchInbound matches packets from the remote selector to the local one.
-func matchInbound(s selectors) []expr.Any {
-	out := matchFlow(s.remote, s.local)
-	if hasPorts(protocolOf(s)) {
-		for offset, p := range []portRange{ports(s.remote), ports(s.local)} {
-			if p != (portRange{}) {
-				out = append(out, within(expr.PayloadBaseTransportHeader, uint32(2*offset), 2, binaryutil.BigEndian.PutUint16(p.first),
-					binaryutil.BigEndian.PutUint16(p.last))...)
-			}
-		}
-	}
-	return append(out, verdict(expr.VerdictGoto, "clear")...)
-}
-
-// hidesPorts reports whether the rules that lead packets to the tunnel ask for ports, so that fragments pass them by.
-func hidesPorts(s selectors) bool {
-	return hasPorts(protocolOf(s)) && (ports(s.local) != portRange{} || ports(s.remote) != portRange{})
-}
-
-// matchHidden matches fragments from the local selector to the remote one that come from the network: whatever their ports are they would be forwarded in clear.
-// What is made here is fragmented behind the rules, and what the system has put together before us (nf_defrag) shows its ports.
-func matchHidden(s selectors) []expr.Any {
-	out := matchFlow(s.local, s.remote)
-	if s.local.Start.Is4() {
-		out = append(out,
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2},
-			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0x3f, 0xff}, Xor: []byte{0, 0}},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}},
-		)
-	} else {
-		out = append(out, // found only where the header is
-			&expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6},
-			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0xff, 0xf9}, Xor: []byte{0, 0}},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}},
-		)
-	}
-	return append(out, verdict(expr.VerdictGoto, "clear")...)
-}
-
-// matchFlow matches addresses and protocol of packets from one selector to another.
-func matchFlow(from, to ts.Selector) []expr.Any {
-	f := addressFamilies[0]
-	if from.Start.BitLen() == 128 {
-		f = addressFamilies[1]
-	}
-	out := slices.Concat(f.match(),
-		within(expr.PayloadBaseNetworkHeader, f.saddr, uint32(f.bits/8), from.Start.AsSlice(), from.End.AsSlice()),
-		within(expr.PayloadBaseNetworkHeader, f.daddr, uint32(f.bits/8), to.Start.AsSlice(), to.End.AsSlice()))
-	if protocol := protocolOf(selectors{from, to}); protocol != 0 {
-		out = append(out, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protocol}})
-	}
-	return out
-}
-
-func protocolOf(s selectors) uint8 { return max(s.local.Protocol, s.remote.Protocol) }
-
-// within matches octets of a header from first to last.
-func within(base expr.PayloadBase, offset, length uint32, first, last []byte) []expr.Any {
-	out := []expr.Any{&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: length}}
-	if bytes.Equal(first, last) {
-		return append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: first})
-	}
-	return append(out, &expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: first, ToData: last})
-}
-
-func (f addressFamily) match() []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{f.proto}}}
-}
-
-func ifname(key expr.MetaKey, name string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded(name)}}
-}
-
-// padded is an interface name as registers hold it.
-func padded(name string) []byte {
-	b := make([]byte, unix.IFNAMSIZ)
-	copy(b, name)
-	return b
-}
-
-func verdict(kind expr.VerdictKind, chain string) []expr.Any {
-	return []expr.Any{&expr.Verdict{Kind: kind, Chain: chain}}
 }

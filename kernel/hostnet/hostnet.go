@@ -86,6 +86,7 @@ type Net struct {
 	locals   map[netip.Prefix]int   // the tables of local prefixes
 	added    map[netip.Addr]int     // source addresses that we put on the TUN, likewise
 	guard    *guard
+	found    bool // what an earlier daemon left is still there, until Sweep
 }
 
 // Prepare returns a function that sets SO_MARK on a socket before it connects or listens; cmd/ikegod hands it to the transport. mark zero
@@ -108,8 +109,8 @@ func Prepare(mark uint32) func(syscall.RawConn) error {
 	}
 }
 
-// New prepares the namespace of the calling thread for the TUN of that name: what an earlier daemon with the same settings left behind is
-// removed, the TUN is set up, and the rule and the nft table put in place. Where nft is missing, Notes says what that means.
+// New prepares the namespace of the calling thread for the TUN of that name: it is set up, and the rules and the nft table are put in place. What an earlier daemon
+// with the same settings left behind goes on holding traffic back, until Sweep. Where nft is missing, Notes says what that means.
 func New(tun string, set Settings) (*Net, error) {
 	set.fill()
 	if err := set.check(); err != nil {
@@ -135,7 +136,7 @@ func (n *Net) setUp() error {
 		return fmt.Errorf("interface %s: %w", n.tun, err)
 	}
 	n.index = link.Attrs().Index
-	if err := n.sweep(); err != nil {
+	if err := n.adopt(); err != nil {
 		return err
 	}
 	n.ours = true
@@ -151,7 +152,9 @@ func (n *Net) setUp() error {
 	}
 	if n.guard, err = newGuard(n.set, n.tun); err != nil {
 		n.notes = append(n.notes, fmt.Sprintf("nft is not usable (%v): clear packets from the network that claim a protected source are not dropped", err))
+		return nil
 	}
+	n.found = n.found || n.guard.found
 	return nil
 }
 
@@ -188,11 +191,18 @@ func (n *Net) PathMTU(local, remote netip.Addr) int {
 	return link.Attrs().MTU
 }
 
-// Close takes everything away. What belongs to the TUN itself goes with it.
+// Close takes everything away. What belongs to the TUN itself goes with it. A daemon that ends before Sweep has never taken over: then what holds traffic back
+// stays as after a kill, for the next one.
 func (n *Net) Close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var errs []error
+	if n.found {
+		if n.guard != nil {
+			errs = append(errs, n.guard.conn.CloseLasting())
+		}
+		n.guard, n.ours = nil, false
+	}
 	if n.guard != nil {
 		errs = append(errs, n.guard.close())
 		n.guard = nil

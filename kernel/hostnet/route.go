@@ -200,7 +200,7 @@ func (n *Net) wantRules(r *routed) error {
 		if n.rules[k] > 1 {
 			continue
 		}
-		if err := n.handle.RuleAdd(n.rule(k)); err != nil {
+		if err := n.addRule(n.rule(k)); err != nil {
 			errs = append(errs, fmt.Errorf("rule for table %d: %w", k.table, err))
 		}
 	}

@@ -3,6 +3,7 @@ package hostnet
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -17,11 +18,13 @@ import (
 
 var families = []int{unix.AF_INET, unix.AF_INET6}
 
-// sweep removes what a daemon that ended without Close left behind. Rules at our preferences that are none of ours, and routes through another interface
-// in our tables, mean that somebody else uses them: then nothing is touched.
-func (n *Net) sweep() error {
+// adopt looks for what a daemon that ended without Close left behind, and keeps it: its blackholes and the rules that lead to them hold traffic back that is to
+// be protected, until the policies of this one are in place. Rules at our preferences that are none of ours, and routes through another interface in our
+// tables, mean that somebody else uses them: then nothing is touched.
+func (n *Net) adopt() error {
 	for _, family := range families {
-		if err := n.foreignRule(family); err != nil {
+		rules, err := n.foreignRule(family)
+		if err != nil {
 			return err
 		}
 		routes, err := n.routes(family)
@@ -34,27 +37,110 @@ func (n *Net) sweep() error {
 					r.Table, r.Dst, r.LinkIndex)
 			}
 		}
+		n.found = n.found || len(rules)+len(routes) > 0
+		for _, r := range rules {
+			if r.Priority == n.set.Preference+prefLocal && r.Table >= n.set.Table+tableLocals {
+				n.locals[prefixOf(r.Src, family)] = r.Table // a policy with that local side goes on with that table
+			}
+		}
 	}
-	return n.clear()
+	return nil
 }
 
-// foreignRule finds a rule of somebody else at our preferences.
-func (n *Net) foreignRule(family int) error {
+// Sweep takes away what an earlier daemon left behind and no policy of this one wants. Call it once the policies that were loaded are in place.
+func (n *Net) Sweep() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.found {
+		return nil
+	}
+	var errs []error
+	wanted := map[int]map[ruleID]bool{}
+	for _, family := range families {
+		wanted[family] = map[ruleID]bool{}
+		for _, r := range n.fixedRules(family) {
+			wanted[family][identify(r)] = true
+		}
+	}
+	for k := range n.rules {
+		r := n.rule(k)
+		wanted[r.Family][identify(r)] = true
+	}
+	for _, family := range families {
+		errs = append(errs, n.remove(family, func(r *netlink.Rule) bool { return !wanted[family][identify(r)] },
+			func(k tableKey) bool { return len(n.prefixes[k]) == 0 }))
+	}
+	for from, table := range n.locals {
+		if n.rules[ruleKey{pref: prefLocal, from: from, table: table}] == 0 {
+			delete(n.locals, from)
+		}
+	}
+	if n.guard != nil {
+		errs = append(errs, n.guard.sweep())
+	}
+	n.found = false
+	return errors.Join(errs...)
+}
+
+// ruleID is what tells one of our rules from another of its family. Comparable.
+type ruleID struct {
+	pref, table, jump, protocol int
+	mark                        uint32
+	from, to, in                string
+	sport, dport                portRange
+}
+
+func identify(r *netlink.Rule) ruleID {
+	id := ruleID{pref: r.Priority, table: r.Table, jump: r.Goto, protocol: r.IPProto, mark: r.Mark, in: r.IifName}
+	if r.Src != nil {
+		id.from = r.Src.String()
+	}
+	if r.Dst != nil {
+		id.to = r.Dst.String()
+	}
+	if r.Sport != nil {
+		id.sport = portRange{r.Sport.Start, r.Sport.End}
+	}
+	if r.Dport != nil {
+		id.dport = portRange{r.Dport.Start, r.Dport.End}
+	}
+	return id
+}
+
+// prefixOf is the prefix of a rule or a route; nil: all of its family.
+func prefixOf(p *net.IPNet, family int) netip.Prefix {
+	if p == nil {
+		if family == unix.AF_INET {
+			return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		}
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	bits, _ := p.Mask.Size()
+	a, _ := netip.AddrFromSlice(p.IP)
+	return netip.PrefixFrom(a.Unmap(), bits)
+}
+
+// foreignRule lists the rules at our preferences, unless one is somebody else's.
+func (n *Net) foreignRule(family int) (here []netlink.Rule, err error) {
 	rules, err := n.handle.RuleList(family)
 	if err != nil {
-		return nil // clear says so
+		return nil, nil // remove says so
 	}
 	first, last := n.set.Preference, n.set.Preference+prefLast
 	for _, r := range rules {
 		local := first + prefLocal
 		nop := r.Table == 0 && r.Goto < 0 && (r.Priority == last || r.Priority == local)
 		ours := r.Table >= n.set.Table && r.Table < n.set.Table+numTables || r.Goto == last || r.Goto == local || nop
-		if r.Priority >= first && r.Priority <= last && !ours {
-			return fmt.Errorf("preference=%d: rules %d to %d would be ours, but somebody else has rule %d (lookup %d); choose another number, or remove it: ip rule del pref %d",
+		if r.Priority < first || r.Priority > last {
+			continue
+		}
+		if !ours {
+			return nil, fmt.Errorf("preference=%d: rules %d to %d would be ours, but somebody else has rule %d (lookup %d); choose another number, or remove it: ip rule del pref %d",
 				first, first, last, r.Priority, r.Table, r.Priority)
 		}
+		here = append(here, r)
 	}
-	return nil
+	return here, nil
 }
 
 // routes lists the routes in our tables.
@@ -73,27 +159,37 @@ func (n *Net) routes(family int) ([]netlink.Route, error) {
 func (n *Net) clear() error {
 	var errs []error
 	for _, family := range families {
-		rules, err := n.handle.RuleList(family)
-		if err != nil {
-			if family == unix.AF_INET {
-				errs = append(errs, fmt.Errorf("rules: %w", err))
-			}
+		errs = append(errs, n.remove(family, func(*netlink.Rule) bool { return true }, func(tableKey) bool { return true }))
+	}
+	return errors.Join(errs...)
+}
+
+// remove removes those of the rules at our preferences, and of the routes in our tables, that the functions say.
+func (n *Net) remove(family int, rule func(*netlink.Rule) bool, route func(tableKey) bool) error {
+	var errs []error
+	rules, err := n.handle.RuleList(family)
+	if err != nil {
+		if family == unix.AF_INET {
+			errs = append(errs, fmt.Errorf("rules: %w", err))
+		}
+		return errors.Join(errs...)
+	}
+	for _, r := range rules {
+		if r.Priority < n.set.Preference || r.Priority > n.set.Preference+prefLast || !rule(&r) {
 			continue
 		}
-		for _, r := range rules {
-			if r.Priority < n.set.Preference || r.Priority > n.set.Preference+prefLast {
-				continue
-			}
-			if err := n.handle.RuleDel(n.newRule(family, r.Priority-n.set.Preference)); err != nil && !errors.Is(err, unix.ENOENT) {
-				errs = append(errs, fmt.Errorf("remove rule %d: %w", r.Priority, err))
-			}
+		if err := n.handle.RuleDel(&r); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("remove rule %d: %w", r.Priority, err))
 		}
-		routes, err := n.routes(family)
-		errs = append(errs, err)
-		for _, r := range routes {
-			if err := n.handle.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
-				errs = append(errs, fmt.Errorf("remove route %s from table %d: %w", r.Dst, r.Table, err))
-			}
+	}
+	routes, err := n.routes(family)
+	errs = append(errs, err)
+	for _, r := range routes {
+		if !route(tableKey{prefixOf(r.Dst, family), r.Table}) {
+			continue
+		}
+		if err := n.handle.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+			errs = append(errs, fmt.Errorf("remove route %s from table %d: %w", r.Dst, r.Table, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -115,20 +211,11 @@ func (n *Net) newRule(family, pref int) *netlink.Rule {
 	return r
 }
 
-// addRules puts the rules in place that never change.
+// addRules puts the rules in place that never change. Those of an earlier daemon may be there.
 func (n *Net) addRules() error {
 	for _, family := range families {
-		mark, free, last := n.newRule(family, prefMark), n.newRule(family, prefUnbound), n.newRule(family, prefLast)
-		mark.Mark, mark.Goto = n.set.Mark, n.set.Preference+prefLast
-		free.Table = n.set.Table + tableUnbound
-		unbound(free)
-		last.Type = nl.FR_ACT_NOP
-		rules := []*netlink.Rule{last, mark}
-		if family == unix.AF_INET6 {
-			rules = append(rules, n.aroundUnbound()...)
-		}
-		for _, r := range append(rules, free) {
-			err := n.handle.RuleAdd(r)
+		for _, r := range n.fixedRules(family) {
+			err := n.addRule(r)
 			if err != nil && family == unix.AF_INET6 {
 				n.notes = append(n.notes, fmt.Sprintf("no IPv6 rules (%v): IPv6 traffic is not protected", err))
 				break
@@ -139,6 +226,28 @@ func (n *Net) addRules() error {
 		}
 	}
 	return nil
+}
+
+// addRule adds a rule that may be there.
+func (n *Net) addRule(r *netlink.Rule) error {
+	if err := n.handle.RuleAdd(r); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	return nil
+}
+
+// fixedRules are the rules that never change, in the order in which they are added.
+func (n *Net) fixedRules(family int) []*netlink.Rule {
+	mark, free, last := n.newRule(family, prefMark), n.newRule(family, prefUnbound), n.newRule(family, prefLast)
+	mark.Mark, mark.Goto = n.set.Mark, n.set.Preference+prefLast
+	free.Table = n.set.Table + tableUnbound
+	unbound(free)
+	last.Type = nl.FR_ACT_NOP
+	rules := []*netlink.Rule{last, mark}
+	if family == unix.AF_INET6 {
+		rules = append(rules, n.aroundUnbound()...)
+	}
+	return append(rules, free)
 }
 
 // aroundUnbound leads packets that have an IPv6 source around the rules for those that have none yet. IPv4 can say that in the rule itself; in IPv6 a rule with a

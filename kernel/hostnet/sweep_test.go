@@ -1,34 +1,152 @@
 package hostnet
 
 import (
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/testing/netns"
 )
+
+// kill ends a Net as a kill of its daemon does: without a word, and the TUN goes with it.
+func kill(t *testing.T, n *Net) {
+	t.Helper()
+	n.handle.Close()
+	if n.guard != nil {
+		if err := n.guard.conn.CloseLasting(); err != nil {
+			t.Error(err)
+		}
+	}
+	sh(t, "ip link del t0")
+	sh(t, "ip tuntap add t0 mode tun")
+}
 
 func TestLeftoversOfACrashAreRemoved(t *testing.T) {
 	namespace(t)
-	set1 := set(t, "192.0.1.0/24")
+	sh(t, "sysctl -qw net.ipv6.conf.eth0.accept_dad=0")
+	sh(t, "ip addr add 2001:db8:0:1::254/64 dev eth0 nodad")
+	set1, set6 := set(t, "192.0.1.0/24"), set(t, "2001:db8:0:1::/64")
+	pass := func(p *kernel.Policy) { p.Action = kernel.Pass }
 	first, err := New("t0", Settings{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	route(t, first, "x", set(t, "192.1.2.45/32"), set(t, "192.0.8.0/24"), 1438, between("192.1.2.45", "192.1.2.99"))
 	route(t, first, "a", set1, set(t, "192.0.2.0/24"), 1438)
 	route(t, first, "b", set1, set(t, "192.0.3.0/24/tcp/80"), 1438)
-	route(t, first, "c", set1, set(t, "198.51.100.0/24"), 0, func(p *kernel.Policy) { p.Action = kernel.Pass })
-	first.handle.Close() // gone without a word
-	n := open(t, Settings{})
-	route(t, n, "a", set1, set(t, "192.0.9.0/24"), 1438)
-	same(t, "rules", lines(t, "ip rule"), []string{
-		"0: from all lookup local", "4500: from all fwmark 0x494b45 goto 4504", "4502: from 0.0.0.0 iif lo lookup 4500", "4504: from all nop",
-		"4503: from 192.0.1.0/24 lookup 4502", "32766: from all lookup main", "32767: from all lookup default",
-	})
-	same(t, "routes", lines(t, "ip route show table 4500"), []string{"192.0.9.0/24 dev t0 scope link src 192.0.1.254 mtu 1438"})
-	same(t, "routes", lines(t, "ip route show table 4502"), []string{"192.0.9.0/24 dev t0 scope link mtu 1438"})
-	if got := sh(t, "nft list tables"); strings.Count(got, "ikegod") != 1 {
-		t.Errorf("nft tables: %s", got)
+	route(t, first, "c", set1, set(t, "198.51.100.0/24"), 0, pass)
+	route(t, first, "d", set6, set(t, "2001:db8:0:2::/64", "2001:db8:0:3::/64/tcp/80"), 1438)
+	kill(t, first)
+	second, err := New("t0", Settings{}) // does not get far
+	if err != nil {
+		t.Fatal(err)
 	}
+	route(t, second, "a", set1, set(t, "192.0.4.0/24"), 1438)
+	kill(t, second)
+	loads := func(n *Net) {
+		route(t, n, "a", set1, set(t, "192.0.9.0/24"), 1438, between("192.1.2.45", "192.1.2.23"))
+		route(t, n, "b", set1, set(t, "192.0.3.0/24/tcp/443"), 1438)
+		route(t, n, "d", set6, set(t, "2001:db8:0:2::/64"), 1438)
+	}
+	n := open(t, Settings{})
+	loads(n)
+	if err := n.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	after := state(t)
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fresh := open(t, Settings{})
+	loads(fresh)
+	if err := fresh.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	// The first had tables for two local sides before.
+	want := strings.NewReplacer("4502", "T", "4503", "T", "4504", "T").Replace(state(t))
+	if after = strings.NewReplacer("4502", "T", "4503", "T", "4504", "T").Replace(after); after != want {
+		t.Errorf("after a crash:\n%s\nwithout one:\n%s", after, want)
+	}
+}
+
+// TestNothingFlowsWhileADaemonIsReplaced: what the killed one held back is held back in every moment until its successor protects it, and longer where that fails.
+func TestNothingFlowsWhileADaemonIsReplaced(t *testing.T) {
+	namespace(t)
+	probe, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer probe.Close()
+	eth0, err := net.InterfaceByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := New("t0", Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	local, remote := set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24", "192.0.3.0/24/udp/4000")
+	route(t, first, "a", local, remote, 1438)
+	var asked, leaks atomic.Int64
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for _, src := range []net.IP{nil, net.IPv4(192, 0, 1, 254)} {
+				asked.Add(1)
+				routes, err := probe.RouteGetWithOptions(net.IPv4(192, 0, 2, 9), &netlink.RouteGetOptions{SrcAddr: src})
+				if err == nil && routes[0].LinkIndex == eth0.Index {
+					leaks.Add(1)
+				}
+			}
+		}
+	}()
+	guarded := func(n *Net, when string) {
+		t.Helper()
+		arrive(t, fragment("192.0.3.1", "192.0.1.77", 0, false))
+		if !netns.Poll(2*time.Second, func() bool { return dropped(t, n) == 1 }) {
+			t.Errorf("%s: what only the rule of a single port keeps out is not dropped", when)
+		}
+	}
+	kill(t, first)
+	second, err := New("t0", Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	guarded(second, "killed, and begun again")
+	sh(t, "ip link del t0")
+	if err := second.Close(); err != nil { // it fails before its policies are in place
+		t.Fatal(err)
+	}
+	sh(t, "ip tuntap add t0 mode tun")
+	third := open(t, Settings{})
+	guarded(third, "begun again after one that failed")
+	route(t, third, "a", local, remote, 1438)
+	if err := third.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	before := asked.Load()
+	if !netns.Poll(2*time.Second, func() bool { return asked.Load() > before+10 }) {
+		t.Error("nobody asks for routes any more")
+	}
+	close(stop)
+	<-stopped
+	if n := leaks.Load(); n > 0 {
+		t.Errorf("%d of %d times the kernel would have sent a packet in clear", n, asked.Load())
+	}
+	route(t, third, "a", local, remote, 1438)
+	goes(t, "192.0.2.9 from 192.0.1.254", "dev t0")
 }
 
 func TestSomebodyElsesTableIsLeftAlone(t *testing.T) {

@@ -34,6 +34,7 @@ func (h *fakeHost) Unroute(id kernel.PolicyID) error {
 }
 func (h *fakeHost) PathMTU(local, remote netip.Addr) int { return h.mtu }
 func (h *fakeHost) ClearDropped() (uint64, error)        { return 3, nil }
+func (h *fakeHost) Sweep() error                         { return nil }
 func (h *fakeHost) Notes() []string                      { return nil }
 func (h *fakeHost) Close() error                         { h.log = append(h.log, "close"); return nil }
 

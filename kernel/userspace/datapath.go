@@ -41,6 +41,8 @@ type Host interface {
 	PathMTU(local, remote netip.Addr) int
 	// ClearDropped is the number of packets from the network that were dropped because they claim in clear what a policy protects. Any goroutine.
 	ClearDropped() (uint64, error)
+	// Sweep takes away what an earlier daemon left, which held traffic back until the policies of this one were in place. Any goroutine.
+	Sweep() error
 	// Notes says what this machine lacks, one sentence each.
 	Notes() []string
 	// Close takes all away.
@@ -173,6 +175,14 @@ func (d *Datapath) Usage(spis ...kernel.SPI) []kernel.Usage {
 		}
 	}
 	return out
+}
+
+// Sweep takes away what an earlier process left behind, once the policies that were loaded are in place.
+func (d *Datapath) Sweep() error {
+	if d.host == nil {
+		return nil
+	}
+	return d.host.Sweep()
 }
 
 // Close implements kernel.Datapath. Requests under way complete with an error first.

@@ -112,7 +112,7 @@ func (g *gateway) pair(local, remote ts.Set, p path.Path) kernel.SAPair {
 // protect routes a policy and installs the SAs of pair.
 func (g *gateway) protect(local, remote ts.Set, p path.Path) {
 	g.t.Helper()
-	g.Route(1, kernel.Policy{ID: "c", Local: local, Remote: remote})
+	g.Route(1, kernel.Policy{ID: "c", Local: local, Remote: remote, LocalAddr: p.Local.Addr(), RemoteAddr: p.Remote.Addr()})
 	g.wait()
 	g.Install(2, g.pair(local, remote, p))
 	g.wait()

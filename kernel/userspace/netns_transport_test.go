@@ -25,7 +25,7 @@ import (
 func (g *gateway) inTransportMode(p path.Path, originalLocal, originalRemote netip.Addr) {
 	g.t.Helper()
 	local, remote := ts.Set{ts.FromAddr(p.Local.Addr())}, ts.Set{ts.FromAddr(p.Remote.Addr())}
-	g.Route(1, kernel.Policy{ID: "c", Local: local, Remote: remote})
+	g.Route(1, kernel.Policy{ID: "c", Local: local, Remote: remote, LocalAddr: p.Local.Addr(), RemoteAddr: p.Remote.Addr()})
 	g.wait()
 	sa := g.pair(local, remote, p)
 	sa.Transport, sa.OriginalLocal, sa.OriginalRemote = true, originalLocal, originalRemote
