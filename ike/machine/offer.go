@@ -28,6 +28,8 @@ type offer struct {
 
 	reply wire.SA // answerer: the proposal chosen
 
+	local, remote ts.Set // asker: the selectors that were asked for
+
 	rekeys   ChildID  // asker: the child that it is to replace, zero if none
 	crossing rekeying // asker: what the peer makes in the same place
 	lost     bool     // asker: it was to replace one that the peer did not have
@@ -214,12 +216,12 @@ func (m *Machine) childAsk(c *child, between ...wire.Item) []wire.Item {
 	if withKE {
 		esp = m.withKE(target{c.conn, c.index}, true)
 	}
-	local, remote := m.selectors(c.conn, c.index)
+	c.offer.local, c.offer.remote = m.asksFor(c)
 	items := append(m.childNotifies(target{c.conn, c.index}.wantsTransport()), wire.Item{Payload: esp.Offer(iana.ProtoESP, binary.BigEndian.AppendUint32(nil, c.spiIn), withKE)})
 	items = append(items, between...)
 	return append(items,
-		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSi, Selectors: local.ToWire()}},
-		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSr, Selectors: remote.ToWire()}})
+		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSi, Selectors: c.offer.local.ToWire()}},
+		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSr, Selectors: c.offer.remote.ToWire()}})
 }
 
 // childReply is the Child SA's part of a response: what was chosen.
@@ -256,7 +258,7 @@ func (m *Machine) acceptChild(c *child, items []wire.Item) bool {
 		esp = m.withKE(target{c.conn, c.index}, true)
 	}
 	choice, err := esp.Accept(sa, iana.ProtoESP, withKE)
-	local, remote := m.selectors(c.conn, c.index)
+	local, remote := c.offer.local, c.offer.remote
 	l, r, noMode := m.acceptMode(c, items, ts.FromWire(tsi), ts.FromWire(tsr))
 	reject := func(r event.Reason, format string, args ...any) bool {
 		m.rejectChild(c, r, fmt.Sprintf(format, args...))
@@ -282,9 +284,10 @@ func (m *Machine) acceptChild(c *child, items []wire.Item) bool {
 		return reject(event.ReasonTSUnacceptable, "asked for %s, the peer narrowed it to %s: %s; narrowing=yes (%s) would accept that",
 			tunnel(local, remote), tunnel(l, r), fault, where(c.conn, "narrowing"))
 	}
-	if old := m.child(c.offer.rekeys); old != nil && local.Contains(old.local) && remote.Contains(old.remote) && !(l.Contains(old.local) && r.Contains(old.remote)) {
-		return reject(event.ReasonTSUnacceptable, "the peer answered with %s, which is less than the %s of the Child SA that it is to replace (RFC 7296 2.9.2)",
-			tunnel(l, r), tunnel(old.local, old.remote))
+	if old := m.child(c.offer.rekeys); old != nil {
+		if less := m.lessThan(old, l, r); less != "" {
+			return reject(event.ReasonTSUnacceptable, "the peer answered with %s", less)
+		}
 	}
 	c.suite, c.local, c.remote, c.spiOut = choice.Suite, l, r, spiOf(choice.SPI)
 	m.readChildNotifies(c, items)

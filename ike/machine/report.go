@@ -334,7 +334,7 @@ func (m *Machine) wrongResponderID(got ident.ID, want ident.Pattern) string {
 
 // childRejected is a Child SA that the responder refused.
 func (m *Machine) childRejected(c *child, n wire.Notify, told bool, x iana.Exchange) event.Close {
-	local, remote := m.selectors(c.conn, c.index)
+	local, remote := c.offer.local, c.offer.remote
 	r := event.Close{Reason: event.ReasonPeerError, Notify: n.Notify, Remote: true}
 	if !told {
 		r.Reason, r.Detail = event.ReasonProtocol, fmt.Sprintf("peer %s answered %v without a Child SA and without saying why", m.path.Peer(), x)

@@ -66,7 +66,7 @@ func (m *Machine) createPayloads(c *child) (items []wire.Item, ok bool) {
 		between = append(between, wire.Item{Payload: wire.KE{Method: o.exchange.Method, Data: o.exchange.Public}})
 		pfs = " with " + keName(o.exchange.Method)
 	}
-	local, remote := m.selectors(c.conn, c.index)
+	local, remote := m.asksFor(c)
 	m.emit(event.Event{
 		Level: event.Info, Conn: c.conn.Name, Child: c.name(),
 		Text: fmt.Sprintf("sending CREATE_CHILD_SA request to %s for Child SA {ESP <%#08x} %s%s", m.path.Peer(), c.spiIn, tunnel(local, remote), pfs),
@@ -195,7 +195,7 @@ func (m *Machine) onCreateChildRequest(msg *message) {
 		if m.cfg.Candidates != nil {
 			conns = m.sharing(m.cfg.Candidates(m.path))
 		}
-		m.create(msg, targets(conns))
+		m.create(msg, targets(conns), nil)
 	}
 }
 
@@ -213,9 +213,12 @@ func (m *Machine) sameChildren(conn *policy.Oriented, index int) int {
 	return n
 }
 
-// create chooses what to answer, and starts it.
-func (m *Machine) create(msg *message, among []target) *child {
+// create chooses what to answer, and starts it. old is the child that is to be replaced, nil if none.
+func (m *Machine) create(msg *message, among []target, old *child) *child {
 	ch, refusal := m.chooseChild(requestOf(msg.items, true), among)
+	if refusal == nil && old != nil {
+		refusal = m.noSuccessor(old, ch)
+	}
 	if refusal != nil {
 		m.refuseCreate(msg, refusal)
 		return nil

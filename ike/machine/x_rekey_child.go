@@ -8,6 +8,7 @@ import (
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/ts"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
 
@@ -54,6 +55,48 @@ func (m *Machine) successor(old *child) *child {
 func (m *Machine) beingReplaced(c *child) bool {
 	return c.redundant || m.child(c.rekeyed.theirs) != nil || m.child(c.replaces) != nil ||
 		slices.ContainsFunc(m.children, func(o *child) bool { return o.offer != nil && o.offer.crossing.theirs == c.id })
+}
+
+// inUse is what a child protects now. In transport mode that is the two hosts, wherever they are.
+func (m *Machine) inUse(c *child) (local, remote ts.Set) {
+	if c.mode.transport {
+		return readdress(c.local, m.path.Local.Addr()), readdress(c.remote, m.path.Remote.Addr())
+	}
+	return c.local, c.remote
+}
+
+// asksFor is what a request of ours has as selectors: those of the connection or, for a successor, those in use. RFC 7296 2.9.2 allows a superset too, but where the
+// connection allows more than the peer's does, as after narrowing, its answer to the superset would be a part of it or a refusal; what is in use it has agreed to.
+func (m *Machine) asksFor(c *child) (local, remote ts.Set) {
+	local, remote = m.selectors(c.conn, c.index)
+	if old := m.child(c.offer.rekeys); old != nil {
+		if l, r := m.inUse(old); local.Contains(l) && remote.Contains(r) {
+			return l, r
+		}
+	}
+	return local, remote
+}
+
+// lessThan says that selectors do not hold all that a child protects now; empty: they do.
+func (m *Machine) lessThan(old *child, local, remote ts.Set) string {
+	l, r := m.inUse(old)
+	if local.Contains(l) && remote.Contains(r) {
+		return ""
+	}
+	return fmt.Sprintf("%s, which is less than the %s of the Child SA that it is to replace (RFC 7296 2.9.2)", tunnel(local, remote), tunnel(l, r))
+}
+
+// noSuccessor refuses to replace a child by one that protects less: what the old one lets through would be dropped (RFC 7296 2.9.2).
+func (m *Machine) noSuccessor(old *child, ch *chosen) *childRefusal {
+	less := m.lessThan(old, ch.local, ch.remote)
+	if less == "" {
+		return nil
+	}
+	return &childRefusal{
+		reason: event.ReasonTSUnacceptable, notify: iana.TS_UNACCEPTABLE,
+		text: fmt.Sprintf("of what the peer asks for as the successor of Child SA %q, this end (%s, %s) allows %s", old.name(), whereSubnet(old.conn, true),
+			whereSubnet(old.conn, false), less),
+	}
 }
 
 // rekeyNotify names the SA that a request of ours is to replace; ok is false when that is gone meanwhile.
@@ -133,7 +176,7 @@ func (m *Machine) onRekeyRequest(msg *message, n wire.Notify) {
 			reason: event.ReasonOperator, notify: iana.TEMPORARY_FAILURE, text: fmt.Sprintf("Child SA %q is being deleted", old.name()), // RFC 7296 2.25.1
 		})
 	default:
-		if c := m.create(msg, []target{{old.conn, old.index}}); c != nil {
+		if c := m.create(msg, []target{{old.conn, old.index}}, old); c != nil {
 			c.standby, c.replaces = true, old.id
 			old.rekeyed = rekeying{theirs: c.id, low: bytes.Clone(lowest(c.offer.ni, c.offer.nr))}
 			if ours := m.successor(old); ours != nil {

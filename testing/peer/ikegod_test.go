@@ -37,7 +37,8 @@ func TestListsOfProposals(t *testing.T) {
 	m.theyInitiate(t, u, pings)
 }
 
-// TestNarrowing lets either side ask for more than the other allows: both have the smaller selectors then (RFC 7296 2.9), and carry them. With narrowing=no,
+// TestNarrowing lets either side ask for more than the other allows: both have the smaller selectors then (RFC 7296 2.9), carry them, and rekey them
+// from either end (2.9.2). With narrowing=no,
 // our default, an initiator that gets less than it wants deletes the Child SA, and a responder refuses it.
 func TestNarrowing(t *testing.T) {
 	need(t)
@@ -66,6 +67,7 @@ func TestNarrowing(t *testing.T) {
 					t.Errorf("strongSwan has something else than %s === %s: %v\n%s", tc.remote, tc.local, err, out)
 				}
 				carries(t, m, u)
+				rekeys(t, m, u)
 			}
 			m.weInitiate(t, tc.tunnel, use)
 			m.theyInitiate(t, tc.tunnel, use)

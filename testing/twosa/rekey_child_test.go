@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/ts"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
 
@@ -233,10 +236,20 @@ func TestRekeyNarrower(t *testing.T) {
 	w.Settle()
 	agreed(t, w)
 	old := w.West.M.Snapshot().Children[0]
-	selectors(w.East.Conn.Connection, TS("192.0.1.0/24"), TS("192.0.2.128/25"))
 	w.West.rekey()
-	w.Settle()
-	agreedOn(t, w, 1)
+	request := inside(t, w.West, w.West.Out[0])
+	id := w.West.Out[0].Header().MessageID
+	w.West.Lose()
+	answer := slices.Clone(w.East.Conn.Children[0].ESP[:1])
+	answer[0].SN = answer[0].SN[:1]
+	w.East.Inject(w.East.Forge(iana.CREATE_CHILD_SA, id, true,
+		wire.Item{Payload: answer.Offer(iana.ProtoESP, []byte{1, 2, 3, 4}, false)},
+		wire.Item{Payload: wire.Nonce{Data: make([]byte, 32)}},
+		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSi, Selectors: TS("192.0.1.0/24").ToWire()}},
+		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSr, Selectors: TS("192.0.2.128/25").ToWire()}}))
+	if tsr, _ := wire.GetType[wire.TS](request, iana.PayloadTSr); !ts.FromWire(tsr).Equal(TS("192.0.2.0/24")) {
+		t.Errorf("asked for %v", tsr)
+	}
 	if c := w.West.M.Snapshot().Children[0]; c.SPIIn != old.SPIIn {
 		t.Errorf("%v===%v was replaced by %v===%v", old.Local, old.Remote, c.Local, c.Remote)
 	}
@@ -244,12 +257,115 @@ func TestRekeyNarrower(t *testing.T) {
 	if w.West.count(event.KindChildFailed) != 1 || w.West.count(event.KindChildRekeyed) != 0 {
 		t.Error("not told that it failed")
 	}
-	selectors(w.East.Conn.Connection, TS("192.0.1.0/24"), TS("192.0.2.0/23"))
-	w.West.rekey()
+}
+
+// TestRekeyAskedNarrower: as the answerer we make no successor that protects less than the old child, whoever would narrow: the peer by what it asks for, or we by
+// what we allow now (RFC 7296 2.9.2). One that protects the same or more is made.
+func TestRekeyAskedNarrower(t *testing.T) {
+	narrowing := func(c *policy.Connection) { c.Narrowing = true }
+	for _, tc := range []struct {
+		name                 string
+		asked, allowed, want string // right side
+		refused              bool
+	}{
+		{"less is asked for", "192.0.2.128/25", "192.0.2.0/24", "192.0.2.0/24", true},
+		{"another is asked for", "192.0.3.0/24", "192.0.2.0/23", "192.0.2.0/24", true},
+		{"less is allowed", "192.0.2.0/24", "192.0.2.0/25", "192.0.2.0/24", true},
+		{"the same", "192.0.2.0/24", "192.0.2.0/24", "192.0.2.0/24", false},
+		{"more is asked for", "192.0.0.0/16", "192.0.2.0/24", "192.0.2.0/24", false},
+		{"more is asked for and allowed", "192.0.0.0/16", "192.0.2.0/23", "192.0.2.0/23", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := Pair(1, narrowing, narrowing)
+			w.West.Initiate(w.West.UDP())
+			w.Settle()
+			agreed(t, w)
+			old := w.West.M.Snapshot().Children[0]
+			selectors(w.East.Conn.Connection, TS("192.0.1.0/24"), TS(tc.allowed))
+			n := wire.Notify{Notify: iana.REKEY_SA, Protocol: iana.ProtoESP, SPI: binary.BigEndian.AppendUint32(nil, old.SPIIn)}
+			w.West.Inject(w.West.Forge(iana.CREATE_CHILD_SA, 2, false, wire.Item{Payload: n},
+				wire.Item{Payload: w.West.Conn.Children[0].ESP.Offer(iana.ProtoESP, []byte{1, 2, 3, 4}, false)},
+				wire.Item{Payload: wire.Nonce{Data: make([]byte, 32)}},
+				wire.Item{Payload: wire.TS{Payload: iana.PayloadTSi, Selectors: TS("192.0.1.0/24").ToWire()}},
+				wire.Item{Payload: wire.TS{Payload: iana.PayloadTSr, Selectors: TS(tc.asked).ToWire()}}))
+			children := w.East.M.Snapshot().Children
+			newest := children[len(children)-1]
+			if tc.refused != (len(children) == 1) || !newest.Local.Equal(TS(tc.want)) {
+				t.Errorf("%d children, the newest protects %v\n%v", len(children), newest.Local, w.East.Lines())
+			}
+			if !tc.refused {
+				return
+			}
+			if got, _ := wire.Get[wire.Notify](inside(t, w.East, w.East.Out[0])); got.Notify != iana.TS_UNACCEPTABLE {
+				t.Errorf("answered %v", got.Notify)
+			}
+			said(t, w.East, "192.0.2.0/24", "RFC 7296 2.9.2", "TS_UNACCEPTABLE")
+		})
+	}
+}
+
+// TestRekeyAsksForWhatIsInUse: a child that protects less than its connection allows is rekeyed with what it protects, which the peer has and cannot but allow;
+// the connection's selectors could be too wide for it, and a part of them is not accepted without narrowing=yes (RFC 7296 2.9.2: the same or a superset).
+func TestRekeyAsksForWhatIsInUse(t *testing.T) {
+	for _, wideNarrows := range []bool{false, true} {
+		part := func(c *policy.Connection) { selectors(c, TS("192.0.1.0/25"), TS("192.0.2.0/25")) }
+		w := Pair(1, part, func(c *policy.Connection) { c.Narrowing = wideNarrows })
+		w.West.Initiate(w.West.UDP())
+		w.Settle()
+		agreed(t, w)
+		for _, asker := range []*Host{w.East, w.West, w.East} {
+			old := w.West.M.Snapshot().Children[0]
+			asker.rekey()
+			said(t, asker, "sending CREATE_CHILD_SA request", "192.0.1.0/25", "192.0.2.0/25")
+			w.Settle()
+			succeeded(t, w, old)
+		}
+	}
+}
+
+// TestRekeyTransportModeMoved: in transport mode the selectors are the two hosts. One that has another address meanwhile, behind its NAT, protects no less by it.
+func TestRekeyTransportModeMoved(t *testing.T) {
+	for _, byEast := range []bool{false, true} {
+		w, moved := natted(t)
+		old := w.West.M.Snapshot().Children[0]
+		moved()
+		asker := w.West
+		if byEast {
+			asker = w.East
+		}
+		asker.rekey()
+		w.Settle()
+		if s := w.West.M.Snapshot().Children; len(s) != 1 || s[0].SPIIn == old.SPIIn || len(w.East.Installed) != 1 {
+			t.Errorf("by east %t: not rekeyed\n%v\n%v", byEast, w.West.Lines(), w.East.Lines())
+		}
+	}
+}
+
+// natted is a Child SA in transport mode between west, behind a NAT, and east, which knows west by the NAT's address alone. moved gives the NAT another.
+func natted(t *testing.T) (w *World, moved func()) {
+	t.Helper()
+	hosts := func(c *policy.Connection) { transport(true)(c); c.Liveness = 10 * time.Second }
+	w = Pair(3, hosts, hosts)
+	w.East.Conn.RemoteAddr = netip.Addr{} // %any
+	nat := NAT{Inside: WestAddr, Outside: netip.MustParseAddr("203.0.113.1"), First: 30000}
+	w.Net = func(p Packet) (Packet, bool) {
+		if to := p.Path.Remote.Addr(); to != nat.Outside && to != EastAddr {
+			return p, false // it is nobody's any more
+		}
+		return nat.Translate(p)
+	}
+	w.West.Initiate(w.West.UDP())
 	w.Settle()
-	agreedOn(t, w, 1)
-	if c := w.West.M.Snapshot().Children[0]; c.SPIIn == old.SPIIn || !c.Remote.Contains(old.Remote) {
-		t.Errorf("a wider successor is not taken: %v===%v", c.Local, c.Remote)
+	if n := len(w.East.Installed); n != 1 {
+		t.Fatalf("%d children\n%v\n%v", n, w.West.Lines(), w.East.Lines())
+	}
+	return w, func() {
+		nat.Outside = netip.MustParseAddr("203.0.113.9")
+		nat.Rebind()
+		w.Run(11 * time.Second)
+		if got := w.East.M.Snapshot().Path.Remote.Addr(); got != nat.Outside {
+			t.Fatalf("east has not followed its peer: %v %v %v", got, w.East.Lines(), w.West.Lines())
+		}
 	}
 }
 
