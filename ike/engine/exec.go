@@ -91,7 +91,7 @@ func (s *shard) emit(a *sa, ev event.Event) {
 		if c := a.controlNamed(ev.Conn); c != nil {
 			defer func() {
 				c.home.box.post(func() { c.childFailed(a, ev) })
-				if a.idleHere(c) {
+				if ev.Child != "" && a.idleHere(c) { // without one it was a request of the peer, and we may be asking for ours
 					s.leave(a, c)
 				}
 			}()

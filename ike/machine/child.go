@@ -47,6 +47,7 @@ const (
 
 // childRefusal is why a Child SA was not made. The IKE SA stays (RFC 7296 1.2, 2.21.2).
 type childRefusal struct {
+	conn   *policy.Oriented // that it was for; nil: none in particular
 	reason event.Reason
 	notify iana.Notify
 	data   []byte // of the notification, as are those that follow

@@ -42,6 +42,7 @@ type Machine struct {
 	nextJob  JobID
 	again    []ChildID    // to be asked for again when the peer may be ready
 	closing  *event.Close // why the IKE SA is going down, from the moment that is decided
+	refusals refusals
 
 	born          time.Time
 	now           moment

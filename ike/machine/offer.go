@@ -96,8 +96,9 @@ func targets(conns []*policy.Oriented) []target {
 func (m *Machine) chooseChild(r request, among []target) (*chosen, *childRefusal) {
 	var noTS []string
 	var noESP *childRefusal
-	part := false    // narrowing would help
-	if r.transport { // a connection that allows it comes before one that does not (RFC 7296 2.23.1)
+	var meant *policy.Oriented // what is asked for is in part what it allows
+	part := false              // narrowing would help
+	if r.transport {           // a connection that allows it comes before one that does not (RFC 7296 2.23.1)
 		among = transportFirst(among)
 	}
 	for _, t := range among {
@@ -120,6 +121,9 @@ func (m *Machine) chooseChild(r request, among []target) (*chosen, *childRefusal
 			fault, overlap := selectorFault(t.conn, local, remote, ours, theirs)
 			noTS = append(noTS, fmt.Sprintf("%q allows %s: %s", t.conn.Children[t.index].Name, tunnel(local, remote), fault))
 			part = part || overlap && !t.conn.Narrowing
+			if overlap && meant == nil {
+				meant = t.conn
+			}
 			continue
 		}
 		choice, refusal := m.chooseESP(r, t)
@@ -144,7 +148,7 @@ func (m *Machine) chooseChild(r request, among []target) (*chosen, *childRefusal
 		narrow += "; it asked for transport mode, and no connection for it is type=transport here"
 	}
 	return nil, &childRefusal{
-		reason: event.ReasonTSUnacceptable, notify: iana.TS_UNACCEPTABLE,
+		conn: meant, reason: event.ReasonTSUnacceptable, notify: iana.TS_UNACCEPTABLE,
 		text: fmt.Sprintf("the peer wants %s, but %s%s", tunnel(r.ours, r.theirs), few(noTS), narrow),
 	}
 }
@@ -153,7 +157,7 @@ func (m *Machine) chooseChild(r request, among []target) (*chosen, *childRefusal
 // INVALID_KE_PAYLOAD (RFC 7296 1.3).
 func (m *Machine) chooseESP(r request, t target) (suite.Choice, *childRefusal) {
 	if why := m.noCarrier(t.conn); why != "" {
-		return suite.Choice{}, &childRefusal{reason: event.ReasonProtocol, notify: iana.NO_PROPOSAL_CHOSEN, text: why}
+		return suite.Choice{}, &childRefusal{conn: t.conn, reason: event.ReasonProtocol, notify: iana.NO_PROPOSAL_CHOSEN, text: why}
 	}
 	name, esp := t.conn.Children[t.index].Name, t.conn.Children[t.index].ESP
 	if r.create {
@@ -163,14 +167,14 @@ func (m *Machine) chooseESP(r request, t target) (suite.Choice, *childRefusal) {
 	switch {
 	case err != nil:
 		return choice, &childRefusal{
-			reason: event.ReasonNoProposal, notify: iana.NO_PROPOSAL_CHOSEN,
+			conn: t.conn, reason: event.ReasonNoProposal, notify: iana.NO_PROPOSAL_CHOSEN,
 			text: fmt.Sprintf("no ESP proposal of the peer is allowed by %q (%s): %v", name, whereESP(t.conn, err), err),
 		}
 	case spiOf(choice.SPI) == 0:
-		return choice, &childRefusal{reason: event.ReasonProtocol, notify: iana.NO_PROPOSAL_CHOSEN, text: "the peer's ESP proposal has the SPI zero"}
+		return choice, &childRefusal{conn: t.conn, reason: event.ReasonProtocol, notify: iana.NO_PROPOSAL_CHOSEN, text: "the peer's ESP proposal has the SPI zero"}
 	case choice.Suite.KE != iana.KE_NONE && choice.Suite.KE != r.ke.Method:
 		return choice, &childRefusal{
-			reason: event.ReasonReplaced, notify: iana.INVALID_KE_PAYLOAD, data: binary.BigEndian.AppendUint16(nil, uint16(choice.Suite.KE)),
+			conn: t.conn, reason: event.ReasonReplaced, notify: iana.INVALID_KE_PAYLOAD, data: binary.BigEndian.AppendUint16(nil, uint16(choice.Suite.KE)),
 			text: fmt.Sprintf("%q wants the key exchange %s (%s), the peer's request has none for it", name, keName(choice.Suite.KE), where(t.conn, "pfs")),
 		}
 	}

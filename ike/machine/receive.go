@@ -231,7 +231,7 @@ func (m *Machine) refuseProtected(msg *message, n iana.Notify, data []byte, text
 		if fatal {
 			m.finishReplied(c)
 		} else {
-			m.emit(event.Event{Level: event.Warn, Text: c.Detail})
+			m.tellRefusal(event.Event{Level: event.Warn, Text: c.Detail})
 		}
 	case m.state == authSent:
 		m.answered()

@@ -58,7 +58,7 @@ func (m *Machine) emitEnd(c event.Close) {
 	case text == "":
 		text = fmt.Sprintf("deleting IKE SA (%v): %v", m.state, c.Reason)
 	}
-	m.emit(event.Event{Level: level, Kind: event.KindIKEClosed, Text: text, Close: &c})
+	m.emit(event.Event{Level: level, Kind: event.KindIKEClosed, Text: text + m.untoldRefusals(), Close: &c})
 }
 
 // tellDeleting reports that an exchange begins which ends the IKE SA.

@@ -104,7 +104,7 @@ func (m *Machine) chooseMode(r request, t target) (ours, theirs ts.Set, md mode,
 	}
 	if !r.transport {
 		return nil, nil, mode{}, &childRefusal{
-			reason: event.ReasonNoProposal, notify: iana.NO_PROPOSAL_CHOSEN,
+			conn: t.conn, reason: event.ReasonNoProposal, notify: iana.NO_PROPOSAL_CHOSEN,
 			text: fmt.Sprintf("%q is type=transport (%s), and the peer asks for tunnel mode: write the same type= here and at the peer", t.conn.Children[t.index].Name,
 				where(t.conn, "type")),
 		}

@@ -189,7 +189,7 @@ func (m *Machine) onCreateChildRequest(msg *message) {
 		m.onRekeyRequest(msg, rekey)
 	case !hasTSi || !hasTSr:
 		m.answer(msg, []wire.Item{{Payload: wire.Notify{Notify: iana.NO_ADDITIONAL_SAS}}})
-		m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("refused rekeying the IKE SA to %s: not supported yet; sent NO_ADDITIONAL_SAS", m.path.Peer())})
+		m.tellRefusal(event.Event{Level: event.Info, Text: fmt.Sprintf("refused rekeying the IKE SA to %s: not supported yet; sent NO_ADDITIONAL_SAS", m.path.Peer())})
 	default:
 		conns := []*policy.Oriented{m.conn}
 		if m.cfg.Candidates != nil {
@@ -225,7 +225,7 @@ func (m *Machine) create(msg *message, among []target, old *child) *child {
 	}
 	if n := m.sameChildren(ch.conn, ch.index); n >= maxSame {
 		m.refuseCreate(msg, &childRefusal{
-			reason: event.ReasonProtocol, notify: iana.NO_ADDITIONAL_SAS,
+			conn: ch.conn, reason: event.ReasonProtocol, notify: iana.NO_ADDITIONAL_SAS,
 			text: fmt.Sprintf("the peer has %d Child SAs of %q already, which is all that one IKE SA may have", n, ch.conn.Children[ch.index].Name),
 		})
 		return nil

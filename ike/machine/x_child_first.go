@@ -78,7 +78,7 @@ func (m *Machine) refuseFirstChild(c *child, what string, err error) {
 }
 
 func datapathRefusal(c *child, what string, err error) *childRefusal {
-	return &childRefusal{reason: event.ReasonInstallFailed, notify: iana.NO_ADDITIONAL_SAS, text: fmt.Sprintf("%s for Child SA %q: %v", what, c.name(), err)}
+	return &childRefusal{conn: c.conn, reason: event.ReasonInstallFailed, notify: iana.NO_ADDITIONAL_SAS, text: fmt.Sprintf("%s for Child SA %q: %v", what, c.name(), err)}
 }
 
 // onFirstChildInstalled lets the responder answer IKE_AUTH.
@@ -108,12 +108,16 @@ func (m *Machine) tellFirstChild() {
 	m.tellChildUp(m.hs.child)
 }
 
-// tellRefused reports a Child SA that we have refused.
+// tellRefused reports a Child SA that we have refused, under the connection that it was for as far as that is known.
 func (m *Machine) tellRefused(r *childRefusal) {
-	m.emit(event.Event{
+	ev := event.Event{
 		Level: event.Warn, Kind: event.KindChildFailed, Text: fmt.Sprintf("refused Child SA: %s; sent %v, the IKE SA stays", r.text, r.notify),
 		Close: &event.Close{Reason: r.reason, Notify: r.notify, Remote: true, Detail: r.text},
-	})
+	}
+	if r.conn != nil {
+		ev.Conn = r.conn.Name
+	}
+	m.tellRefusal(ev)
 }
 
 // firstChildAnswer is the initiator's side: accept what the responder chose, and install it.

@@ -101,7 +101,12 @@ func (m *Machine) noteNotify(n wire.Notify) {
 	if n.Notify.Error() {
 		level = event.Warn
 	}
-	m.emit(event.Event{Level: level, Text: fmt.Sprintf("peer %s notifies %v", m.path.Peer(), n.Notify)})
+	ev := event.Event{Level: level, Text: fmt.Sprintf("peer %s notifies %v", m.path.Peer(), n.Notify)}
+	if level == event.Debug {
+		m.emit(ev)
+	} else {
+		m.tellRefusal(ev)
+	}
 }
 
 // onInfoResponse finishes what our request was for.

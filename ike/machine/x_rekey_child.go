@@ -93,7 +93,7 @@ func (m *Machine) noSuccessor(old *child, ch *chosen) *childRefusal {
 		return nil
 	}
 	return &childRefusal{
-		reason: event.ReasonTSUnacceptable, notify: iana.TS_UNACCEPTABLE,
+		conn: old.conn, reason: event.ReasonTSUnacceptable, notify: iana.TS_UNACCEPTABLE,
 		text: fmt.Sprintf("of what the peer asks for as the successor of Child SA %q, this end (%s, %s) allows %s", old.name(), whereSubnet(old.conn, true),
 			whereSubnet(old.conn, false), less),
 	}
@@ -173,7 +173,7 @@ func (m *Machine) onRekeyRequest(msg *message, n wire.Notify) {
 		})
 	case old.state != childInstalled:
 		m.refuseCreate(msg, &childRefusal{
-			reason: event.ReasonOperator, notify: iana.TEMPORARY_FAILURE, text: fmt.Sprintf("Child SA %q is being deleted", old.name()), // RFC 7296 2.25.1
+			conn: old.conn, reason: event.ReasonOperator, notify: iana.TEMPORARY_FAILURE, text: fmt.Sprintf("Child SA %q is being deleted", old.name()), // RFC 7296 2.25.1
 		})
 	default:
 		if c := m.create(msg, []target{{old.conn, old.index}}, old); c != nil {
