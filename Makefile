@@ -11,12 +11,14 @@ SEEDS   ?= 1000
 
 # Packages whose tests need a host of their own: root, namespaces, other daemons. The others run anywhere.
 HOSTED  := ./testing/netns ./testing/peer ./testing/demo ./kernel/hostnet ./kernel/userspace
-PURE     = $(filter-out $(addprefix github.com/ikegod/ikegod,$(HOSTED:.%=%)),$(shell $(GO) list ./...))
+# And those that run inside a kernel of their own (testing/uml).
+KERNEL  := ./testing/uml
+PURE     = $(filter-out $(addprefix github.com/ikegod/ikegod,$(patsubst .%,%,$(HOSTED) $(KERNEL))),$(shell $(GO) list ./...))
 
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := $(CACHE)/bin/golangci-lint-$(GOLANGCI_VERSION)
 
-.PHONY: all build deps test test-pure test-hosted check fmt vet race fuzz lint arch ledger demo bench interop sim soak clean
+.PHONY: all build deps test test-pure test-hosted test-kernel kernel check fmt vet race fuzz lint arch ledger demo bench interop sim soak clean
 
 all: build
 
@@ -35,6 +37,14 @@ test-pure:
 # One after the other, on programs built once: these tests look at times and at the state of hosts.
 test-hosted: build
 	TEST_BIN=$(CURDIR)/bin $(GO) test -p 1 -count=1 -timeout 20m $(HOSTED)
+
+# On a real kernel that has ESP and ESP in TCP: built once (five minutes), then a program that boots in a second.
+test-kernel: deps build kernel
+	TEST_BIN=$(CURDIR)/bin $(GO) test -p 1 -count=1 -timeout 20m $(KERNEL)
+
+kernel:
+	@testing/install.sh kernel
+	@testing/uml/kernel/build
 
 check: fmt vet arch race lint fuzz ledger
 	@echo "check: PASS"

@@ -1,0 +1,249 @@
+package uml_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ikegod/ikegod/pkg/ctl"
+	"github.com/ikegod/ikegod/testing/netns"
+	"github.com/ikegod/ikegod/testing/peer"
+	"github.com/ikegod/ikegod/testing/uml"
+)
+
+const megabytes20 = 20 << 20
+
+// end is a gateway with the addresses that its peer and it know it by.
+type end struct {
+	host    *netns.Host
+	name    string // its identity, without the @
+	addr    string // its own
+	seen    string // as the other end sees it
+	in, net string // inside
+}
+
+// place puts two ends on a network.
+type place func(t *testing.T) (ours, theirs end)
+
+func direct(t *testing.T) (ours, theirs end) {
+	t.Helper()
+	_, west, east := netns.Gateways(t)
+	return end{west, "west", netns.West, netns.West, netns.WestInner, netns.WestNet}, end{east, "east", netns.East, netns.East, netns.EastInner, netns.EastNet}
+}
+
+// udpDropped is direct, with a firewall between them.
+func udpDropped(t *testing.T) (ours, theirs end) {
+	t.Helper()
+	ours, theirs = direct(t)
+	if _, err := ours.host.Block("udp", "meta l4proto { udp, esp }"); err != nil {
+		t.Fatal(err)
+	}
+	return ours, theirs
+}
+
+func weBehindNAT(t *testing.T) (ours, theirs end) {
+	t.Helper()
+	l, road, _, east, err := netns.RoadEast()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return end{road, "road", netns.Road, netns.NIC, netns.WestInner, netns.WestNet}, end{east, "east", netns.East, netns.East, netns.EastInner, netns.EastNet}
+}
+
+func theyBehindNAT(t *testing.T) (ours, theirs end) {
+	t.Helper()
+	theirs, ours = weBehindNAT(t)
+	return ours, theirs
+}
+
+// scenario is one way to meet a peer that has the same ipsec.conf.
+type scenario struct {
+	name      string
+	place     place
+	conn      []string // lines of the connection, at both ends
+	transport bool
+	carrier   string // what ikegod says of the Child SA
+	encap     string // what `ip xfrm state` of the peer says, or nothing
+}
+
+var scenarios = []scenario{
+	{name: "plain", place: direct, carrier: "ESP"},
+	{name: "udp", place: direct, conn: []string{"encapsulation=yes"}, carrier: "ESPinUDP", encap: "espinudp"},
+	{name: "we-behind-nat", place: weBehindNAT, carrier: "ESPinUDP", encap: "espinudp"},
+	{name: "they-behind-nat", place: theyBehindNAT, carrier: "ESPinUDP", encap: "espinudp"},
+	{name: "tcp", place: direct, conn: []string{"enable-tcp=yes"}, carrier: "ESPinTCP", encap: "espintcp"},
+	{name: "fallback", place: udpDropped, conn: []string{"enable-tcp=fallback", "retransmit-timeout=2s"}, carrier: "ESPinTCP", encap: "espintcp"},
+	{name: "transport-plain", place: direct, conn: []string{"type=transport"}, transport: true, carrier: "ESP"},
+	{name: "transport-udp", place: direct, conn: []string{"type=transport", "encapsulation=yes"}, transport: true, carrier: "ESPinUDP", encap: "espinudp"},
+	{name: "transport-tcp", place: direct, conn: []string{"type=transport", "enable-tcp=yes"}, transport: true, carrier: "ESPinTCP", encap: "espintcp"},
+}
+
+// conf is ipsec.conf of one end.
+func (s *scenario) conf(here, there end) string {
+	lines := []string{
+		"left=" + here.addr, "leftid=@" + here.name, "right=" + there.seen, "rightid=@" + there.name, "authby=secret", "auto=add",
+	}
+	if !s.transport {
+		lines = append(lines, "leftsubnet="+here.net, "rightsubnet="+there.net)
+	}
+	return "config setup\n\tlisten-tcp=yes\n\nconn meeting\n\t" + strings.Join(append(lines, s.conn...), "\n\t") + "\n"
+}
+
+// meeting is an ikegod and a libreswan in a scenario.
+type meeting struct {
+	scenario
+	ours, theirs end
+	daemon       *netns.Daemon
+	peer         *peer.Libreswan
+}
+
+func meet(t *testing.T, s scenario) *meeting {
+	t.Helper()
+	ours, theirs := s.place(t)
+	if s.transport {
+		ours.in, theirs.in = ours.addr, theirs.addr
+	}
+	p, err := peer.StartLibreswan(theirs.host, s.conf(theirs, ours), psk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := ours.host.Ikegod(s.conf(ours, theirs), psk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of ikegod:\n%s\nlog of libreswan:\n%s", d.Log(), p.Log())
+		}
+	})
+	return &meeting{scenario: s, ours: ours, theirs: theirs, daemon: d, peer: p}
+}
+
+// up brings the connection up from one end.
+func (m *meeting) up(t *testing.T, weBegin bool) {
+	t.Helper()
+	if weBegin {
+		if out, status := m.daemon.Ikectl("up", "meeting"); status != 0 {
+			t.Fatalf("ikectl up: %d\n%s", status, out)
+		}
+	} else if out, err := m.peer.Whack("--initiate", "--name", "meeting"); err != nil {
+		t.Logf("whack --initiate: %v\n%s", err, out) // it gives up on UDP here, and goes on by itself
+	}
+	netns.Until(t, 20*time.Second, "one Child SA at both ends", func() bool { return len(m.sas(t)) == 1 && len(m.sas(t)[0].Children) == 1 && len(m.states(t)) == 2 })
+	sa := m.sas(t)[0]
+	child := sa.Children[0]
+	mode := "tunnel"
+	if m.transport {
+		mode = "transport"
+	}
+	if sa.Initiator != weBegin || child.Carrier != m.carrier || child.Mode != mode {
+		t.Errorf("ikegod's view: %+v", sa)
+	}
+	for _, state := range m.states(t) {
+		if !strings.Contains(state, "mode "+mode) || strings.Contains(state, "encap") != (m.encap != "") || !strings.Contains(state, m.encap) {
+			t.Errorf("a state of libreswan's kernel is not mode %s with encap %q:\n%s", mode, m.encap, state)
+		}
+	}
+}
+
+// down takes it down from one end, and looks at the other.
+func (m *meeting) down(t *testing.T, weEnd bool) {
+	t.Helper()
+	if weEnd {
+		if out, status := m.daemon.Ikectl("down", "meeting"); status != 0 {
+			t.Errorf("ikectl down: %d\n%s", status, out)
+		}
+	} else if out, err := m.peer.Down("meeting"); err != nil {
+		t.Errorf("whack --terminate: %v\n%s", err, out)
+	}
+	netns.Until(t, 5*time.Second, "no SA at either end", func() bool { return len(m.sas(t)) == 0 && len(m.states(t)) == 0 })
+}
+
+func (m *meeting) sas(t *testing.T) []ctl.IKESA {
+	t.Helper()
+	var list []ctl.IKESA
+	if err := m.daemon.SAs(context.Background(), func(sa ctl.IKESA) bool { list = append(list, sa); return true }); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// states are those of the peer's kernel.
+func (m *meeting) states(t *testing.T) []string {
+	t.Helper()
+	out, err := m.theirs.host.Output("ip", "xfrm", "state")
+	if err != nil {
+		t.Fatalf("ip xfrm state: %v: %s", err, out)
+	}
+	var list []string
+	for _, s := range strings.Split("\n"+out, "\nsrc ") {
+		if strings.Contains(s, "proto esp") {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// carries pings both ways and transfers 20 MB both ways, with nothing in clear on ikegod's wire.
+func (m *meeting) carries(t *testing.T) {
+	t.Helper()
+	ours, theirs := m.ours.in, m.theirs.in
+	if m.transport {
+		theirs = m.theirs.seen
+	}
+	if err := m.ours.host.Count(); err != nil {
+		t.Fatal(err)
+	}
+	defer m.ours.host.Uncount()
+	if out, err := m.ours.host.Output("ping", "-n", "-c", "3", "-i", "0.05", "-W", "2", "-I", ours, theirs); err != nil {
+		t.Errorf("ping: %v: %s", err, out)
+	}
+	if out, err := m.theirs.host.Output("ping", "-n", "-c", "3", "-i", "0.05", "-W", "2", "-I", theirs, ours); err != nil {
+		t.Errorf("ping from libreswan: %v: %s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	begin := time.Now()
+	if _, err := netns.Transfer(ctx, m.theirs.host, net.JoinHostPort(theirs, "0"), m.ours.host, ours, megabytes20); err != nil {
+		t.Errorf("download from libreswan: %v", err)
+	}
+	middle := time.Now()
+	if _, err := netns.Transfer(ctx, m.ours.host, net.JoinHostPort(ours, "0"), m.theirs.host, theirs, megabytes20); err != nil {
+		t.Errorf("download from ikegod: %v", err)
+	}
+	t.Logf("20 MB from libreswan in %s, from ikegod in %s", middle.Sub(begin).Round(time.Millisecond), time.Since(middle).Round(time.Millisecond))
+	if c, err := m.ours.host.Counts(); err != nil || c.Clear() != 0 {
+		t.Errorf("%s saw packets in clear: %v %v", m.ours.host.Name, c, err)
+	}
+}
+
+// TestLibreswan meets libreswan 4.10, which has its ESP in the kernel, in every scenario: each begins once and ends once.
+func TestLibreswan(t *testing.T) {
+	if uml.Outside(t, uml.Full, uml.Programs, libreswan) {
+		return
+	}
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			m := meet(t, s)
+			for _, role := range []struct {
+				name           string
+				weBegin, weEnd bool
+			}{{"we-initiate", true, true}, {"libreswan-initiates", false, false}, {"we-initiate-libreswan-deletes", true, false}, {"libreswan-initiates-we-delete", false, true}} {
+				t.Run(role.name, func(t *testing.T) {
+					m.up(t, role.weBegin)
+					if role.weBegin == role.weEnd {
+						m.carries(t)
+					}
+					m.down(t, role.weEnd)
+				})
+			}
+		})
+	}
+}
