@@ -1,0 +1,382 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// Split is the Datapath of a host whose kernel carries plain ESP and ESP in UDP, and whose userspace datapath carries ESP in TCP. Each pair goes to the half of its
+// carrier; its keys never leave it (the same key in two places would use nonces twice).
+//
+// Every policy is with both halves. The userspace half leads its traffic to the TUN, and holds, traps or drops it there while there is no SA. The kernel half
+// requires ESP of what comes in, and lets what goes out pass to the TUN, unless the newest pair is its own: then its policy takes the packets before they get
+// there. Both halves accept what comes for any of their pairs, so that a Child SA is replaced by one of the other half without a gap.
+//
+// Requests are carried out one after the other on one goroutine.
+type Split struct {
+	events func(Event)
+	// Constant after Join.
+	halves [2]Datapath
+	done   chan struct{} // closed when run has ended
+
+	mu      sync.Mutex // guards what follows; not held while a half is called
+	wake    sync.Cond
+	pending []func()
+	answers map[Request]chan Done
+	last    Request
+	owners  map[SPI]half // of installed pairs
+	stopped bool
+
+	// The goroutine's.
+	reserved map[SPI]half
+	policies map[PolicyID]*splitPolicy
+	pairs    map[SPI]*splitPair
+}
+
+var _ Datapath = (*Split)(nil)
+
+// half is one of the two datapaths.
+type half uint8
+
+const (
+	inKernel half = iota
+	inUserspace
+)
+
+// halfOf says which half carries ESP on a path. All of a UDP socket's ESP goes to the kernel, since a socket with UDP_ENCAP hands over none that it does not know.
+func halfOf(e Endpoints) half {
+	if e.Path.Kind.Stream() {
+		return inUserspace
+	}
+	return inKernel
+}
+
+type splitPolicy struct {
+	policy Policy
+	out    bool         // the kernel's policy takes outbound packets
+	pairs  []*splitPair // the one that outbound packets use comes first
+}
+
+type splitPair struct {
+	spi    SPI
+	half   half
+	policy PolicyID
+}
+
+var errSplitClosed = errors.New("the datapath is closed")
+
+// NewSplit makes a Split without halves: they are made with its Event, and given to Join. events must not block; it is called on several
+// goroutines.
+func NewSplit(events func(Event)) *Split {
+	s := &Split{
+		events: events, done: make(chan struct{}), answers: map[Request]chan Done{}, owners: map[SPI]half{}, reserved: map[SPI]half{},
+		policies: map[PolicyID]*splitPolicy{}, pairs: map[SPI]*splitPair{},
+	}
+	s.wake.L = &s.mu
+	return s
+}
+
+// Event takes the events of both halves.
+func (s *Split) Event(e Event) {
+	d, ok := e.(Done)
+	if !ok {
+		s.events(e)
+		return
+	}
+	s.mu.Lock()
+	answer := s.answers[d.Request]
+	delete(s.answers, d.Request)
+	s.mu.Unlock()
+	if answer != nil {
+		answer <- d // it has room
+	}
+}
+
+// Join gives the halves, and starts. It is called once, before any request.
+func (s *Split) Join(kernel, userspace Datapath) {
+	s.halves = [2]Datapath{kernel, userspace}
+	go s.run()
+}
+
+func (s *Split) run() {
+	defer close(s.done)
+	for {
+		s.mu.Lock()
+		for len(s.pending) == 0 && !s.stopped {
+			s.wake.Wait()
+		}
+		batch := s.pending
+		s.pending = nil
+		s.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		for _, do := range batch {
+			do()
+		}
+	}
+}
+
+// request queues do, whose result completes r.
+func (s *Split) request(r Request, spi SPI, do func(*Done)) {
+	s.mu.Lock()
+	stopped := s.stopped
+	if !stopped {
+		s.pending = append(s.pending, func() {
+			d := Done{Request: r, SPI: spi}
+			do(&d)
+			s.events(d)
+		})
+	}
+	s.mu.Unlock()
+	if stopped {
+		s.events(Done{Request: r, SPI: spi, Err: errSplitClosed})
+		return
+	}
+	s.wake.Signal()
+}
+
+// ask makes a request of a half and waits for its answer.
+func (s *Split) ask(h half, do func(Datapath, Request)) Done {
+	answer := make(chan Done, 1)
+	s.mu.Lock()
+	s.last++
+	r := s.last
+	s.answers[r] = answer
+	s.mu.Unlock()
+	do(s.halves[h], r)
+	return <-answer
+}
+
+// Features implements Datapath.
+func (s *Split) Features() Features {
+	k, u := s.halves[inKernel].Features(), s.halves[inUserspace].Features()
+	return Features{
+		Name: ShapeSplit.String(), UDP: k.UDP, TCP: u.TCP, PlainESP: k.PlainESP, Transport: k.Transport && u.Transport, ESN: k.ESN && u.ESN,
+		Notes: slices.Concat(k.Notes, u.Notes),
+	}
+}
+
+// Route implements Datapath.
+func (s *Split) Route(r Request, p Policy) {
+	s.request(r, 0, func(d *Done) { d.Err = s.route(p) })
+}
+
+func (s *Split) route(p Policy) error {
+	st, next := s.policies[p.ID], &splitPolicy{policy: p}
+	if st != nil {
+		next.out, next.pairs = st.out, st.pairs
+	}
+	if !p.kernelOnly() {
+		// First, so that no packet finds neither.
+		if err := s.ask(inUserspace, func(dp Datapath, r Request) { dp.Route(r, p) }).Err; err != nil {
+			return err
+		}
+	}
+	err := s.routeKernel(next, next.out)
+	switch {
+	case err == nil:
+		s.policies[p.ID] = next
+		if p.kernelOnly() && st != nil && !st.policy.kernelOnly() {
+			return s.ask(inUserspace, func(dp Datapath, r Request) { dp.Unroute(r, p.ID) }).Err
+		}
+		return nil
+	case p.kernelOnly():
+	case st == nil || st.policy.kernelOnly():
+		err = errors.Join(err, s.ask(inUserspace, func(dp Datapath, r Request) { dp.Unroute(r, p.ID) }).Err)
+	default:
+		err = errors.Join(err, s.ask(inUserspace, func(dp Datapath, r Request) { dp.Route(r, st.policy) }).Err)
+	}
+	return err
+}
+
+// kernelOnly reports whether the userspace half cannot keep a policy: it knows no marks and no XFRM interfaces.
+func (p *Policy) kernelOnly() bool {
+	return p.Interface.ID != 0 || p.MarkIn != Mark{} || p.MarkOut != Mark{}
+}
+
+// routeKernel puts a policy into the kernel, which takes outbound packets or lets them pass to the TUN.
+func (s *Split) routeKernel(st *splitPolicy, out bool) error {
+	p := st.policy
+	if p.Action != Pass && !p.kernelOnly() {
+		// Without an SA it is the userspace half that holds, traps or drops; what comes in has to be from an SA whatever the action.
+		p.Action, p.InboundOnly = Protect, !out
+	}
+	return s.ask(inKernel, func(dp Datapath, r Request) { dp.Route(r, p) }).Err
+}
+
+// lead leads outbound packets to the half of the pair that comes first.
+func (s *Split) lead(st *splitPolicy) error {
+	out := len(st.pairs) > 0 && st.pairs[0].half == inKernel
+	if out == st.out {
+		return nil
+	}
+	if err := s.routeKernel(st, out); err != nil {
+		return err
+	}
+	st.out = out
+	return nil
+}
+
+// Unroute implements Datapath.
+func (s *Split) Unroute(r Request, id PolicyID) {
+	s.request(r, 0, func(d *Done) { d.Err = s.unroute(id) })
+}
+
+func (s *Split) unroute(id PolicyID) error {
+	st := s.policies[id]
+	if st == nil {
+		return nil
+	}
+	delete(s.policies, id)
+	err := s.ask(inKernel, func(dp Datapath, r Request) { dp.Unroute(r, id) }).Err
+	if st.policy.kernelOnly() {
+		return err
+	}
+	return errors.Join(err, s.ask(inUserspace, func(dp Datapath, r Request) { dp.Unroute(r, id) }).Err)
+}
+
+// ReserveSPI implements Datapath.
+func (s *Split) ReserveSPI(r Request, e Endpoints) {
+	s.request(r, 0, func(d *Done) {
+		h := halfOf(e)
+		got := s.ask(h, func(dp Datapath, r Request) { dp.ReserveSPI(r, e) })
+		if d.SPI, d.Err = got.SPI, got.Err; d.Err == nil {
+			s.reserved[d.SPI] = h
+		}
+	})
+}
+
+// Install implements Datapath.
+func (s *Split) Install(r Request, sa SAPair) {
+	s.request(r, sa.In.SPI, func(d *Done) { d.Err = s.install(sa) })
+}
+
+func (s *Split) install(sa SAPair) error {
+	st, spi := s.policies[sa.Policy], sa.In.SPI
+	p := &splitPair{spi: spi, half: halfOf(sa.Endpoints), policy: sa.Policy}
+	switch {
+	case st == nil:
+		return fmt.Errorf("install SA %#x: policy %q is not routed", uint32(spi), sa.Policy)
+	case s.pairs[spi] != nil:
+		return fmt.Errorf("install SA %#x: the SPI is in use", uint32(spi))
+	case p.half == inUserspace && st.policy.kernelOnly():
+		return fmt.Errorf("install SA %#x: marks and ipsec-interface= need the kernel's IPsec, and this kernel has no ESP in TCP; leave them out, or set enable-tcp=no", uint32(spi))
+	}
+	if err := s.ask(p.half, func(dp Datapath, r Request) { dp.Install(r, sa) }).Err; err != nil {
+		return err
+	}
+	before := st.pairs
+	if sa.Standby {
+		st.pairs = append(slices.Clone(before), p)
+	} else {
+		st.pairs = append([]*splitPair{p}, before...)
+	}
+	if err := s.lead(st); err != nil { // outbound last: the peer may answer what goes out
+		st.pairs = before
+		return errors.Join(err, s.removeFrom(p.half, []SPI{spi}))
+	}
+	if h, ok := s.reserved[spi]; ok && h != p.half {
+		_ = s.removeFrom(h, []SPI{spi}) // a reservation that stays costs nothing but the number
+	}
+	delete(s.reserved, spi)
+	s.pairs[spi] = p
+	s.mu.Lock()
+	s.owners[spi] = p.half
+	s.mu.Unlock()
+	return nil
+}
+
+// Move implements Datapath. Only the half that has the keys can go on with them.
+func (s *Split) Move(r Request, spi SPI, e Endpoints) {
+	s.request(r, spi, func(d *Done) {
+		p := s.pairs[spi]
+		switch {
+		case p == nil:
+			d.Err = fmt.Errorf("move SA %#x to %s: no such SA", uint32(spi), e.Path)
+		case p.half != halfOf(e):
+			d.Err = fmt.Errorf("move SA %#x to %s: the %s datapath has its keys and carries no ESP there: %w", uint32(spi), e.Path, s.halves[p.half].Features().Name, ErrCarrier)
+		default:
+			d.Err = s.ask(p.half, func(dp Datapath, r Request) { dp.Move(r, spi, e) }).Err
+		}
+	})
+}
+
+// Remove implements Datapath.
+func (s *Split) Remove(r Request, spis ...SPI) {
+	s.request(r, 0, func(d *Done) { d.Err = s.remove(spis) })
+}
+
+func (s *Split) remove(spis []SPI) error {
+	var lists [2][]SPI
+	var errs []error
+	for _, spi := range spis {
+		if h, ok := s.reserved[spi]; ok {
+			delete(s.reserved, spi)
+			lists[h] = append(lists[h], spi)
+		}
+		p := s.pairs[spi]
+		if p == nil {
+			continue
+		}
+		lists[p.half] = append(lists[p.half], spi)
+		delete(s.pairs, spi)
+		s.mu.Lock()
+		delete(s.owners, spi)
+		s.mu.Unlock()
+		if st := s.policies[p.policy]; st != nil {
+			st.pairs = slices.DeleteFunc(slices.Clone(st.pairs), func(o *splitPair) bool { return o == p })
+			errs = append(errs, s.lead(st)) // before the pair goes, so that what stands by takes over without a gap
+		}
+	}
+	for h, list := range lists {
+		errs = append(errs, s.removeFrom(half(h), list))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Split) removeFrom(h half, list []SPI) error {
+	if len(list) == 0 {
+		return nil
+	}
+	return s.ask(h, func(dp Datapath, r Request) { dp.Remove(r, list...) }).Err
+}
+
+// Usage implements Datapath.
+func (s *Split) Usage(spis ...SPI) []Usage {
+	var lists [2][]SPI
+	var places [2][]int
+	s.mu.Lock()
+	for i, spi := range spis {
+		if h, ok := s.owners[spi]; ok {
+			lists[h], places[h] = append(lists[h], spi), append(places[h], i)
+		}
+	}
+	s.mu.Unlock()
+	out := make([]Usage, len(spis))
+	for h, list := range lists {
+		if len(list) == 0 {
+			continue
+		}
+		for i, u := range s.halves[h].Usage(list...) {
+			out[places[h][i]] = u
+		}
+	}
+	return out
+}
+
+// Close implements Datapath. Requests under way complete first.
+func (s *Split) Close() error {
+	s.mu.Lock()
+	if s.stopped {
+		s.mu.Unlock()
+		return nil
+	}
+	s.stopped = true
+	s.mu.Unlock()
+	s.wake.Signal()
+	<-s.done
+	return errors.Join(s.halves[inKernel].Close(), s.halves[inUserspace].Close())
+}

@@ -1,0 +1,432 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/ts"
+)
+
+// splitRig is a Split between two fakes.
+type splitRig struct {
+	*testing.T
+	s            *Split
+	kernel, user *Fake
+
+	mu    sync.Mutex
+	last  Request
+	done  map[Request]chan Done
+	other []Event
+	log   []string // what both halves were asked for, in order
+}
+
+// witness writes down what one half is asked for.
+type witness struct {
+	*Fake
+	rig  *splitRig
+	name string
+}
+
+func (w witness) note(format string, args ...any) {
+	w.rig.mu.Lock()
+	w.rig.log = append(w.rig.log, w.name+" "+fmt.Sprintf(format, args...))
+	w.rig.mu.Unlock()
+}
+
+func (w witness) Route(r Request, p Policy) {
+	out := "out"
+	if p.InboundOnly {
+		out = "inbound only"
+	}
+	w.note("route %s %s", p.ID, out)
+	w.Fake.Route(r, p)
+}
+
+func (w witness) Install(r Request, p SAPair) {
+	w.note("install %#x", uint32(p.In.SPI))
+	w.Fake.Install(r, p)
+}
+
+func (w witness) Remove(r Request, spis ...SPI) {
+	w.note("remove %#x", spis)
+	w.Fake.Remove(r, spis...)
+}
+
+func newSplitRig(t *testing.T) *splitRig {
+	r := &splitRig{T: t, done: map[Request]chan Done{}}
+	r.s = NewSplit(r.event)
+	r.kernel = NewFake(FakeOptions{Events: r.s.Event, Features: Features{Name: "xfrm", UDP: true, PlainESP: true, Transport: true, ESN: true, Notes: []string{"k"}}})
+	r.user = NewFake(FakeOptions{Events: r.s.Event, Features: Features{Name: "userspace", UDP: true, TCP: true, Transport: true, ESN: true, MoveCarrier: true, Notes: []string{"u"}}})
+	r.user.next = 0xc0000000
+	r.s.Join(witness{r.kernel, r, "kernel"}, witness{r.user, r, "user"})
+	t.Cleanup(func() {
+		if err := r.s.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, f := range []*Fake{r.kernel, r.user} {
+			for _, v := range f.Violations() {
+				t.Errorf("%s: %s", f.Features().Name, v)
+			}
+		}
+	})
+	return r
+}
+
+func (r *splitRig) event(e Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d, ok := e.(Done)
+	if !ok {
+		r.other = append(r.other, e)
+		return
+	}
+	r.done[d.Request] <- d
+}
+
+// ask makes a request and waits for its end.
+func (r *splitRig) ask(do func(Request)) Done {
+	r.mu.Lock()
+	r.last++
+	id, c := r.last, make(chan Done, 1)
+	r.done[id] = c
+	r.mu.Unlock()
+	do(id)
+	return <-c
+}
+
+func (r *splitRig) must(do func(Request)) Done {
+	r.Helper()
+	d := r.ask(do)
+	if d.Err != nil {
+		r.Fatal(d.Err)
+	}
+	return d
+}
+
+func (r *splitRig) route(id PolicyID) {
+	r.Helper()
+	r.must(func(q Request) { r.s.Route(q, splitPol(id)) })
+}
+
+func splitPol(id PolicyID) Policy {
+	set := func(p string) ts.Set { return ts.Set{ts.FromPrefix(netip.MustParsePrefix(p))} }
+	return Policy{ID: id, Local: set("10.1.0.0/16"), Remote: set("10.2.0.0/16"), Action: Protect}
+}
+
+var splitPaths = map[path.Kind]path.Path{
+	path.UDP: {Kind: path.UDP, Local: netip.MustParseAddrPort("192.1.2.45:4500"), Remote: netip.MustParseAddrPort("192.1.2.23:4500")},
+	path.ESP: {Kind: path.ESP, Local: netip.MustParseAddrPort("192.1.2.45:0"), Remote: netip.MustParseAddrPort("192.1.2.23:0")},
+	path.TCP: {Kind: path.TCP, Local: netip.MustParseAddrPort("192.1.2.45:40000"), Remote: netip.MustParseAddrPort("192.1.2.23:4500"), Generation: 7},
+}
+
+func (r *splitRig) pair(id PolicyID, kind path.Kind, standby bool) SAPair {
+	r.Helper()
+	e := Endpoints{Path: splitPaths[kind]}
+	spi := r.must(func(q Request) { r.s.ReserveSPI(q, e) }).SPI
+	p := splitPol(id)
+	key := func(way string) []byte { return fmt.Appendf(nil, "%s %08x 0123456789", way, uint32(spi)) }
+	return SAPair{
+		Policy: id, In: SA{SPI: spi, EncrKey: key("in")}, Out: SA{SPI: spi + 0x1000, EncrKey: key("out")}, Local: p.Local, Remote: p.Remote, Endpoints: e, Standby: standby,
+	}
+}
+
+func (r *splitRig) install(id PolicyID, kind path.Kind, standby bool) SPI {
+	r.Helper()
+	p := r.pair(id, kind, standby)
+	r.must(func(q Request) { r.s.Install(q, p) })
+	return p.In.SPI
+}
+
+func (r *splitRig) remove(spis ...SPI) {
+	r.Helper()
+	r.must(func(q Request) { r.s.Remove(q, spis...) })
+}
+
+// out reports whether the kernel takes outbound packets of a policy.
+func (r *splitRig) out(id PolicyID) bool {
+	r.Helper()
+	for _, p := range r.kernel.Policies() {
+		if p.ID == id {
+			return !p.InboundOnly
+		}
+	}
+	r.Fatalf("the kernel has no policy %q", id)
+	return false
+}
+
+// TestSplitByCarrier: a pair goes to the half of its carrier, with an SPI of its range; the policy is with both.
+func TestSplitByCarrier(t *testing.T) {
+	for _, tc := range []struct {
+		kind path.Kind
+		half string
+	}{{path.ESP, "xfrm"}, {path.UDP, "xfrm"}, {path.TCP, "userspace"}} {
+		t.Run(tc.kind.String(), func(t *testing.T) {
+			r := newSplitRig(t)
+			r.route("c")
+			if r.out("c") || len(r.user.Policies()) != 1 {
+				t.Error("without an SA its packets have to go to the TUN, to be held there")
+			}
+			spi := r.install("c", tc.kind, false)
+			if got := len(r.kernel.Pairs()) == 1; got != (tc.half == "xfrm") || len(r.user.Pairs())+len(r.kernel.Pairs()) != 1 {
+				t.Errorf("kernel %v, userspace %v", r.kernel.Pairs(), r.user.Pairs())
+			}
+			if r.out("c") != (tc.half == "xfrm") {
+				t.Errorf("the kernel takes outbound packets: %v", r.out("c"))
+			}
+			if u := r.s.Usage(0x5, spi)[1]; u.Datapath != tc.half || u.SPI != spi {
+				t.Errorf("usage: %+v", u)
+			}
+			r.remove(spi)
+			if r.out("c") || len(r.kernel.Reserved())+len(r.user.Reserved()) != 0 {
+				t.Error("something is left of the pair")
+			}
+			r.must(func(q Request) { r.s.Unroute(q, "c") })
+			if len(r.kernel.Policies())+len(r.user.Policies()) != 0 {
+				t.Error("a policy is left")
+			}
+		})
+	}
+}
+
+// TestSplitOverlap: a Child SA that is replaced by one of another carrier is never without an SA, and the newest one leads, unless it stands by.
+func TestSplitOverlap(t *testing.T) {
+	for _, tc := range []struct {
+		name               string
+		first, second      path.Kind
+		standby            bool
+		overlap, afterward bool // the kernel takes outbound packets
+		log                string
+	}{
+		{"UDP to TCP", path.UDP, path.TCP, false, false, false, "user install, kernel route inbound only, kernel remove"},
+		{"UDP to TCP, standing by", path.UDP, path.TCP, true, true, false, "user install, kernel route inbound only, kernel remove"},
+		{"TCP to UDP", path.TCP, path.UDP, false, true, true, "kernel install, kernel route out, user remove"},
+		{"TCP to UDP, standing by", path.TCP, path.UDP, true, false, true, "kernel install, kernel route out, user remove"},
+		{"plain ESP to UDP", path.ESP, path.UDP, false, true, true, "kernel install, kernel remove"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newSplitRig(t)
+			r.route("c")
+			old := r.install("c", tc.first, false)
+			r.log = nil
+			r.install("c", tc.second, tc.standby)
+			if got := r.out("c"); got != tc.overlap {
+				t.Errorf("with both, the kernel takes outbound packets: %v", got)
+			}
+			if n := len(r.kernel.Pairs()) + len(r.user.Pairs()); n != 2 {
+				t.Errorf("%d pairs accept packets, want both", n)
+			}
+			r.remove(old)
+			if got := r.out("c"); got != tc.afterward {
+				t.Errorf("with the new one alone, the kernel takes outbound packets: %v", got)
+			}
+			var got []string
+			for _, l := range r.log {
+				words := strings.Fields(l)
+				if words[1] == "route" {
+					got = append(got, words[0]+" route "+strings.Join(words[3:], " "))
+				} else {
+					got = append(got, words[0]+" "+words[1])
+				}
+			}
+			if strings.Join(got, ", ") != tc.log {
+				t.Errorf("the halves were asked for\n%s, want\n%s", strings.Join(got, ", "), tc.log)
+			}
+		})
+	}
+}
+
+// TestSplitActions: what happens without an SA is the userspace half's; the kernel lets such packets pass to it, so that a wider policy of the kernel does not take
+// them, and Pass passes in both.
+func TestSplitActions(t *testing.T) {
+	for action := Protect; action <= Reject; action++ {
+		r := newSplitRig(t)
+		p := splitPol("c")
+		p.Action = action
+		r.must(func(q Request) { r.s.Route(q, p) })
+		k, u := r.kernel.Policies()[0], r.user.Policies()[0]
+		if u.Action != action || u.InboundOnly {
+			t.Errorf("action %d: userspace %+v", action, u)
+		}
+		if action == Pass && k.Action != Pass || action != Pass && (k.Action != Protect || !k.InboundOnly) {
+			t.Errorf("action %d: kernel %+v", action, k)
+		}
+	}
+}
+
+func TestSplitMove(t *testing.T) {
+	r := newSplitRig(t)
+	r.route("c")
+	udp, tcp := r.install("c", path.UDP, false), r.install("c", path.TCP, true)
+	move := func(spi SPI, kind path.Kind, generation uint64) error {
+		p := splitPaths[kind]
+		p.Generation = generation
+		return r.ask(func(q Request) { r.s.Move(q, spi, Endpoints{Path: p}) }).Err
+	}
+	if err := move(tcp, path.TCP, 8); err != nil {
+		t.Errorf("to another TCP connection: %v", err)
+	}
+	if err := move(udp, path.UDP, 0); err != nil {
+		t.Errorf("UDP to UDP: %v", err)
+	}
+	for _, tc := range []struct {
+		spi SPI
+		to  path.Kind
+	}{{udp, path.TCP}, {udp, path.ESP}, {tcp, path.UDP}, {tcp, path.ESP}} {
+		if err := move(tc.spi, tc.to, 8); !errors.Is(err, ErrCarrier) {
+			t.Errorf("%#x to %s: %v, want an error that asks for a rekey", uint32(tc.spi), tc.to, err)
+		}
+	}
+	if err := move(0x999, path.UDP, 0); err == nil || errors.Is(err, ErrCarrier) {
+		t.Errorf("an unknown SPI: %v", err)
+	}
+	if f := r.s.Features(); f.MoveCarrier || !f.UDP || !f.TCP || !f.PlainESP || f.Name != "xfrm and userspace" || !slices.Equal(f.Notes, []string{"k", "u"}) {
+		t.Errorf("%+v", f)
+	}
+}
+
+// TestSplitRefused: a half that refuses leaves nothing in the other.
+func TestSplitRefused(t *testing.T) {
+	refusal := errors.New("refused")
+	t.Run("policy in userspace", func(t *testing.T) {
+		r := newSplitRig(t)
+		r.user.Refuse(OpRoute, refusal)
+		if d := r.ask(func(q Request) { r.s.Route(q, splitPol("c")) }); !errors.Is(d.Err, refusal) || len(r.kernel.Policies()) != 0 {
+			t.Errorf("%v, %v", d.Err, r.kernel.Policies())
+		}
+	})
+	t.Run("policy in the kernel", func(t *testing.T) {
+		r := newSplitRig(t)
+		r.kernel.Refuse(OpRoute, refusal)
+		if d := r.ask(func(q Request) { r.s.Route(q, splitPol("c")) }); !errors.Is(d.Err, refusal) || len(r.user.Policies()) != 0 {
+			t.Errorf("%v, %v", d.Err, r.user.Policies())
+		}
+	})
+	t.Run("policy replaced", func(t *testing.T) {
+		r := newSplitRig(t)
+		r.route("c")
+		r.kernel.Refuse(OpRoute, refusal)
+		next := splitPol("c")
+		next.Action = Hold
+		if d := r.ask(func(q Request) { r.s.Route(q, next) }); !errors.Is(d.Err, refusal) || r.user.Policies()[0].Action != Protect {
+			t.Errorf("%v, %v", d.Err, r.user.Policies())
+		}
+	})
+	t.Run("pair", func(t *testing.T) {
+		r := newSplitRig(t)
+		r.route("c")
+		r.kernel.Refuse(OpInstall, refusal)
+		p := r.pair("c", path.UDP, false)
+		if d := r.ask(func(q Request) { r.s.Install(q, p) }); !errors.Is(d.Err, refusal) || r.out("c") {
+			t.Errorf("%v, out %v", d.Err, r.out("c"))
+		}
+		r.remove(p.In.SPI)
+		if len(r.kernel.Reserved()) != 0 {
+			t.Error("the SPI is still reserved")
+		}
+	})
+	t.Run("lead", func(t *testing.T) {
+		r := newSplitRig(t)
+		r.route("c")
+		r.kernel.Refuse(OpRoute, refusal) // of the policy that would take outbound packets
+		p := r.pair("c", path.UDP, false)
+		if d := r.ask(func(q Request) { r.s.Install(q, p) }); !errors.Is(d.Err, refusal) || len(r.kernel.Pairs()) != 0 || r.out("c") {
+			t.Errorf("%v, %v", d.Err, r.kernel.Pairs())
+		}
+	})
+	t.Run("not routed", func(t *testing.T) {
+		r := newSplitRig(t)
+		p := r.pair("c", path.UDP, false)
+		if d := r.ask(func(q Request) { r.s.Install(q, p) }); d.Err == nil {
+			t.Error("a pair without a policy was installed")
+		}
+		r.remove(p.In.SPI)
+	})
+}
+
+// TestSplitKernelOnly: what only XFRM can do stays out of the userspace half, which says so.
+func TestSplitKernelOnly(t *testing.T) {
+	r := newSplitRig(t)
+	p := splitPol("c")
+	p.Interface = Interface{Name: "ipsec1", ID: 1}
+	r.must(func(q Request) { r.s.Route(q, p) })
+	if len(r.user.Policies()) != 0 || !r.out("c") {
+		t.Errorf("userspace %v, kernel %v", r.user.Policies(), r.kernel.Policies())
+	}
+	r.install("c", path.UDP, false)
+	tcp := r.pair("c", path.TCP, false)
+	if d := r.ask(func(q Request) { r.s.Install(q, tcp) }); d.Err == nil || !strings.Contains(d.Err.Error(), "ipsec-interface=") {
+		t.Errorf("%v", d.Err)
+	}
+	r.route("c") // the interface is gone from the configuration
+	if len(r.user.Policies()) != 1 {
+		t.Error("a policy without an interface is not with the userspace half")
+	}
+}
+
+// TestSplitEvents: what is no answer to the Split goes on.
+func TestSplitEvents(t *testing.T) {
+	r := newSplitRig(t)
+	r.kernel.Emit(SoftExpire{SPI: 1})
+	r.user.Emit(Acquire{Policy: "c"})
+	if len(r.other) != 2 {
+		t.Errorf("%v", r.other)
+	}
+	if err := r.s.Close(); err != nil {
+		t.Error(err)
+	}
+	if d := r.ask(func(q Request) { r.s.Route(q, splitPol("c")) }); d.Err == nil {
+		t.Error("a closed datapath took a policy")
+	}
+}
+
+// TestSplitRandom: whatever comes and goes, from several sides at once, outbound packets go to the half of the pair that leads, and nothing is left at the end.
+func TestSplitRandom(t *testing.T) {
+	r := newSplitRig(t)
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(1, uint64(g)))
+			id := PolicyID(fmt.Sprint("c", g))
+			r.route(id)
+			type leader struct {
+				spi    SPI
+				kernel bool
+			}
+			var order []leader
+			for step := range 300 {
+				if len(order) > 0 && rng.IntN(2) == 0 {
+					i := rng.IntN(len(order))
+					r.remove(order[i].spi)
+					order = slices.Delete(order, i, i+1)
+				} else {
+					kind, standby := []path.Kind{path.UDP, path.TCP, path.ESP}[rng.IntN(3)], rng.IntN(2) == 0
+					l := leader{r.install(id, kind, standby), kind != path.TCP}
+					if standby {
+						order = append(order, l)
+					} else {
+						order = slices.Insert(order, 0, l)
+					}
+				}
+				if want := len(order) > 0 && order[0].kernel; r.out(id) != want {
+					t.Errorf("%s step %d: the kernel takes outbound packets %v, of %v", id, step, r.out(id), order)
+					return
+				}
+			}
+			for _, l := range order {
+				r.remove(l.spi)
+			}
+			r.must(func(q Request) { r.s.Unroute(q, id) })
+		})
+	}
+	wg.Wait()
+	if n := len(r.kernel.Pairs()) + len(r.user.Pairs()) + len(r.kernel.Policies()) + len(r.user.Policies()) + len(r.kernel.Reserved()) + len(r.user.Reserved()); n != 0 {
+		t.Errorf("%d things are left", n)
+	}
+}
