@@ -36,6 +36,21 @@ func (d daemon) Status(context.Context) (ctl.Status, error) {
 	}, nil
 }
 
+func (d daemon) Doctor(context.Context) (ctl.Doctor, error) {
+	return ctl.Doctor{
+		Kernel: "6.1.0-test", Running: true, Backend: "auto", Datapath: "xfrm and userspace", Why: "the kernel has ESP and ESP in UDP, but no ESP in TCP, which the userspace datapath carries",
+		StrictRP: []string{"eth0"}, Findings: []ctl.Finding{
+			{Feature: "ESP", Outcome: "yes"},
+			{
+				Feature: "ESP in TCP", Outcome: "no", Said: "EINVAL: invalid argument: Unsupported encapsulation type for ESP", Means: "the kernel cannot carry ESP in TCP (espintcp)",
+				Hint: "this kernel was built without CONFIG_INET_ESPINTCP; another kernel is needed",
+			},
+			{Feature: "AES_CBC", Outcome: "not tried", Means: "there is no ESP for it"},
+			{Feature: "AES_CCM_16", Outcome: "not tried", Means: "there is no ESP for it"},
+		},
+	}, nil
+}
+
 func (d daemon) SAs(_ context.Context, yield func(ctl.IKESA) bool) error {
 	ok := yield(ctl.IKESA{
 		Connection: longName, State: "established", Initiator: true, SPIi: "0011223344556677", SPIr: "8899aabbccddeeff",
@@ -173,6 +188,10 @@ func TestExitStatus(t *testing.T) {
 			`"w-e" of /etc/ipsec.conf:3`, "peer        192.0.2.7[@east]", "the record of /etc/ipsec.secrets:4, which names both; less fitting: /etc/ipsec.secrets:1", `gets        "other", and not this one`,
 			`not         "first" (/etc/ipsec.conf:20), which is for its address, but its peer must be @road`, `fits        "other" (/etc/ipsec.conf:30), which is for any address`,
 			`"elsewhere" (/etc/ipsec.conf:40): it is for the peer right=192.0.2.1`, "ike=AES_GCM_16_256", "/etc/ipsec.conf:9", "default",
+		}, nil},
+		{[]string{"doctor"}, 0, []string{
+			"kernel    6.1.0-test", "datapath  ikegod runs with xfrm and userspace (backend=auto): the kernel has ESP and ESP in UDP", "rp_filter is 1 (strict) on eth0",
+			"net.ipv4.conf.eth0.rp_filter=2", "ESP                   yes", "ESP in TCP            no: the kernel cannot carry", "CONFIG_INET_ESPINTCP", "not tried, there is no ESP for it: AES_CBC, AES_CCM_16",
 		}, nil},
 		{[]string{"explain", "unusable"}, 0, []string{"not usable  neither end is this host"}, nil},
 		{[]string{"explain"}, 2, nil, []string{"explain wants the name of a connection"}},

@@ -82,7 +82,7 @@ func (a *app) command() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVar(&a.rundir, "rundir", envOr("IKEGOD_RUNDIR", "/run/ikegod"), "run directory of the daemon")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON, one object or one object a line")
-	root.AddCommand(a.up(), a.down(), a.rekeyChild(), a.add(), a.delete(), a.status(), a.connections(), a.explain(), a.trafficStatus(), a.check(), a.reload(),
+	root.AddCommand(a.up(), a.down(), a.rekeyChild(), a.add(), a.delete(), a.status(), a.connections(), a.explain(), a.doctor(), a.trafficStatus(), a.check(), a.reload(),
 		a.rereadSecrets(), a.shutdown())
 	return root
 }

@@ -74,7 +74,11 @@ func (a *app) printDaemon(d ctl.Status) {
 		sockets = []string{"nothing: see listen-udp= and listen-tcp="}
 	}
 	a.printf("listening    %s", strings.Join(sockets, ", "))
-	a.printf("datapath     %s", d.Backend)
+	if d.BackendWhy == "" {
+		a.printf("datapath     %s", d.Backend)
+	} else {
+		a.printf("datapath     %s: %s", d.Backend, d.BackendWhy)
+	}
 	for _, n := range d.Notes {
 		a.printf("note         %s", n)
 	}
@@ -177,6 +181,9 @@ func (a *app) printChild(c ctl.ChildSA) {
 	carrier := ""
 	if c.Carrier != "" {
 		carrier = ", " + c.Carrier
+	}
+	if c.Datapath != "" {
+		carrier += " (" + c.Datapath + ")"
 	}
 	if c.Mode == "transport" {
 		carrier += ", transport mode"

@@ -79,7 +79,7 @@ func ctlSA(s machine.Snapshot, usage []kernel.Usage) ctl.IKESA {
 		}
 		sa.Children = append(sa.Children, ctl.ChildSA{
 			Name: c.Name, Connection: c.Conn, SPIIn: espSPI(c.SPIIn), SPIOut: espSPI(c.SPIOut), Local: c.Local.String(), Remote: c.Remote.String(),
-			Mode: mode, Algorithms: c.Suite.String(), Carrier: carrier, Installed: c.Installed, InPackets: u.InPackets, InBytes: u.InBytes,
+			Mode: mode, Algorithms: c.Suite.String(), Carrier: carrier, Datapath: u.Datapath, Installed: c.Installed, InPackets: u.InPackets, InBytes: u.InBytes,
 			OutPackets: u.OutPackets, OutBytes: u.OutBytes, LastIn: u.LastIn, LastOut: u.LastOut,
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -40,11 +41,18 @@ type daemon struct {
 	z        *zap.Logger
 	stop     context.CancelFunc
 
-	addrs    *hostnet.Addrs
-	mux      *mux.Mux
-	datapath *userspace.Datapath
-	engine   *engine.Engine
-	config   *configuration
+	can    kernel.Abilities
+	choice kernel.Choice
+	dp     kernel.Datapath
+	xfrm   kernel.Datapath     // the kernel's half of dp, or all of it; nil where it has no part
+	user   *userspace.Datapath // what is the userspace datapath's alone; nil where the kernel carries everything
+
+	xfrmEvents eventSwitch
+
+	addrs  *hostnet.Addrs
+	mux    *mux.Mux
+	engine *engine.Engine
+	config *configuration
 }
 
 // serve is ikegod from its settings to its end.
@@ -112,9 +120,7 @@ func (d *daemon) run(ctx context.Context) error {
 	if err := d.engine.InPlace(ctx); err != nil {
 		return err
 	}
-	if err := d.datapath.Sweep(); err != nil {
-		d.z.Warn("what an earlier daemon left could not be taken away: "+err.Error(), zap.String(keyPart, "datapath"))
-	}
+	d.sweep()
 	go serveControl()
 	d.ready()
 	return d.wait(ctx, hup, serving)
@@ -128,43 +134,42 @@ func (d *daemon) parts(first loaded, pump *engine.Pump, undo *undoList) (err err
 	}
 	d.addrs.Mark = s.Mark
 	undo.add(d.addrs.Close)
+	// The datapath is there before the engine that its events go to; until then nobody has asked it for anything.
+	var sink atomic.Pointer[engine.Engine]
+	events := func(ev kernel.Event) {
+		if e := sink.Load(); e != nil {
+			e.KernelEvent(ev)
+		}
+	}
+	closeDatapath := sync.OnceFunc(d.closeDatapath)
+	undo.add(closeDatapath)
+	if err := d.choose(events); err != nil {
+		return err
+	}
 	setup := first.set.Setup
-	options := mux.Options{ListenUDP: setup.ListenUDP, PlainESP: true, ListenTCP: setup.ListenTCP, Prepare: hostnet.Prepare(s.Mark), Notice: logNotice(d.z)}
+	options := mux.Options{ListenUDP: setup.ListenUDP, ListenTCP: setup.ListenTCP, Prepare: hostnet.Prepare(s.Mark), Notice: logNotice(d.z)}
 	if setup.Listen.IsValid() {
 		options.Addrs = []netip.Addr{setup.Listen}
 	}
+	d.socketsFor(&options)
 	if d.mux, err = mux.New(options); err != nil {
 		return err
 	}
 	undo.add(func() { d.mux.Close() })
-	// The datapath is there before the engine that its events go to; until then nobody has asked it for anything.
-	var sink atomic.Pointer[engine.Engine]
-	newHost := func(tun string) (userspace.Host, error) {
-		return hostnet.New(tun, hostnet.Settings{Mark: s.Mark, Table: s.Table, Preference: s.Preference})
-	}
-	cfg := userspace.Config{NewHost: newHost, PlainESP: d.mux.PlainESP() == nil, Notice: func(text string) { d.z.Error(text, zap.String(keyPart, "datapath")) }}
-	if setup.ListenUDP && !cfg.PlainESP {
-		cfg.Notes = append(cfg.Notes, fmt.Sprintf("there is no plain ESP: ESP is always put into UDP or TCP, and encapsulation=no is not possible: %v", d.mux.PlainESP()))
-	}
-	d.datapath, err = userspace.New(cfg, d.mux, func(ev kernel.Event) {
-		if e := sink.Load(); e != nil {
-			e.KernelEvent(ev)
-		}
-	})
-	if err != nil {
+	undo.add(closeDatapath) // SAs go before the sockets that they use
+	if err := d.carrier(setup.ListenUDP, events); err != nil {
 		return err
 	}
-	undo.add(func() {
-		if err := d.datapath.Close(); err != nil {
-			d.z.Error("taking the datapath down: " + err.Error())
-		}
-	})
-	d.engine, err = engine.New(engine.Options{Mux: d.mux, Datapath: d.datapath, Secrets: first.store, Local: d.addrs, Resolver: resolver(s.Mark), Events: pump.Push})
+	d.engine, err = engine.New(engine.Options{Mux: d.mux, Datapath: d.dp, Secrets: first.store, Local: d.addrs, Resolver: resolver(s.Mark), Events: pump.Push})
 	if err != nil {
 		return err
 	}
 	sink.Store(d.engine)
-	d.mux.Start(d.engine, d.datapath)
+	if d.user == nil {
+		d.mux.Start(d.engine, nil)
+	} else {
+		d.mux.Start(d.engine, d.user)
+	}
 	return nil
 }
 
@@ -231,10 +236,10 @@ func (d *daemon) ready() {
 	if len(sockets) == 0 {
 		sockets = append(sockets, "nothing (listen-udp=no, and no listen-tcp=)")
 	}
-	f := d.datapath.Features()
+	d.z.Info(fmt.Sprintf("datapath: %s (backend=%s): %s", d.choice.Shape, d.choice.Backend, d.choice.Why), zap.String(keyPart, "datapath"))
 	d.z.Info(fmt.Sprintf("ikegod %s is ready: %d connections, %s datapath, listening on %s, run directory %s", buildVersion(), len(d.engine.Connections()),
-		f.Name, strings.Join(sockets, ", "), d.settings.RunDir))
-	for _, n := range f.Notes {
+		d.dp.Features().Name, strings.Join(sockets, ", "), d.settings.RunDir))
+	for _, n := range d.notes() {
 		d.z.Warn(n, zap.String(keyPart, "datapath"))
 	}
 	notify("READY=1")
@@ -273,7 +278,7 @@ func (d *daemon) listening() []ctl.Socket {
 	for _, p := range d.mux.UDPPorts() {
 		out = append(out, ctl.Socket{Carrier: "UDP", Address: fmt.Sprintf("%s:%d", d.listenAddress(), p.Number)})
 	}
-	if d.mux.PlainESP() == nil {
+	if d.dp.Features().PlainESP {
 		out = append(out, ctl.Socket{Carrier: "ESP", Address: d.listenAddress()})
 	}
 	for _, p := range d.mux.TCPPorts() {

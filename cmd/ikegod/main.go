@@ -50,7 +50,7 @@ func command() *cobra.Command {
 		}
 		return serve(cmd.Context(), s, warnings)
 	}
-	root.AddCommand(start)
+	root.AddCommand(start, doctorCommand())
 	return root
 }
 

@@ -137,7 +137,11 @@ type sample struct {
 }
 
 func (d *daemon) sample() sample {
-	return sample{d.engine.Stats(), d.mux.Counters(), d.datapath.Drops()}
+	s := sample{engine: d.engine.Stats(), transport: d.mux.Counters()}
+	if d.user != nil {
+		s.datapath = d.user.Drops()
+	}
+	return s
 }
 
 // collector takes a sample when Prometheus asks.

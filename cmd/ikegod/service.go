@@ -11,6 +11,7 @@ import (
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/kernel/probe"
 	"github.com/ikegod/ikegod/pkg/ctl"
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/suggest"
@@ -26,13 +27,20 @@ var _ ctl.Service = service{}
 // Status implements ctl.Service.
 func (s service) Status(context.Context) (ctl.Status, error) {
 	counts := s.d.sample()
-	f, now := s.d.datapath.Features(), &counts.engine
+	now := &counts.engine
 	st := ctl.Status{
-		Version: buildVersion(), PID: os.Getpid(), Started: s.d.started, RunDir: s.d.settings.RunDir, Config: s.d.settings.Config, Backend: f.Name,
-		Notes: f.Notes, Listening: s.d.listening(), Loaded: now.Connections,
+		Version: buildVersion(), PID: os.Getpid(), Started: s.d.started, RunDir: s.d.settings.RunDir, Config: s.d.settings.Config, Backend: s.d.dp.Features().Name,
+		BackendWhy: s.d.choice.Why, Notes: s.d.notes(), Listening: s.d.listening(), Loaded: now.Connections,
 		IKESAs: int(now.IKESAs - now.Closing), HalfOpen: int(now.HalfOpen), ChildSAs: int(now.Children), Drops: counts.drops(), Diagnostics: ctlDiagnostics(s.d.config.diagnostics()),
 	}
 	return st, nil
+}
+
+// Doctor implements ctl.Service. The attempts are made anew, so that what was loaded or mounted since the start shows.
+func (s service) Doctor(context.Context) (ctl.Doctor, error) {
+	out := ctlDoctor(probe.Run(), s.d.choice)
+	out.Running, out.Notes = true, s.d.notes()
+	return out, nil
 }
 
 // SAs implements ctl.Service.

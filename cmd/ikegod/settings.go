@@ -91,7 +91,7 @@ func (f flagSet) load(environ []string) (s Settings, warnings []string, err erro
 		}
 	})
 	all := v.AllSettings()
-	for _, other := range []string{"settings", "help"} {
+	for _, other := range []string{"settings", "help", "json"} {
 		delete(all, other)
 	}
 	if err := decodeExactly(all, &s); err != nil {
@@ -199,8 +199,6 @@ func (s Settings) check() error {
 		}
 	}
 	switch {
-	case s.Backend == "xfrm":
-		return errors.New("backend=xfrm: the kernel's IPsec is not in this build yet; use backend=userspace (or auto), which needs no kernel option but TUN")
 	case s.Config == "" || s.Secrets == "" || s.RunDir == "":
 		return errors.New("config, secrets and rundir may not be empty")
 	case s.Mark == 0:

@@ -84,7 +84,6 @@ func TestSettingsRefused(t *testing.T) {
 		{"settings-in-file", nil, nil, "settings: x\n", []string{`"settings"`}},
 		{"twice-in-file", nil, nil, "table: 300\ntable: 400\n", []string{"ikegod.yaml", "table"}},
 		{"no-mark", []string{"--mark", "0"}, nil, "", []string{"mark=0"}},
-		{"xfrm", []string{"--backend", "xfrm"}, nil, "", []string{"not in this build yet", "userspace"}},
 		{"backend", []string{"--backend", "kernel"}, nil, "", []string{"backend", "auto, xfrm, userspace"}},
 		{"no-config", []string{"--config", ""}, nil, "", []string{"config"}},
 	} {

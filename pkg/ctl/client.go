@@ -42,6 +42,12 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return s, c.call(ctx, http.MethodGet, "status", &s)
 }
 
+// Doctor says what this kernel can do, and which datapath was chosen because of it.
+func (c *Client) Doctor(ctx context.Context) (Doctor, error) {
+	var d Doctor
+	return d, c.call(ctx, http.MethodGet, "doctor", &d)
+}
+
 // Connections returns the loaded connections.
 func (c *Client) Connections(ctx context.Context) ([]Connection, error) {
 	var s []Connection

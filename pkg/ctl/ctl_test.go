@@ -86,6 +86,10 @@ func (d *daemon) Reload(context.Context) (LoadReport, error) {
 func (d *daemon) RereadSecrets(context.Context) (LoadReport, error) {
 	return LoadReport{Secrets: 2}, nil
 }
+
+func (d *daemon) Doctor(context.Context) (Doctor, error) {
+	return Doctor{Kernel: "6.1", Findings: []Finding{{Feature: "ESP", Outcome: "yes"}}}, nil
+}
 func (d *daemon) Shutdown(context.Context) error { close(d.stopped); return nil }
 
 func start(t *testing.T) (*daemon, string) {

@@ -26,6 +26,8 @@ const (
 // their code; all others are CodeFailed.
 type Service interface {
 	Status(ctx context.Context) (Status, error)
+	// Doctor tries anew what this kernel can do.
+	Doctor(ctx context.Context) (Doctor, error)
 	// SAs calls yield for each IKE SA until it returns false.
 	SAs(ctx context.Context, yield func(IKESA) bool) error
 	Connections(ctx context.Context) ([]Connection, error)
@@ -84,6 +86,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) routes() http.Handler {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /v1/status", reply(func(r *http.Request) (Status, error) { return s.service.Status(r.Context()) }))
+	m.HandleFunc("GET /v1/doctor", reply(func(r *http.Request) (Doctor, error) { return s.service.Doctor(r.Context()) }))
 	m.HandleFunc("GET /v1/sas", s.sas)
 	m.HandleFunc("GET /v1/connections", reply(func(r *http.Request) ([]Connection, error) { return s.service.Connections(r.Context()) }))
 	m.HandleFunc("GET /v1/connections/{name}/explain", reply(func(r *http.Request) (Explanation, error) {

@@ -22,8 +22,9 @@ type Status struct {
 	Started     time.Time    `json:"started"`
 	RunDir      string       `json:"rundir"`
 	Config      string       `json:"config"`
-	Backend     string       `json:"backend"`
-	Notes       []string     `json:"notes,omitempty"` // what this datapath or system lacks, a sentence each
+	Backend     string       `json:"backend"`               // the datapath that runs: "userspace", "xfrm" or "xfrm and userspace"
+	BackendWhy  string       `json:"backend_why,omitempty"` // why this one
+	Notes       []string     `json:"notes,omitempty"`       // what this datapath or system lacks, a sentence each
 	Listening   []Socket     `json:"listening"`
 	Loaded      int          `json:"connections_loaded"`
 	IKESAs      int          `json:"ike_sas"`
@@ -87,7 +88,8 @@ type ChildSA struct {
 	Remote     string    `json:"remote_ts"`
 	Mode       string    `json:"mode,omitempty"` // tunnel, transport
 	Algorithms string    `json:"algorithms,omitempty"`
-	Carrier    string    `json:"carrier,omitempty"` // how its ESP travels: "ESP", "ESPinUDP" or "ESPinTCP"
+	Carrier    string    `json:"carrier,omitempty"`  // how its ESP travels: "ESP", "ESPinUDP" or "ESPinTCP"
+	Datapath   string    `json:"datapath,omitempty"` // what seals and opens it: "userspace" or "xfrm"
 	Installed  time.Time `json:"installed,omitzero"`
 	InPackets  uint64    `json:"in_packets"`
 	InBytes    uint64    `json:"in_bytes"`

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/kernel/hostnet"
+	"github.com/ikegod/ikegod/kernel/probe"
+	"github.com/ikegod/ikegod/kernel/userspace"
+	"github.com/ikegod/ikegod/kernel/xfrm"
+	"github.com/ikegod/ikegod/pkg/ctl"
+	"github.com/ikegod/ikegod/transport/mux"
+)
+
+// noStreams is why the kernel is not given ESP in TCP, even where it could carry it.
+const noStreams = "this build hands no TCP connection to the kernel yet"
+
+// abilities puts what a kernel can do into what decides between the datapaths.
+func abilities(r *probe.Report) kernel.Abilities {
+	of := func(fs ...probe.Feature) kernel.Ability {
+		var why []string
+		for _, f := range r.Lacking(fs...) {
+			text := f.Why()
+			if f.Hint != "" {
+				text += "; " + f.Hint
+			}
+			if !slices.Contains(why, text) { // IPv4 and IPv6 are often alike
+				why = append(why, text)
+			}
+		}
+		return kernel.Ability{OK: len(why) == 0, Why: strings.Join(why, "; ")}
+	}
+	esp, udp := []probe.Feature{probe.XFRM}, []probe.Feature{probe.UDPEncap}
+	if r.Can(probe.XFRM) {
+		esp = append(esp, probe.ESP4)
+		if r.IPv6 && r.Can(probe.ESP4) { // one reason is enough
+			esp = append(esp, probe.ESP6)
+		}
+	}
+	can := kernel.Abilities{
+		ESP: of(esp...), UDP: of(udp...), TUN: of(probe.TUN), Marks: of(probe.NFT, probe.NFTGuard, probe.NFTSecpath), TCP: kernel.Ability{Why: noStreams},
+		Algorithms: of(probe.AESGCM, probe.AESCCM, probe.ChaCha20, probe.AESCBC, probe.SHA2_256, probe.SHA2_384, probe.SHA2_512, probe.SHA1),
+	}
+	if !can.ESP.OK { // what needs it was not tried, and has no reason of its own
+		can.UDP, can.Algorithms = kernel.Ability{OK: true}, kernel.Ability{OK: true}
+	}
+	return can
+}
+
+// probeKernel finds out what this kernel can do, and what that leads to.
+func probeKernel(backend string) (*probe.Report, kernel.Abilities, kernel.Choice, error) {
+	b, err := kernel.ParseBackend(backend)
+	if err != nil {
+		return nil, kernel.Abilities{}, kernel.Choice{}, err
+	}
+	r := probe.Run()
+	can := abilities(r)
+	c, err := kernel.Choose(b, can)
+	return r, can, c, err
+}
+
+// eventSwitch leads the events of a datapath to whoever is to have them, which is known after it has started.
+type eventSwitch struct {
+	to atomic.Pointer[func(kernel.Event)]
+}
+
+func (s *eventSwitch) lead(to func(kernel.Event)) { s.to.Store(&to) }
+
+func (s *eventSwitch) event(e kernel.Event) {
+	if to := s.to.Load(); to != nil {
+		(*to)(e)
+	}
+}
+
+// choose probes the kernel, says once what it found, and starts the kernel's half of the datapath where there is to be one: it says what the sockets have to be like.
+// With auto, what does not start is done without.
+func (d *daemon) choose(events func(kernel.Event)) error {
+	say := func(text string) { d.z.Info(text, zap.String(keyPart, "kernel")) }
+	report, can, choice, err := probeKernel(d.settings.Backend)
+	if report == nil {
+		return err
+	}
+	say(fmt.Sprintf("%s (tried in %s)", report.Summary(), report.Took.Round(time.Millisecond)))
+	for _, s := range report.Surprises() {
+		say(s)
+	}
+	if err != nil {
+		return err
+	}
+	d.can, d.choice = can, choice
+	if choice.Shape == kernel.ShapeUserspace {
+		return nil
+	}
+	d.xfrmEvents.lead(events)
+	d.xfrm, err = startXFRM(xfrm.Config{
+		RunDir: d.settings.RunDir, UDP: true, ESP: true, TCP: choice.Shape == kernel.ShapeXFRM && can.TCP.OK,
+		Notice: func(text string) { d.z.Error(text, zap.String(keyPart, "datapath")) },
+	}, d.xfrmEvents.event)
+	if err != nil {
+		d.choice, err = choice.Instead(kernel.ShapeXFRM, err, can)
+	}
+	return err
+}
+
+// startXFRM is xfrm.New, whose Datapath is not one yet.
+func startXFRM(cfg xfrm.Config, events func(kernel.Event)) (kernel.Datapath, error) {
+	dp, err := xfrm.New(cfg, events)
+	if err != nil {
+		return nil, err
+	}
+	return any(dp).(kernel.Datapath), nil
+}
+
+// carrier makes the datapath that the choice has led to, around the sockets.
+func (d *daemon) carrier(listenUDP bool, events func(kernel.Event)) (err error) {
+	if d.choice.Shape == kernel.ShapeXFRM {
+		d.dp = d.xfrm
+		return nil
+	}
+	split := kernel.NewSplit(events)
+	if d.choice.Shape == kernel.ShapeSplit {
+		events = split.Event
+	}
+	d.user, err = d.userspace(listenUDP && d.choice.Shape == kernel.ShapeUserspace, events)
+	switch {
+	case err != nil:
+		if d.choice, err = d.choice.Instead(kernel.ShapeUserspace, err, d.can); err != nil {
+			return err
+		}
+		d.dp = d.xfrm
+	case d.choice.Shape == kernel.ShapeSplit:
+		split.Join(d.xfrm, d.user)
+		d.xfrmEvents.lead(split.Event)
+		d.dp = split
+	default:
+		d.dp = d.user
+	}
+	return nil
+}
+
+// closeDatapath takes down what there is, also if there is only a part of it.
+func (d *daemon) closeDatapath() {
+	dp := d.dp
+	if dp == nil {
+		dp = d.xfrm
+	}
+	if dp == nil {
+		return
+	}
+	if err := dp.Close(); err != nil {
+		d.z.Error("taking the datapath down: " + err.Error())
+	}
+}
+
+// userspace makes the userspace datapath. plain says that it is to carry plain ESP, if there are sockets for it.
+func (d *daemon) userspace(plain bool, events func(kernel.Event)) (*userspace.Datapath, error) {
+	s := d.settings
+	newHost := func(tun string) (userspace.Host, error) {
+		return hostnet.New(tun, hostnet.Settings{Mark: s.Mark, Table: s.Table, Preference: s.Preference})
+	}
+	cfg := userspace.Config{
+		NewHost: newHost, PlainESP: plain && d.mux.PlainESP() == nil, Notice: func(text string) { d.z.Error(text, zap.String(keyPart, "datapath")) },
+	}
+	if plain && !cfg.PlainESP {
+		cfg.Notes = append(cfg.Notes, fmt.Sprintf("there is no plain ESP: ESP is always put into UDP or TCP, and encapsulation=no is not possible: %v", d.mux.PlainESP()))
+	}
+	return userspace.New(cfg, d.mux, events)
+}
+
+// sweep takes away what an earlier daemon left behind and the first policies have replaced.
+func (d *daemon) sweep() {
+	if d.user == nil {
+		return
+	}
+	if err := d.user.Sweep(); err != nil {
+		d.z.Warn("what an earlier daemon left could not be taken away: "+err.Error(), zap.String(keyPart, "datapath"))
+	}
+}
+
+// socketsFor says what the sockets have to be like.
+func (d *daemon) socketsFor(o *mux.Options) {
+	o.PlainESP = d.choice.Shape == kernel.ShapeUserspace
+}
+
+// notes are for the operator: what is missing and what it means, a sentence each.
+func (d *daemon) notes() []string { return slices.Concat(d.choice.Notes, d.dp.Features().Notes) }
+
+// ctlDoctor puts a report and a choice into the words of the control protocol.
+func ctlDoctor(r *probe.Report, c kernel.Choice) ctl.Doctor {
+	out := ctl.Doctor{
+		Kernel: r.Release, Backend: c.Backend.String(), Datapath: c.Shape.String(), Why: c.Why, Notes: c.Notes, Findings: []ctl.Finding{}, StrictRP: r.StrictRP, InPlace: r.InPlace,
+	}
+	for _, f := range r.Findings {
+		out.Findings = append(out.Findings, ctl.Finding{Feature: f.Feature.String(), Outcome: f.Outcome.String(), Said: f.Said, Means: f.Means, Hint: f.Hint})
+	}
+	return out
+}
