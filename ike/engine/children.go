@@ -289,6 +289,8 @@ func (c *control) childFailed(a *sa, ev event.Event) {
 	}
 	i, mine := c.kidNamed(ev.Child), a == c.attempt
 	switch {
+	case ev.Request != 0:
+		c.rekeyed(a, ev.Request, &why)
 	case i < 0 && (!mine || why.Remote && ev.Child == ""):
 		return // a request of the peer that we refused
 	case mine:
@@ -306,8 +308,6 @@ func (c *control) childFailed(a *sa, ev event.Event) {
 		c.kids[i].asked, c.kids[i].failed = false, &why
 		c.round.on = ev.Path
 		c.conclude()
-	default:
-		c.rekeyed(&why)
 	}
 }
 

@@ -85,7 +85,7 @@ func (s *shard) emit(a *sa, ev event.Event) {
 		s.ikeUp(a, ev)
 	case event.KindChildRekeyed:
 		if c := a.controlNamed(ev.Conn); c != nil {
-			defer c.home.box.post(func() { c.rekeyed(nil) })
+			defer c.home.box.post(func() { c.rekeyed(a, ev.Request, nil) })
 		}
 	case event.KindChildFailed:
 		if c := a.controlNamed(ev.Conn); c != nil {

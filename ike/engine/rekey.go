@@ -12,7 +12,9 @@ import (
 // rekeyings are the Child SAs of one connection that are being rekeyed on an operator's wish. Owned by the home shard.
 type rekeyings struct {
 	waiters []*waiter
-	open    int // outcomes to come: how many each shard has, and what becomes of each
+	request uint32      // the number of the wish in work; an outcome of an earlier one comes too late
+	shards  int         // that have not said what they have
+	open    map[*sa]int // outcomes to come
 	found   int
 	failed  error // the first
 }
@@ -42,18 +44,23 @@ func (e *Engine) ownerOf(name string) (c *control, index int) {
 }
 
 func (c *control) rekey(w *waiter, index int) {
-	if c.rekeys.open > 0 {
+	r := &c.rekeys
+	if r.busy() {
 		w.finish(fmt.Errorf("connection %q is being rekeyed already", c.conn.Name))
 		return
 	}
-	c.rekeys.open, c.rekeys.found, c.rekeys.failed = len(c.e.shards), 0, nil
-	c.watch(&c.rekeys.waiters, w)
+	r.request = max(r.request+1, 1)
+	r.shards, r.open, r.found, r.failed = len(c.e.shards), map[*sa]int{}, 0, nil
+	c.watch(&r.waiters, w)
+	request := r.request
 	for _, s := range c.e.shards {
-		s.box.post(func() { s.rekeyChildren(c, index) })
+		s.box.post(func() { s.rekeyChildren(c, index, request) })
 	}
 }
 
-func (s *shard) rekeyChildren(c *control, index int) {
+func (r *rekeyings) busy() bool { return r.shards > 0 || len(r.open) > 0 }
+
+func (s *shard) rekeyChildren(c *control, index int, request uint32) {
 	type one struct {
 		a  *sa
 		id machine.ChildID
@@ -68,25 +75,54 @@ func (s *shard) rekeyChildren(c *control, index int) {
 		}
 	}
 	c.home.box.post(func() {
-		c.rekeys.open += len(list) // one of them is this shard's answer
-		c.rekeys.found += len(list)
-		c.rekeyed(nil)
+		r := &c.rekeys
+		if r.request != request || r.shards == 0 {
+			return
+		}
+		r.shards--
+		r.found += len(list)
+		for _, o := range list {
+			r.open[o.a]++
+		}
+		c.concludeRekeying()
 	})
 	for _, o := range list {
-		s.step(o.a, machine.RekeyChild{Child: o.id})
+		s.step(o.a, machine.RekeyChild{Child: o.id, Request: request})
 	}
 }
 
-// rekeyed takes note of one outcome, and tells when all are there.
-func (c *control) rekeyed(err error) {
+// rekeyed takes note of one outcome, of a request of an IKE SA.
+func (c *control) rekeyed(a *sa, request uint32, err error) {
 	r := &c.rekeys
-	if r.open == 0 {
+	if request != r.request || r.open[a] == 0 {
 		return
 	}
 	if r.failed == nil {
 		r.failed = err
 	}
-	if r.open--; r.open > 0 {
+	if r.open[a]--; r.open[a] == 0 {
+		delete(r.open, a)
+	}
+	c.concludeRekeying()
+}
+
+// rekeyLost takes note that the connection has nothing on an IKE SA any more: there will be no outcome of what was asked for there.
+func (c *control) rekeyLost(a *sa) {
+	r := &c.rekeys
+	if r.open[a] == 0 {
+		return
+	}
+	if r.failed == nil {
+		r.failed = errRekeyEnded
+	}
+	delete(r.open, a)
+	c.concludeRekeying()
+}
+
+// concludeRekeying tells when all outcomes are there.
+func (c *control) concludeRekeying() {
+	r := &c.rekeys
+	if r.busy() {
 		return
 	}
 	if r.found == 0 && r.failed == nil {
@@ -97,8 +133,8 @@ func (c *control) rekeyed(err error) {
 
 // stopRekeying ends what is waited for: err says why there will be no outcome.
 func (c *control) stopRekeying(err error) {
-	c.rekeys.open = 0
+	c.rekeys.shards, c.rekeys.open = 0, nil
 	c.finish(&c.rekeys.waiters, err)
 }
 
-var errRekeyEnded = errors.New("its IKE SA ended before it was rekeyed")
+var errRekeyEnded = errors.New("it ended, or its IKE SA, before it was rekeyed")

@@ -335,8 +335,9 @@ const lasting = 10 * time.Second
 func (c *control) saBound() { c.sas++ }
 
 // saLeft takes note that the connection has nothing any more in an IKE SA that others use.
-func (c *control) saLeft() {
+func (c *control) saLeft(a *sa) {
 	c.sas--
+	c.rekeyLost(a)
 	if !c.wanted && (c.sas == 0 && c.phase != phaseNegotiating || len(c.downs) > 0) {
 		c.settle()
 	}
@@ -345,7 +346,7 @@ func (c *control) saLeft() {
 // saGone takes note of the end of an IKE SA of this connection.
 func (c *control) saGone(a *sa, why event.Close) {
 	c.sas--
-	c.stopRekeying(errRekeyEnded)
+	c.rekeyLost(a)
 	mine := a == c.attempt
 	if mine {
 		c.attempt = nil

@@ -232,7 +232,7 @@ func (s *shard) leave(a *sa, c *control) {
 			a.number(a.control) // one that none of its other peers has
 		}
 	}
-	c.home.box.post(c.saLeft)
+	c.home.box.post(func() { c.saLeft(a) })
 }
 
 // idleHere reports whether a connection has no Child SA in an IKE SA.

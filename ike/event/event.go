@@ -45,6 +45,7 @@ type Event struct {
 	Path     path.Path
 	Text     string
 	Drop     Drop
+	Request  uint32 // KindChildRekeyed, KindChildFailed: the wish of the owner of the IKE SA that this is the outcome of; zero: of none
 	Close    *Close // with KindIKEClosed and KindChildClosed
 }
 

@@ -88,8 +88,11 @@ type (
 	}
 	// CloseChild deletes one Child SA.
 	CloseChild struct{ Child ChildID }
-	// RekeyChild replaces one Child SA by a new one with the same policy. KindChildRekeyed or KindChildFailed tells the outcome.
-	RekeyChild struct{ Child ChildID }
+	// RekeyChild replaces one Child SA by a new one with the same policy. KindChildRekeyed or KindChildFailed tells the outcome, with the same Request.
+	RekeyChild struct {
+		Child   ChildID
+		Request uint32
+	}
 	// CloseConn deletes the Child SAs of one connection, those that are still being made too. Others go on with the IKE SA: if it was that connection's own,
 	// it is Heir's from now on.
 	CloseConn struct {

@@ -33,6 +33,7 @@ type child struct {
 	offer         *offer  // while it is negotiated
 	replaces      ChildID // made by the peer in the place of this one
 	rekeyed       rekeying
+	request       uint32 // whose outcome its end, or that of the one it replaces, is (RekeyChild)
 }
 
 type childState uint8

@@ -305,7 +305,7 @@ func (m *Machine) rejectChild(c *child, r event.Reason, text string) {
 }
 
 func (m *Machine) childFailed(c *child, why event.Close) {
-	m.emit(event.Event{Level: event.Warn, Kind: event.KindChildFailed, Conn: c.conn.Name, Child: c.name(), Text: why.Detail, Close: &why})
+	m.emit(event.Event{Level: event.Warn, Kind: event.KindChildFailed, Conn: c.conn.Name, Child: c.name(), Text: why.Detail, Close: &why, Request: c.request})
 }
 
 // onChildSPI goes on with a child's SPI, or without.
@@ -339,7 +339,7 @@ func (m *Machine) onChildInstalled(c *child, err error) {
 		m.emit(event.Event{
 			Level: event.Error, Kind: event.KindChildFailed, Conn: c.conn.Name, Child: c.name(),
 			Text:  fmt.Sprintf("Child SA %q could not be installed: %v; deleting it at the peer, the IKE SA stays", c.name(), err),
-			Close: &event.Close{Reason: event.ReasonInstallFailed, Detail: err.Error()},
+			Close: &event.Close{Reason: event.ReasonInstallFailed, Detail: err.Error()}, Request: c.request,
 		})
 		m.deleteChild(c)
 	default:
@@ -347,7 +347,7 @@ func (m *Machine) onChildInstalled(c *child, err error) {
 		c.offer = nil
 		m.tellChildUp(c)
 		if o.lost {
-			m.tellRekeyed(c)
+			m.tellRekeyed(c, c.request)
 		}
 		m.succeed(c, o)
 	}

@@ -189,7 +189,7 @@ func (m *Machine) tellChildUp(c *child) {
 func (m *Machine) tellChildClosed(c *child, why event.Close) {
 	m.emit(event.Event{Level: event.Info, Kind: event.KindChildClosed, Conn: c.conn.Name, Child: c.name(), Text: why.Detail, Close: &why})
 	if c.ending {
-		m.tellRekeyed(c)
+		m.tellRekeyed(c, c.request)
 	}
 }
 

@@ -28,16 +28,16 @@ func (m *Machine) onRekeyChild(in RekeyChild) {
 	switch {
 	case old == nil:
 	case m.beingReplaced(old):
-		m.tellRekeyed(old) // the peer was faster
+		m.tellRekeyed(old, in.Request) // the peer was faster
 	case m.state != established || old.state != childInstalled || m.successor(old) != nil:
 		m.emit(event.Event{
 			Level: event.Warn, Kind: event.KindChildFailed, Conn: old.conn.Name, Child: old.name(),
 			Text:  fmt.Sprintf("Child SA %q cannot be rekeyed now: it is being made, rekeyed or deleted", old.name()),
-			Close: &event.Close{Reason: event.ReasonProtocol, Detail: fmt.Sprintf("Child SA %q is being made, rekeyed or deleted", old.name())},
+			Close: &event.Close{Reason: event.ReasonProtocol, Detail: fmt.Sprintf("Child SA %q is being made, rekeyed or deleted", old.name())}, Request: in.Request,
 		})
 	default:
 		c := m.openChild(old.conn, old.index)
-		c.offer.rekeys = old.id
+		c.offer.rekeys, c.request = old.id, in.Request
 	}
 }
 
@@ -112,7 +112,7 @@ func (m *Machine) rekeyNotify(c *child) (items []wire.Item, ok bool) {
 	}
 	if m.child(old.rekeyed.theirs) != nil {
 		m.removeChild(c)
-		m.tellRekeyed(old) // the peer was faster
+		m.tellRekeyed(old, c.request) // the peer was faster
 		return nil, false
 	}
 	n := wire.Notify{Notify: iana.REKEY_SA, Protocol: iana.ProtoESP, SPI: binary.BigEndian.AppendUint32(nil, old.spiIn)}
@@ -128,9 +128,9 @@ func (m *Machine) succeed(c *child, o *offer) {
 		c.ending = true
 		m.deleteChild(c)
 	case old == nil || old.state == childDeleting:
-		m.tellRekeyed(c)
+		m.tellRekeyed(c, c.request)
 	default:
-		old.ending = true
+		old.ending, old.request = true, c.request
 		m.deleteChild(old)
 	}
 	if theirs := m.child(o.crossing.theirs); theirs != nil && c.state == childInstalled {
@@ -139,8 +139,8 @@ func (m *Machine) succeed(c *child, o *offer) {
 }
 
 // tellRekeyed reports the end of a rekeying of ours.
-func (m *Machine) tellRekeyed(c *child) {
-	m.emit(event.Event{Level: event.Info, Kind: event.KindChildRekeyed, Conn: c.conn.Name, Child: c.name(), Text: fmt.Sprintf("Child SA %q is rekeyed", c.name())})
+func (m *Machine) tellRekeyed(c *child, request uint32) {
+	m.emit(event.Event{Level: event.Info, Kind: event.KindChildRekeyed, Conn: c.conn.Name, Child: c.name(), Text: fmt.Sprintf("Child SA %q is rekeyed", c.name()), Request: request})
 }
 
 // rekeyNotFound goes on when the peer does not have the SA that was to be rekeyed: ours goes without a word, and a new one is asked for from scratch
@@ -149,7 +149,7 @@ func (m *Machine) rekeyNotFound(c *child) {
 	old := m.child(c.offer.rekeys)
 	if old == nil || m.child(c.offer.crossing.theirs) != nil {
 		m.removeChild(c)
-		m.tellRekeyed(c)
+		m.tellRekeyed(c, c.request)
 		return
 	}
 	m.removeChild(old)
