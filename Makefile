@@ -10,7 +10,7 @@ FUZZTIME ?= 20s
 SEEDS   ?= 1000
 
 # Packages whose tests need a host of their own: root, namespaces, other daemons. The others run anywhere.
-HOSTED  := ./testing/netns ./testing/peer ./testing/demo ./kernel/hostnet ./kernel/userspace
+HOSTED  := ./testing/netns ./testing/peer ./testing/demo ./kernel/hostnet ./kernel/userspace ./kernel/xfrm
 # And those that run inside a kernel of their own (testing/uml).
 KERNEL  := ./testing/uml
 PURE     = $(filter-out $(addprefix github.com/ikegod/ikegod,$(patsubst .%,%,$(HOSTED) $(KERNEL))),$(shell $(GO) list ./...))

@@ -1,10 +1,20 @@
 // Package xfrm is the datapath in the Linux kernel: SAs and policies of XFRM, by netlink.
+//
+// One worker goroutine owns all that the daemon knows about the kernel and makes the requests, so that they complete in the order in which they were made; a
+// second one listens to the kernel's messages and hands them to the worker.
 package xfrm
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
 
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/kernel/xfrm/message"
 )
 
 // Config of a Datapath. The network namespace is that of the thread which calls New.
@@ -16,6 +26,8 @@ type Config struct {
 	UDP, TCP, ESP bool
 	// SPIs come from this range, so that several datapaths of one machine share the space; zero: 0x10000000 to 0xbfffffff.
 	MinSPI, MaxSPI kernel.SPI
+	// OutputMark is put on the packets that SAs make; zero: the ID of the policy's Interface, if it has one.
+	OutputMark kernel.Mark
 	// Notes are for the operator: what is missing and what it means, a sentence each.
 	Notes []string
 	// Notice takes what an operator must know at once, a sentence each. It must not block. May be nil.
@@ -23,9 +35,171 @@ type Config struct {
 }
 
 // Datapath implements kernel.Datapath on NETLINK_XFRM.
-type Datapath struct{}
+type Datapath struct {
+	// Constant after New.
+	cfg      Config
+	events   func(kernel.Event)
+	features kernel.Features
+	conn     *conn     // the worker's
+	counters *conn     // for Usage, which does not wait for the worker
+	news     *listener // the kernel's messages
+	requests *requests
+	// directed: the kernel knows the direction of an SA (from 6.10 on), and then wants no window on an outbound one.
+	directed bool
+
+	mu    sync.Mutex // guards usage
+	usage map[kernel.SPI]counted
+
+	worker worker
+}
+
+// worker is what the worker goroutine owns.
+type worker struct {
+	d        *Datapath
+	share    *share
+	spd      *spd
+	links    *links
+	routes   map[kernel.PolicyID]*route
+	byReqid  map[uint32]*route
+	reserved map[kernel.SPI]message.SAID
+	pairs    map[kernel.SPI]*pair
+	outbound map[outID]*pair // installed outbound SAs
+}
+
+// outID tells outbound SAs apart, as the kernel does.
+type outID struct {
+	dst netip.Addr
+	spi uint32
+}
+
+var _ kernel.Datapath = (*Datapath)(nil)
 
 // New opens the sockets, removes what an earlier daemon with this RunDir has left behind, and starts. events must not block; it is called on several goroutines.
-func New(Config, func(kernel.Event)) (*Datapath, error) {
-	return nil, errors.New("xfrm datapath: not in this build yet")
+func New(cfg Config, events func(kernel.Event)) (*Datapath, error) {
+	if cfg.MinSPI < 256 { // 1 to 255 are reserved (RFC 4303 2.1)
+		cfg.MinSPI = 0x10000000
+	}
+	if cfg.MaxSPI < cfg.MinSPI {
+		cfg.MaxSPI = 0xbfffffff
+	}
+	if cfg.Notice == nil {
+		cfg.Notice = func(string) {}
+	}
+	d := &Datapath{
+		cfg: cfg, events: events, requests: newRequests(events), usage: map[kernel.SPI]counted{},
+		features: kernel.Features{
+			Name: "xfrm", UDP: cfg.UDP, TCP: cfg.TCP, PlainESP: cfg.ESP, Transport: true, ESN: true, Notes: slices.Clone(cfg.Notes),
+		},
+	}
+	if err := d.open(); err != nil {
+		d.closeSockets()
+		return nil, fmt.Errorf("xfrm datapath: %w", err)
+	}
+	go d.requests.run()
+	go d.news.run()
+	return d, nil
+}
+
+func (d *Datapath) open() (err error) {
+	if d.conn, err = dial(); err != nil {
+		return err
+	}
+	if d.counters, err = dial(); err != nil {
+		return err
+	}
+	s, left, err := claimShare(d.conn, d.cfg.RunDir)
+	if err != nil {
+		return err
+	}
+	links, leftLinks, err := openLinks(d.cfg.RunDir)
+	if err != nil {
+		return err
+	}
+	d.worker = worker{
+		d: d, share: s, spd: newSPD(d.conn, s), links: links, routes: map[kernel.PolicyID]*route{}, byReqid: map[uint32]*route{},
+		reserved: map[kernel.SPI]message.SAID{}, pairs: map[kernel.SPI]*pair{}, outbound: map[outID]*pair{},
+	}
+	for _, text := range []string{left, leftLinks} {
+		if text != "" {
+			d.cfg.Notice(text)
+		}
+	}
+	if d.directed, err = knowsDirection(d.conn, s.firstReqid()); err != nil {
+		return err
+	}
+	d.news, err = listen(d)
+	return err
+}
+
+func (d *Datapath) closeSockets() {
+	for _, c := range []*conn{d.conn, d.counters} {
+		if c != nil {
+			c.close()
+		}
+	}
+	if d.worker.links != nil {
+		d.worker.links.handle.Close()
+	}
+}
+
+// Features implements kernel.Datapath.
+func (d *Datapath) Features() kernel.Features { return d.features }
+
+// Route implements kernel.Datapath.
+func (d *Datapath) Route(r kernel.Request, p kernel.Policy) {
+	d.requests.request(r, 0, func(done *kernel.Done) { done.Err = d.worker.route(p) })
+}
+
+// Unroute implements kernel.Datapath.
+func (d *Datapath) Unroute(r kernel.Request, id kernel.PolicyID) {
+	d.requests.request(r, 0, func(done *kernel.Done) { done.Err = d.worker.unroute(id) })
+}
+
+// ReserveSPI implements kernel.Datapath.
+func (d *Datapath) ReserveSPI(r kernel.Request, e kernel.Endpoints) {
+	d.requests.request(r, 0, func(done *kernel.Done) { done.SPI, done.Err = d.worker.reserve(e) })
+}
+
+// Install implements kernel.Datapath.
+func (d *Datapath) Install(r kernel.Request, sa kernel.SAPair) {
+	d.requests.request(r, sa.In.SPI, func(done *kernel.Done) { done.Err = d.worker.install(sa) })
+}
+
+// Move implements kernel.Datapath.
+func (d *Datapath) Move(r kernel.Request, spi kernel.SPI, e kernel.Endpoints) {
+	d.requests.request(r, spi, func(done *kernel.Done) { done.Err = d.worker.move(spi, e) })
+}
+
+// Remove implements kernel.Datapath.
+func (d *Datapath) Remove(r kernel.Request, spis ...kernel.SPI) {
+	d.requests.request(r, 0, func(done *kernel.Done) { done.Err = d.worker.remove(spis) })
+}
+
+// Close implements kernel.Datapath. Requests under way complete with an error first.
+func (d *Datapath) Close() error {
+	if !d.requests.close() {
+		return nil
+	}
+	d.news.close()
+	err := d.worker.close()
+	if d.cfg.RunDir != "" && err == nil {
+		err = os.Remove(filepath.Join(d.cfg.RunDir, recordName))
+	}
+	d.closeSockets()
+	return err
+}
+
+// close takes all away: outbound SAs first, so that nothing is sealed that no policy asks for.
+func (w *worker) close() error {
+	var errs []error
+	for _, r := range w.routes {
+		errs = append(errs, w.forgetAcquires(r))
+	}
+	for _, p := range w.pairs {
+		errs = append(errs, w.deletePair(p))
+	}
+	for spi, id := range w.reserved {
+		errs = append(errs, w.deleteSA(id, spi))
+	}
+	return errors.Join(append(errs, w.spd.close(), w.links.close())...)
 }

@@ -1,0 +1,55 @@
+package xfrm
+
+import (
+	"fmt"
+
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/kernel/xfrm/message"
+	"github.com/ikegod/ikegod/pkg/iana"
+)
+
+// The kernel's names (net/xfrm/xfrm_algo.c). Keys of AEADs have their salt at the end, as IKE derives them (RFC 4106 8.1, RFC 4309 7.1, RFC 7634 2).
+var (
+	aeads = map[iana.Encr]message.Algorithm{
+		iana.ENCR_AES_GCM_8:          {Name: "rfc4106(gcm(aes))", Bits: 64},
+		iana.ENCR_AES_GCM_12:         {Name: "rfc4106(gcm(aes))", Bits: 96},
+		iana.ENCR_AES_GCM_16:         {Name: "rfc4106(gcm(aes))", Bits: 128},
+		iana.ENCR_AES_CCM_8:          {Name: "rfc4309(ccm(aes))", Bits: 64},
+		iana.ENCR_AES_CCM_12:         {Name: "rfc4309(ccm(aes))", Bits: 96},
+		iana.ENCR_AES_CCM_16:         {Name: "rfc4309(ccm(aes))", Bits: 128},
+		iana.ENCR_NULL_AUTH_AES_GMAC: {Name: "rfc4543(gcm(aes))", Bits: 128},
+		iana.ENCR_CHACHA20_POLY1305:  {Name: "rfc7539esp(chacha20,poly1305)", Bits: 128},
+	}
+	ciphers = map[iana.Encr]string{
+		iana.ENCR_NULL: "ecb(cipher_null)", iana.ENCR_3DES: "cbc(des3_ede)", iana.ENCR_AES_CBC: "cbc(aes)", iana.ENCR_AES_CTR: "rfc3686(ctr(aes))",
+		iana.ENCR_CAMELLIA_CBC: "cbc(camellia)",
+	}
+	macs = map[iana.Integ]message.Algorithm{
+		iana.AUTH_HMAC_SHA1_96:      {Name: "hmac(sha1)", Bits: 96},
+		iana.AUTH_HMAC_SHA2_256_128: {Name: "hmac(sha256)", Bits: 128},
+		iana.AUTH_HMAC_SHA2_384_192: {Name: "hmac(sha384)", Bits: 192},
+		iana.AUTH_HMAC_SHA2_512_256: {Name: "hmac(sha512)", Bits: 256},
+		iana.AUTH_AES_XCBC_96:       {Name: "xcbc(aes)", Bits: 96},
+		iana.AUTH_AES_CMAC_96:       {Name: "cmac(aes)", Bits: 96},
+	}
+)
+
+// algorithms sets the algorithms of m to those of sa, with copies of its keys, and returns their names.
+func algorithms(m *message.SA, sa kernel.SA) (string, error) {
+	e := sa.Suite.Encr
+	if a, ok := aeads[e.ID]; ok {
+		m.AEAD = message.Algorithm{Name: a.Name, Key: sa.EncrKey, Bits: a.Bits}
+		return a.Name, nil
+	}
+	cipher, ok := ciphers[e.ID]
+	if !ok {
+		return "", fmt.Errorf("the kernel has no name for %s; choose another esp=, %s", e, elsewhere)
+	}
+	mac, ok := macs[sa.Suite.Integ]
+	if !ok {
+		return "", fmt.Errorf("the kernel has no name for the integrity of %s; choose another esp=, %s", sa.Suite.Transform(), elsewhere)
+	}
+	m.Cipher = message.Algorithm{Name: cipher, Key: sa.EncrKey}
+	m.MAC = message.Algorithm{Name: mac.Name, Key: sa.IntegKey, Bits: mac.Bits}
+	return cipher + " with " + mac.Name, nil
+}

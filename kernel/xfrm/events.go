@@ -1,0 +1,235 @@
+package xfrm
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/kernel/xfrm/message"
+	"github.com/ikegod/ikegod/pkg/path"
+)
+
+// newsBuffer is the socket's. A thousand SAs that expire at once fit into it many times; when it is full the kernel drops messages and says so.
+const newsBuffer = 8 << 20
+
+// listener hears the kernel's messages on a goroutine of its own.
+type listener struct {
+	d      *Datapath
+	socket *nl.NetlinkSocket
+	done   chan struct{}
+}
+
+func listen(d *Datapath) (*listener, error) {
+	s, err := nl.Subscribe(unix.NETLINK_XFRM, message.GroupAcquire, message.GroupExpire, message.GroupMapping)
+	if err != nil {
+		return nil, refused("listen to the kernel's IPsec", err)
+	}
+	if s.SetReceiveBufferSize(newsBuffer, true) != nil {
+		_ = s.SetReceiveBufferSize(newsBuffer, false) // as large as net.core.rmem_max allows
+	}
+	return &listener{d, s, make(chan struct{})}, nil
+}
+
+func (l *listener) close() {
+	l.socket.Close()
+	<-l.done
+}
+
+func (l *listener) run() {
+	defer close(l.done)
+	for {
+		messages, from, err := l.socket.Receive()
+		switch {
+		case errors.Is(err, unix.ENOBUFS):
+			l.resync()
+			continue
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+			continue
+		case err != nil:
+			return // closed
+		case from.Pid != nl.PidKernel:
+			continue // any process may send to it
+		}
+		for _, m := range messages {
+			l.hear(message.Type(m.Header.Type), m.Data)
+		}
+	}
+}
+
+func (l *listener) resync() {
+	l.d.requests.tell(l.d.worker.resync)
+}
+
+// hear hands a message to the worker.
+func (l *listener) hear(kind message.Type, b []byte) {
+	w := &l.d.worker
+	var do func()
+	switch kind {
+	case message.ACQUIRE:
+		if m, err := message.ParseAcquire(b); err == nil {
+			do = func() { w.acquire(m) }
+		}
+	case message.EXPIRE:
+		if m, err := message.ParseExpire(b); err == nil {
+			do = func() { w.expire(m) }
+		}
+	case message.POLEXPIRE:
+		if m, err := message.ParsePolExpire(b); err == nil {
+			do = func() { w.policyExpire(m) }
+		}
+	case message.MAPPING:
+		if m, err := message.ParseMapping(b); err == nil {
+			do = func() { w.mapped(m, time.Now()) }
+		}
+	default:
+	}
+	if do != nil && !l.d.requests.tell(do) && kind == message.EXPIRE {
+		l.lost()
+	}
+}
+
+// lost queues a resync behind what is there, when that has been worked off.
+func (l *listener) lost() {
+	for !l.d.requests.tell(l.d.worker.resync) {
+		time.Sleep(time.Millisecond) // the kernel's socket holds what comes meanwhile
+	}
+}
+
+// acquire reports a packet for a trap.
+func (w *worker) acquire(m *message.Acquire) {
+	if m.Template == nil {
+		return
+	}
+	r := w.byReqid[m.Template.Reqid]
+	if r == nil || r.policy.Action != kernel.Trap || len(r.pairs) > 0 {
+		return
+	}
+	if len(r.acquires) < maxAcquires {
+		r.acquires = append(r.acquires, acquired{
+			src: message.SAID{Src: m.Src}, dst: message.SAID{Dst: m.Dst}, seq: m.Seq, mark: m.Mark, ifID: m.IfID, mode: m.Template.Mode,
+		})
+	}
+	w.d.events(kernel.Acquire{
+		Policy: r.policy.ID, Protocol: m.Packet.Protocol,
+		Src: netip.AddrPortFrom(m.Packet.Src.Addr(), m.Packet.SrcPorts.Port), Dst: netip.AddrPortFrom(m.Packet.Dst.Addr(), m.Packet.DstPorts.Port),
+	})
+}
+
+// maxAcquires is how many SAs without keys of one policy are remembered, to be removed before their half minute is over.
+const maxAcquires = 256
+
+// pairOf finds the pair of an SA, whichever half.
+func (w *worker) pairOf(dst netip.Addr, spi uint32) *pair {
+	if p := w.outbound[outID{dst, spi}]; p != nil {
+		return p
+	}
+	if p := w.pairs[kernel.SPI(spi)]; p != nil && p.in.Dst == dst {
+		return p
+	}
+	return nil
+}
+
+func (w *worker) expire(m *message.Expire) {
+	p := w.pairOf(m.SA.Dst, m.SA.SPI)
+	if p == nil || p.route.reqid != m.SA.Reqid {
+		return
+	}
+	if m.Hard {
+		w.hardExpire(p)
+		return
+	}
+	w.softExpire(p)
+}
+
+func (w *worker) softExpire(p *pair) {
+	if !p.told {
+		p.told = true
+		w.d.events(kernel.SoftExpire{SPI: p.spi()})
+	}
+}
+
+func (w *worker) hardExpire(p *pair) {
+	if !p.hard {
+		p.hard = true
+		w.d.events(kernel.HardExpire{SPI: p.spi()})
+	}
+}
+
+// policyExpire puts a policy back that somebody has given a limit.
+func (w *worker) policyExpire(m *message.PolExpire) {
+	at := w.spd.places[placeOf(&m.Policy)]
+	if !m.Hard || at == nil || at.kernel == nil || at.kernel.Index != m.Policy.Index {
+		return
+	}
+	at.kernel = nil
+	if err := w.spd.sync(placeOf(&m.Policy), at); err != nil {
+		w.d.cfg.Notice("a policy that the kernel let expire could not be put back: " + err.Error())
+	}
+}
+
+// mappingEvery limits how often the same new address of a peer is told.
+const mappingEvery = time.Second
+
+// mapped reports that authentic packets come from elsewhere.
+func (w *worker) mapped(m *message.Mapping, now time.Time) {
+	p := w.pairOf(m.ID.Dst, m.ID.SPI)
+	if p == nil || m.New == p.mapping && now.Sub(p.mappingAt) < mappingEvery {
+		return
+	}
+	p.mapping, p.mappingAt = m.New, now
+	at := p.sa.Endpoints.Path
+	w.d.events(kernel.PeerMoved{SPI: p.spi(), Path: path.Path{Local: at.Local, Remote: m.New, Kind: at.Kind, Generation: at.Generation}})
+}
+
+// resync finds out what messages that were lost have said: which SAs have come to a limit, and which packets wait.
+func (w *worker) resync() {
+	sas, _, err := inKernel(w.d.conn)
+	if err != nil {
+		w.d.cfg.Notice("the kernel has dropped messages about SAs, and their state could not be read: " + err.Error())
+		return
+	}
+	there := map[outID]*message.SA{}
+	for _, sa := range sas {
+		if sa.SPI != 0 {
+			there[outID{sa.Dst, sa.SPI}] = sa
+		}
+	}
+	for _, p := range w.pairs {
+		halves := []message.SAID{p.in}
+		if p.sends {
+			halves = append(halves, p.out)
+		}
+		for _, id := range halves {
+			sa := there[outID{id.Dst, id.SPI}]
+			switch {
+			case sa == nil:
+				w.hardExpire(p)
+			case over(sa.Current.Bytes, sa.Limits.SoftBytes), over(sa.Current.Packets, sa.Limits.SoftPackets):
+				w.softExpire(p)
+			}
+		}
+	}
+	for _, sa := range sas {
+		if r := w.byReqid[sa.Reqid]; r != nil && sa.SPI == 0 && !slices.ContainsFunc(r.acquires, func(a acquired) bool { return a.seq == sa.Seq }) {
+			w.acquire(&message.Acquire{
+				Src: sa.Src, Dst: sa.Dst, Packet: packetOf(sa), Template: &message.Template{Reqid: sa.Reqid, Mode: sa.Mode}, Seq: sa.Seq, Mark: sa.Mark, IfID: sa.IfID,
+			})
+		}
+	}
+}
+
+// packetOf is the packet for which the kernel keeps an SA without keys.
+func packetOf(sa *message.SA) message.Selector {
+	s := sa.Selector
+	if !s.Dst.IsValid() {
+		s.Src, s.Dst = netip.PrefixFrom(sa.Src, sa.Src.BitLen()), netip.PrefixFrom(sa.Dst, sa.Dst.BitLen())
+	}
+	return s
+}
+
+func over(n, limit uint64) bool { return limit != 0 && n >= limit }

@@ -1,0 +1,246 @@
+package xfrm
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ikegod/ikegod/kernel"
+)
+
+// links are the XFRM interfaces of policies: made when the first policy wants one, taken away with the last. One that is there already, with the same name and
+// ID, is used and stays. The worker's.
+type links struct {
+	handle *netlink.Handle
+	alias  string // of those that are ours
+	links  map[string]*link
+	users  map[kernel.PolicyID]user
+}
+
+type link struct {
+	made   bool
+	index  int
+	id     uint32
+	users  int
+	addrs  map[netip.Prefix]int // that we have put on it, with how many policies want each
+	routes map[netip.Prefix]int
+}
+
+// user is what one policy has of an interface.
+type user struct {
+	name   string
+	addrs  []netip.Prefix
+	routes []netip.Prefix
+}
+
+// routeProtocol marks our routes ("ip route" prints the number); it spells "I".
+const routeProtocol = 0x49
+
+// openLinks opens rtnetlink and removes interfaces that an earlier daemon with this run directory has left.
+func openLinks(runDir string) (*links, string, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, "", fmt.Errorf("rtnetlink: %w", err)
+	}
+	l := &links{handle: h, links: map[string]*link{}, users: map[kernel.PolicyID]user{}}
+	if runDir == "" {
+		return l, "", nil
+	}
+	l.alias = "ikegod:" + filepath.Clean(runDir)
+	all, err := h.LinkList()
+	if err != nil {
+		h.Close()
+		return nil, "", fmt.Errorf("list interfaces: %w", err)
+	}
+	var names []string
+	for _, i := range all {
+		if i.Type() != "xfrm" || i.Attrs().Alias != l.alias {
+			continue
+		}
+		if err := h.LinkDel(i); err != nil {
+			h.Close()
+			return nil, "", refused("remove interface "+i.Attrs().Name+", left by an earlier daemon", err)
+		}
+		names = append(names, i.Attrs().Name)
+	}
+	if len(names) == 0 {
+		return l, "", nil
+	}
+	return l, "removed interfaces that an earlier daemon had left: " + strings.Join(names, ", "), nil
+}
+
+// use makes the interface of a policy, its addresses, and routes to the remote side through it. What the policy had before and does not want goes.
+func (l *links) use(p *kernel.Policy) error {
+	if p.Interface.Name == "" {
+		return l.drop(p.ID)
+	}
+	i, err := l.ensure(p.Interface)
+	if err != nil {
+		return err
+	}
+	i.users++
+	got := user{name: p.Interface.Name}
+	err = l.fill(i, &got, p)
+	if err != nil {
+		l.users[""] = got
+		return errors.Join(err, l.drop(""))
+	}
+	err = l.drop(p.ID)
+	l.users[p.ID] = got
+	return err
+}
+
+func (l *links) ensure(want kernel.Interface) (*link, error) {
+	if want.ID == 0 {
+		return nil, fmt.Errorf("interface %s: an XFRM interface needs an ID other than 0", want.Name)
+	}
+	if i := l.links[want.Name]; i != nil {
+		if i.id != want.ID {
+			return nil, fmt.Errorf("interface %s has ID %d for another connection, not %d", want.Name, i.id, want.ID)
+		}
+		return i, nil
+	}
+	i := &link{id: want.ID, addrs: map[netip.Prefix]int{}, routes: map[netip.Prefix]int{}}
+	there, err := l.handle.LinkByName(want.Name)
+	if err == nil {
+		x, ok := there.(*netlink.Xfrmi)
+		if !ok || x.Ifid != want.ID {
+			return nil, fmt.Errorf("interface %s exists and is not an XFRM interface with ID %d; choose another ipsec-interface=, or remove it: ip link del %s", want.Name, want.ID, want.Name)
+		}
+		i.index = x.Attrs().Index
+	} else if i.index, err = l.make(want); err != nil {
+		return nil, err
+	} else {
+		i.made = true
+	}
+	l.links[want.Name] = i
+	return i, nil
+}
+
+func (l *links) make(want kernel.Interface) (int, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = want.Name
+	x := &netlink.Xfrmi{LinkAttrs: attrs, Ifid: want.ID}
+	if err := l.handle.LinkAdd(x); err != nil {
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			return 0, fmt.Errorf("interface %s: this kernel has no XFRM interfaces (option XFRM_INTERFACE; modprobe xfrm_interface); write ipsec-interface=no: %w", want.Name, err)
+		}
+		return 0, refused("make interface "+want.Name, err)
+	}
+	made, err := l.handle.LinkByName(want.Name)
+	if err == nil {
+		err = l.handle.LinkSetUp(made)
+	}
+	if err == nil && l.alias != "" {
+		err = l.handle.LinkSetAlias(made, l.alias)
+	}
+	if err != nil {
+		return 0, errors.Join(refused("set interface "+want.Name+" up", err), l.handle.LinkDel(x))
+	}
+	return made.Attrs().Index, nil
+}
+
+// fill adds addresses and routes, and notes what the policy has now. An address or route of others stays theirs.
+func (l *links) fill(i *link, got *user, p *kernel.Policy) error {
+	for _, a := range p.Interface.Addrs {
+		if i.addrs[a] == 0 {
+			err := l.handle.AddrAdd(i.itself(), &netlink.Addr{IPNet: ipNet(a)})
+			if errors.Is(err, unix.EEXIST) {
+				continue
+			}
+			if err != nil {
+				return refused(fmt.Sprintf("put %s on interface %s", a, got.name), err)
+			}
+		}
+		i.addrs[a]++
+		got.addrs = append(got.addrs, a)
+	}
+	if p.Action == kernel.Pass {
+		return nil
+	}
+	for _, to := range p.Remote.Prefixes() {
+		if i.routes[to] == 0 {
+			if err := l.handle.RouteAdd(i.route(to, p)); errors.Is(err, unix.EEXIST) {
+				return fmt.Errorf("route to %s through interface %s: there is another route to it; remove that (ip route del %s), or write ipsec-interface=no: %w", to, got.name, to, err)
+			} else if err != nil {
+				return refused(fmt.Sprintf("route to %s through interface %s", to, got.name), err)
+			}
+		}
+		i.routes[to]++
+		got.routes = append(got.routes, to)
+	}
+	return nil
+}
+
+func (i *link) itself() netlink.Link {
+	return &netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Index: i.index}}
+}
+
+func (i *link) route(to netip.Prefix, p *kernel.Policy) *netlink.Route {
+	r := &netlink.Route{LinkIndex: i.index, Dst: ipNet(to), Protocol: routeProtocol, Scope: netlink.SCOPE_LINK}
+	if to.Addr().Is6() {
+		r.Scope = netlink.SCOPE_UNIVERSE
+	}
+	if p != nil {
+		if p.SourceIP.IsValid() && p.SourceIP.Is6() == to.Addr().Is6() {
+			r.Src = p.SourceIP.AsSlice()
+		}
+		r.MTU = p.MTU
+	}
+	return r
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// drop takes away what a policy has of an interface, and the interface with its last user.
+func (l *links) drop(id kernel.PolicyID) error {
+	u, ok := l.users[id]
+	if !ok {
+		return nil
+	}
+	delete(l.users, id)
+	i := l.links[u.name]
+	var errs []error
+	for _, to := range u.routes {
+		if i.routes[to]--; i.routes[to] == 0 {
+			delete(i.routes, to)
+			if err := l.handle.RouteDel(i.route(to, nil)); err != nil && !errors.Is(err, unix.ESRCH) {
+				errs = append(errs, refused(fmt.Sprintf("remove the route to %s through interface %s", to, u.name), err))
+			}
+		}
+	}
+	for _, a := range u.addrs {
+		if i.addrs[a]--; i.addrs[a] == 0 {
+			delete(i.addrs, a)
+			err := l.handle.AddrDel(i.itself(), &netlink.Addr{IPNet: ipNet(a)})
+			if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+				errs = append(errs, refused(fmt.Sprintf("take %s from interface %s", a, u.name), err))
+			}
+		}
+	}
+	if i.users--; i.users == 0 {
+		delete(l.links, u.name)
+		if i.made {
+			if err := l.handle.LinkDel(i.itself()); err != nil {
+				errs = append(errs, refused("remove interface "+u.name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *links) close() error {
+	var errs []error
+	for id := range l.users {
+		errs = append(errs, l.drop(id))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,207 @@
+package xfrm
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/kernel/xfrm/message"
+)
+
+// route is a policy as it was asked for, with its SAs. The worker's.
+type route struct {
+	policy    kernel.Policy
+	routed    bool // Route was asked for, and Unroute not yet
+	reqid     uint32
+	selectors []message.Selector // of outbound packets
+	spared    []message.Selector
+	pairs     []*pair // the first is the one that outbound packets take
+	acquires  []acquired
+}
+
+// acquired is an SA without keys that the kernel keeps for a packet. As long as it is there, it does not ask again for the same addresses.
+type acquired struct {
+	src, dst message.SAID // only their addresses
+	seq      uint32
+	mark     message.Mark
+	ifID     uint32
+	mode     message.Mode
+}
+
+func (w *worker) route(p kernel.Policy) error {
+	fail := func(err error) error { return fmt.Errorf("route %s: %w", p.ID, err) }
+	if len(p.Local) == 0 || len(p.Remote) == 0 {
+		return fail(errors.New("selectors are missing"))
+	}
+	all, err := selectors(p.Local, p.Remote)
+	if err != nil {
+		return fail(err)
+	}
+	r := w.routes[p.ID]
+	if r == nil {
+		n, err := w.share.reqid()
+		if err != nil {
+			return fail(err)
+		}
+		r = &route{reqid: n}
+	}
+	next := *r
+	next.policy, next.routed, next.selectors, next.spared = p, true, all, spared(all)
+	if err := w.links.use(&p); err != nil {
+		w.freeUnused(r)
+		return fail(err)
+	}
+	if err := w.spd.put(p.ID, next.wanted()); err != nil {
+		if w.routes[p.ID] == nil {
+			err = errors.Join(err, w.links.drop(p.ID))
+		} else {
+			err = errors.Join(err, w.links.use(&r.policy))
+		}
+		w.freeUnused(r)
+		return fail(err)
+	}
+	*r = next
+	w.routes[p.ID], w.byReqid[r.reqid] = r, r
+	if err := w.forgetAcquires(r); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// freeUnused gives back the reqid of a route that did not come to be.
+func (w *worker) freeUnused(r *route) {
+	if w.byReqid[r.reqid] == nil {
+		w.share.freeReqid(r.reqid)
+	}
+}
+
+func (w *worker) unroute(id kernel.PolicyID) error {
+	r := w.routes[id]
+	if r == nil {
+		return nil
+	}
+	r.routed = false
+	err := errors.Join(w.spd.put(id, nil), w.links.drop(id), w.forgetAcquires(r))
+	if err != nil {
+		err = fmt.Errorf("unroute %s: %w", id, err)
+	}
+	if len(r.pairs) == 0 {
+		delete(w.routes, id)
+		delete(w.byReqid, r.reqid)
+		w.share.freeReqid(r.reqid)
+	}
+	return err
+}
+
+// wanted is the kernel's policies for a route in its present state.
+//
+// With SAs: out, in, and in tunnel mode forward, with a template. A trap: out, with a template that no SA fits, so that the kernel asks for one, and the others
+// as for hold: what claims to come from the other side in clear is not taken. Hold, drop and reject: all three, blocked; XFRM has one way to refuse.
+func (r *route) wanted() (out []message.Policy) {
+	directions := []message.Direction{message.Out, message.In, message.Forward}
+	if r.policy.InboundOnly {
+		directions = directions[1:]
+		if r.policy.Action != kernel.Pass && r.head() == nil {
+			return nil // no SA that anything could come by
+		}
+	}
+	head, action := r.head(), r.policy.Action
+	if head != nil && (action == kernel.Trap || action == kernel.Hold) {
+		action = kernel.Protect
+	}
+	for _, s := range r.selectors {
+		strength := priority(s)
+		if r.policy.Priority > 0 {
+			strength = uint32(r.policy.Priority)
+		}
+		for _, d := range directions {
+			p := r.blank(s, d, strength)
+			switch {
+			case action == kernel.Pass:
+			case action == kernel.Protect && head != nil:
+				if d == message.Forward && head.transport() {
+					continue
+				}
+				p.Template = head.template(d, r.reqid)
+			case action == kernel.Trap && d == message.Out:
+				p.Template = &message.Template{Reqid: r.reqid, Mode: message.Transport}
+			default:
+				p.Action = message.Block
+			}
+			out = append(out, p)
+		}
+	}
+	if action == kernel.Pass {
+		return out
+	}
+	for _, s := range r.spared {
+		for _, d := range directions {
+			p := r.blank(s, d, 0)
+			p.Priority = r.sparing(s)
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// blank is a policy that allows.
+func (r *route) blank(s message.Selector, d message.Direction, strength uint32) message.Policy {
+	p := message.Policy{Selector: s, Direction: d, Priority: strength, IfID: r.policy.Interface.ID}
+	mark := r.policy.MarkOut
+	if d != message.Out {
+		p.Selector = reversed(s)
+		mark = r.policy.MarkIn
+	}
+	p.Mark = message.Mark(mark)
+	return p
+}
+
+// sparing is a priority stronger than that of each of the route's policies.
+func (r *route) sparing(s message.Selector) uint32 {
+	if r.policy.Priority > 1 {
+		return uint32(r.policy.Priority) - 1
+	}
+	return min(priority(s), 1<<20)
+}
+
+// head is the pair whose outbound SA is in the kernel and that packets take; nil: none.
+func (r *route) head() *pair {
+	if len(r.pairs) == 0 || !r.pairs[0].sends {
+		return nil
+	}
+	return r.pairs[0]
+}
+
+// settle brings the kernel's policies to the route's present state.
+func (w *worker) settle(r *route) error {
+	if !r.routed {
+		return nil // only SAs are left
+	}
+	return w.spd.put(r.policy.ID, r.wanted())
+}
+
+// forgetAcquires removes the SAs without keys that the kernel keeps for packets of a route, so that it asks again: it gives each an SPI, by which it can be
+// named.
+func (w *worker) forgetAcquires(r *route) error {
+	var errs []error
+	for _, a := range r.acquires {
+		m := message.AllocSPI{
+			Src: a.src.Src, Dst: a.dst.Dst, Reqid: r.reqid, Mode: a.mode, Min: uint32(w.d.cfg.MinSPI), Max: uint32(w.d.cfg.MaxSPI), Mark: a.mark, IfID: a.ifID, Seq: a.seq,
+		}
+		b, err := w.d.conn.get(message.ALLOCSPI, &m)
+		if err == nil {
+			var sa *message.SA
+			if sa, err = message.ParseSA(b); err == nil {
+				err = w.d.conn.do(message.DELSA, &message.DelSA{ID: sa.ID()})
+			}
+		}
+		if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, refused("remove the SA without keys of a packet that waited", err))
+		}
+	}
+	r.acquires = slices.Delete(r.acquires, 0, len(r.acquires))
+	return errors.Join(errs...)
+}

@@ -1,0 +1,334 @@
+package xfrm
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/ts"
+)
+
+// policies lists the kernel's policies, each on a line, sorted.
+func policies(t *testing.T, s *share) []string {
+	t.Helper()
+	var out []string
+	for block := range strings.SplitSeq(strings.TrimSpace(tidy(sh(t, "ip xfrm policy"), s)), "\nsrc ") {
+		if block != "" {
+			out = append(out, "src "+strings.TrimPrefix(strings.ReplaceAll(block, "\n", " "), "src "))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func westEast(t *testing.T, a kernel.Action) kernel.Policy {
+	return kernel.Policy{ID: "west-east", Local: set(t, "192.0.1.0/24"), Remote: set(t, "192.0.2.0/24"), Action: a}
+}
+
+func TestActions(t *testing.T) {
+	namespace(t)
+	r := open(t, Config{})
+	block := []string{
+		"src 192.0.1.0/24 dst 192.0.2.0/24 dir out action block priority 1757393",
+		"src 192.0.2.0/24 dst 192.0.1.0/24 dir fwd action block priority 1757393",
+		"src 192.0.2.0/24 dst 192.0.1.0/24 dir in action block priority 1757393",
+	}
+	pass := []string{
+		"src 192.0.1.0/24 dst 192.0.2.0/24 dir out priority 1757393",
+		"src 192.0.2.0/24 dst 192.0.1.0/24 dir fwd priority 1757393",
+		"src 192.0.2.0/24 dst 192.0.1.0/24 dir in priority 1757393",
+	}
+	trap := slices.Clone(block)
+	trap[0] = "src 192.0.1.0/24 dst 192.0.2.0/24 dir out priority 1757393 tmpl src 0.0.0.0 dst 0.0.0.0 proto esp reqid REQID+1 mode transport"
+	for _, c := range []struct {
+		action kernel.Action
+		want   []string
+	}{{kernel.Protect, block}, {kernel.Trap, trap}, {kernel.Hold, block}, {kernel.Pass, pass}, {kernel.Drop, block}, {kernel.Reject, block}} {
+		r.route(westEast(t, c.action))
+		if diff := cmp.Diff(c.want, policies(t, r.worker.share)); diff != "" {
+			t.Errorf("action %d (-want +got):\n%s", c.action, diff)
+		}
+	}
+	r.must(func(n kernel.Request) { r.Unroute(n, "west-east") })
+	r.must(func(n kernel.Request) { r.Unroute(n, "unknown") })
+	if left := policies(t, r.worker.share); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+// What carries outbound packets elsewhere leaves inbound policies with marks to this datapath.
+func TestInboundOnly(t *testing.T) {
+	namespace(t)
+	r := open(t, Config{})
+	p := westEast(t, kernel.Protect)
+	p.InboundOnly = true
+	r.route(p)
+	if got := policies(t, r.worker.share); len(got) > 0 {
+		t.Errorf("without an SA: %q", got)
+	}
+	p.Action, p.MarkIn, p.Priority = kernel.Pass, kernel.Mark{Value: 0x10, Mask: 0xff}, 7
+	r.route(p)
+	want := []string{
+		"src 192.0.2.0/24 dst 192.0.1.0/24 dir fwd priority 7 mark 0x10/0xff", "src 192.0.2.0/24 dst 192.0.1.0/24 dir in priority 7 mark 0x10/0xff",
+	}
+	if diff := cmp.Diff(want, policies(t, r.worker.share)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSelectorsInTheKernel(t *testing.T) {
+	namespace(t)
+	r := open(t, Config{})
+	for _, c := range []struct {
+		local, remote ts.Set
+		want          []string // of direction out
+	}{
+		{set(t, "192.0.1.0/24/tcp/80"), set(t, "192.0.2.0/24/tcp"), []string{"src 192.0.1.0/24 dst 192.0.2.0/24 proto tcp sport 80 dir out action block priority 1364177"}},
+		{set(t, "192.0.1.0/24", "192.0.3.0/24"), set(t, "192.0.2.0/24", "10.0.0.0/8"), []string{
+			"src 192.0.1.0/24 dst 10.0.0.0/8 dir out action block priority 1757425",
+			"src 192.0.1.0/24 dst 192.0.2.0/24 dir out action block priority 1757393",
+			"src 192.0.3.0/24 dst 10.0.0.0/8 dir out action block priority 1757425",
+			"src 192.0.3.0/24 dst 192.0.2.0/24 dir out action block priority 1757393",
+		}},
+		{set(t, "192.0.1.0-192.0.1.2"), set(t, "192.0.2.1/32"), []string{
+			"src 192.0.1.0/31 dst 192.0.2.1/32 dir out action block priority 1753793",
+			"src 192.0.1.2/32 dst 192.0.2.1/32 dir out action block priority 1753281",
+		}},
+		{
+			ts.Set{{Start: addr("192.0.1.1"), End: addr("192.0.1.1"), Protocol: 1, StartPort: 0x0800, EndPort: 0x08ff}},
+			ts.Set{{Start: addr("192.0.2.1"), End: addr("192.0.2.1"), Protocol: 1, EndPort: 65535}},
+			[]string{"src 192.0.1.1/32 dst 192.0.2.1/32 proto icmp type 8 dir out action block priority 1360065"},
+		},
+	} {
+		r.route(kernel.Policy{ID: "c", Local: c.local, Remote: c.remote, Action: kernel.Drop})
+		got := slices.DeleteFunc(policies(t, r.worker.share), func(l string) bool { return !strings.Contains(l, " dir out ") })
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s to %s (-want +got):\n%s", c.local, c.remote, diff)
+		}
+	}
+}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// Two connections that want the same place share it: the stronger has it, the other follows when it goes.
+func TestTwoPoliciesInOnePlace(t *testing.T) {
+	namespace(t)
+	r := open(t, Config{})
+	trap, pass := westEast(t, kernel.Trap), westEast(t, kernel.Pass)
+	pass.ID = "other"
+	r.route(pass)
+	r.route(trap)
+	reqid := func() bool {
+		return strings.Contains(strings.Join(policies(t, r.worker.share), "\n"), "dir out priority 1757393 tmpl")
+	}
+	if !reqid() {
+		t.Errorf("the trap is not in place: %q", policies(t, r.worker.share))
+	}
+	r.must(func(n kernel.Request) { r.Unroute(n, "west-east") })
+	if reqid() || len(policies(t, r.worker.share)) != 3 {
+		t.Errorf("the other policy is not in place: %q", policies(t, r.worker.share))
+	}
+}
+
+// A policy of somebody else is neither replaced nor removed, and the error names it.
+func TestForeignPolicy(t *testing.T) {
+	namespace(t)
+	sh(t, "ip xfrm policy add src 192.0.2.0/24 dst 192.0.1.0/24 dir in priority 7 tmpl proto esp reqid 5 mode transport")
+	r := open(t, Config{})
+	d := r.await(func(n kernel.Request) { r.Route(n, westEast(t, kernel.Hold)) })
+	if d.Err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"route west-east", "192.0.2.0/24 to 192.0.1.0/24 (in)", "priority 7", "reqid 5", "somebody else", "ip xfrm policy"} {
+		if !strings.Contains(d.Err.Error(), want) {
+			t.Errorf("the error does not say %q: %v", want, d.Err)
+		}
+	}
+	if got := policies(t, r.worker.share); len(got) != 1 || !strings.Contains(got[0], "reqid 5") {
+		t.Errorf("left behind, or theirs is gone: %q", got)
+	}
+	if n := len(r.worker.share.reqids) + len(r.worker.share.indices); n != 0 {
+		t.Errorf("%d numbers are still taken", n)
+	}
+}
+
+func TestNeighbourDiscovery(t *testing.T) {
+	namespace(t)
+	r := open(t, Config{})
+	r.route(kernel.Policy{ID: "six", Local: set(t, "2001:db8:1:2::45/128"), Remote: set(t, "2001:db8:1:2::23/128"), Action: kernel.Hold})
+	want := []string{
+		"src ::/0 dst ::/0 proto ipv6-icmp type 135 dir in priority 1",
+		"src ::/0 dst ::/0 proto ipv6-icmp type 135 dir out priority 1",
+		"src ::/0 dst ::/0 proto ipv6-icmp type 136 dir in priority 1",
+		"src ::/0 dst ::/0 proto ipv6-icmp type 136 dir out priority 1",
+	}
+	got := slices.DeleteFunc(policies(t, r.worker.share), func(l string) bool { return !strings.Contains(l, "icmp") })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	r.must(func(n kernel.Request) { r.Unroute(n, "six") })
+	if left := policies(t, r.worker.share); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+// Everything remote is not the link, nor the local subnet itself.
+func TestSpared(t *testing.T) {
+	namespace(t)
+	r := open(t, Config{})
+	r.route(kernel.Policy{ID: "road", Local: set(t, "192.0.1.0/24"), Remote: set(t, "0.0.0.0/0"), Action: kernel.Hold})
+	all := strings.Join(policies(t, r.worker.share), "\n")
+	for _, want := range []string{
+		"src 192.0.1.0/24 dst 0.0.0.0/0 dir out action block", "src 192.0.1.0/24 dst 192.0.1.0/24 dir out priority", "src 192.0.1.0/24 dst 224.0.0.0/4 dir out priority",
+	} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no %q in\n%s", want, all)
+		}
+	}
+}
+
+// A packet for a trap is told once, with what it is, and again once the trap is set again.
+func TestAcquire(t *testing.T) {
+	namespace(t)
+	r := open(t, Config{})
+	r.route(westEast(t, kernel.Trap))
+	knock := func() {
+		sh(t, "ip route replace 192.0.2.0/24 dev eth0 src 192.0.1.254")
+		_ = exec.Command("ping", "-c1", "-W1", "192.0.2.1").Run() // it gets no answer
+	}
+	for round := range 2 {
+		knock()
+		r.until("acquire", func() bool { return len(r.heard) > round })
+		a, ok := r.heard[round].(kernel.Acquire)
+		if !ok || a.Policy != "west-east" || a.Protocol != 1 && a.Protocol != 17 || a.Src.Addr() != addr("192.0.1.254") || a.Dst.Addr() != addr("192.0.2.1") {
+			t.Fatalf("%+v", r.heard)
+		}
+		if got := sh(t, "ip xfrm state count"); !strings.Contains(got, "SAD count 1") {
+			t.Errorf("after an acquire: %s", got)
+		}
+		r.route(westEast(t, kernel.Hold))
+		r.route(westEast(t, kernel.Trap))
+		if got := sh(t, "ip xfrm state count"); !strings.Contains(got, "SAD count 0") {
+			t.Errorf("after the trap is set again: %s", got)
+		}
+	}
+}
+
+// What a daemon leaves behind when it is killed the next one with its run directory removes, and nothing else.
+func TestLeftovers(t *testing.T) {
+	namespace(t)
+	dir, notices := t.TempDir(), []string{}
+	cfg := Config{RunDir: dir}
+	first := openUnclosed(t, cfg)
+	first.route(westEast(t, kernel.Trap))
+	first.route(kernel.Policy{ID: "drop", Local: set(t, "192.0.1.0/24"), Remote: set(t, "10.0.0.0/8"), Action: kernel.Drop, MarkOut: kernel.Mark{Value: 5, Mask: 0xff}})
+	spi := first.must(func(n kernel.Request) { first.ReserveSPI(n, kernel.Endpoints{Path: westPath(0)}) }).SPI
+	if spi < 0x10000000 || spi > 0xbfffffff {
+		t.Errorf("SPI %#x", uint32(spi))
+	}
+	sh(t, "ip xfrm policy add src 192.0.1.0/24 dst 192.168.0.0/16 dir out priority 7 tmpl proto esp reqid 16388 mode transport")
+	// Another daemon of this host takes other numbers.
+	other := open(t, Config{RunDir: t.TempDir()})
+	if other.worker.share.number == first.worker.share.number {
+		t.Errorf("both have share %d", first.worker.share.number)
+	}
+	other.route(kernel.Policy{ID: "other", Local: set(t, "192.0.1.0/24"), Remote: set(t, "172.16.0.0/12"), Action: kernel.Trap})
+	theirs := func() (n int) {
+		for _, l := range policies(t, first.worker.share) {
+			if strings.Contains(l, "192.168.0.0") || strings.Contains(l, "172.16.0.0") {
+				n++
+			}
+		}
+		return n
+	}
+	if n, all := theirs(), len(policies(t, first.worker.share)); n != 4 || all != 10 {
+		t.Fatalf("%d of %d policies are others'", n, all)
+	}
+	cfg.Notice = func(text string) { notices = append(notices, text) }
+	second := open(t, cfg)
+	if len(notices) != 1 || !strings.Contains(notices[0], "1 SAs and 6 policies") {
+		t.Errorf("notices %q", notices)
+	}
+	if n, all := theirs(), len(policies(t, first.worker.share)); n != 4 || all != 4 {
+		t.Errorf("%d of %d policies are others': %q", n, all, policies(t, first.worker.share))
+	}
+	if err := second.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, recordName)); !os.IsNotExist(err) {
+		t.Errorf("the record is left: %v", err)
+	}
+}
+
+func TestDamagedRecord(t *testing.T) {
+	namespace(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, recordName), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := New(Config{RunDir: dir}, func(kernel.Event) {})
+	if err == nil || !strings.Contains(err.Error(), recordName+" is damaged; remove it") {
+		t.Errorf("%v", err)
+	}
+}
+
+// The policies go in place: at no moment is one of them missing.
+func TestClosedDatapathAnswers(t *testing.T) {
+	namespace(t)
+	r := open(t, Config{})
+	r.route(westEast(t, kernel.Hold))
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if d := r.await(func(n kernel.Request) { r.Route(n, westEast(t, kernel.Hold)) }); d.Err == nil {
+		t.Error("no error")
+	}
+	if left := policies(t, r.worker.share); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+func TestMasks(t *testing.T) {
+	for first := 0; first < 70000; first = first*3 + 1 {
+		for last := first; last < 65536; last = last*2 + 1 {
+			for _, probe := range []int{0, 1, first - 1, first, (first + last) / 2, last, last + 1, 65535} {
+				want, got := probe >= first && probe <= last, 0
+				for _, m := range maskRange(uint32(first), uint32(last), 16) {
+					if uint16(probe)&m.Mask == m.Port {
+						got++
+					}
+				}
+				if probe >= 0 && probe < 65536 && (got == 1) != want {
+					t.Fatalf("%d to %d: %d is covered %d times", first, last, probe, got)
+				}
+			}
+		}
+	}
+}
+
+func TestTypesAndCodes(t *testing.T) {
+	for _, c := range []struct{ first, last uint16 }{{0, 65535}, {0x0800, 0x08ff}, {0x0803, 0x0805}, {0x0301, 0x0d04}, {0x0300, 0x0d04}, {0x0005, 0xff03}, {0x8700, 0x88ff}} {
+		for probe := range 65536 {
+			n := 0
+			for _, p := range typesAndCodes(c.first, c.last) {
+				if uint16(probe>>8)&p[0].Mask == p[0].Port && uint16(probe&0xff)&p[1].Mask == p[1].Port {
+					n++
+				}
+			}
+			want := 0
+			if probe >= int(c.first) && probe <= int(c.last) {
+				want = 1
+			}
+			if n != want {
+				t.Fatalf("%#x to %#x: %#x is covered %d times", c.first, c.last, probe, n)
+			}
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package xfrm
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/kernel/xfrm/message"
+)
+
+// spd is the kernel's policies as far as they are ours. The kernel has one policy for each selector, direction, mark and interface; two connections may want
+// the same. So each place in the kernel has its claims, of which the strongest is there. The worker's.
+type spd struct {
+	conn   *conn
+	share  *share
+	places map[place]*occupied
+	owned  map[kernel.PolicyID][]message.Policy
+	// six is how many of owned are IPv6: as long as there are any, neighbour discovery is let through.
+	six       int
+	neighbour []message.PolicyID
+}
+
+// place is what the kernel tells policies apart by.
+type place struct {
+	selector  message.Selector
+	direction message.Direction
+	mark      message.Mark
+	ifID      uint32
+}
+
+func placeOf(p *message.Policy) place { return place{p.Selector, p.Direction, p.Mark, p.IfID} }
+
+// occupied is a place with claims. kernel is what is there; nil: nothing.
+type occupied struct {
+	claims []claim
+	kernel *message.Policy
+}
+
+type claim struct {
+	owner  kernel.PolicyID
+	policy message.Policy
+}
+
+func newSPD(c *conn, s *share) *spd {
+	return &spd{conn: c, share: s, places: map[place]*occupied{}, owned: map[kernel.PolicyID][]message.Policy{}}
+}
+
+// put makes the policies of an owner those that it wants: none takes all away. What is new is there before what is old goes. With an error nothing has changed.
+func (s *spd) put(owner kernel.PolicyID, want []message.Policy) error {
+	old := s.owned[owner]
+	if err := s.neighbours(count6(want) - count6(old)); err != nil {
+		return err
+	}
+	err := s.change(owner, old, want)
+	if err != nil {
+		err = errors.Join(err, s.change(owner, want, old), s.neighbours(count6(old)-count6(want)))
+		return err
+	}
+	if s.owned[owner] = want; len(want) == 0 {
+		delete(s.owned, owner)
+	}
+	return nil
+}
+
+func count6(all []message.Policy) (n int) {
+	for i := range all {
+		if all[i].Selector.Dst.Addr().Is6() {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *spd) change(owner kernel.PolicyID, old, want []message.Policy) error {
+	for i := range want {
+		pl := placeOf(&want[i])
+		at := s.places[pl]
+		if at == nil {
+			at = &occupied{}
+			s.places[pl] = at
+		}
+		at.claims = slices.DeleteFunc(at.claims, func(c claim) bool { return c.owner == owner })
+		at.claims = append(at.claims, claim{owner, want[i]})
+		// The strongest first. Of equals one with SAs, then the older.
+		slices.SortStableFunc(at.claims, func(a, b claim) int {
+			return cmp.Or(cmp.Compare(a.policy.Priority, b.policy.Priority), cmp.Compare(rank(&a.policy), rank(&b.policy)))
+		})
+		if err := s.sync(pl, at); err != nil {
+			return err
+		}
+	}
+	for i := range old {
+		pl := placeOf(&old[i])
+		at := s.places[pl]
+		if at == nil || slices.ContainsFunc(want, func(p message.Policy) bool { return placeOf(&p) == pl }) {
+			continue
+		}
+		at.claims = slices.DeleteFunc(at.claims, func(c claim) bool { return c.owner == owner })
+		if err := s.sync(pl, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rank orders policies of equal priority: those with SAs, traps, others.
+func rank(p *message.Policy) int {
+	switch {
+	case p.Template != nil && p.Template.Dst.IsValid():
+		return 0
+	case p.Template != nil:
+		return 1
+	}
+	return 2
+}
+
+// sync makes the kernel's policy at a place that of the strongest claim.
+func (s *spd) sync(pl place, at *occupied) error {
+	if len(at.claims) == 0 {
+		err := s.remove(at)
+		if err == nil {
+			delete(s.places, pl)
+		}
+		return err
+	}
+	want := at.claims[0].policy
+	if at.kernel != nil && samePolicy(at.kernel, &want) {
+		return nil
+	}
+	kind := message.UPDPOLICY // in place: no packet finds it missing
+	if at.kernel == nil {
+		kind = message.NEWPOLICY // refuses to replace somebody else's
+		want.Index = s.share.index(want.Direction)
+	} else {
+		want.Index = at.kernel.Index
+	}
+	if err := s.conn.do(kind, &message.NewPolicy{Policy: want}); err != nil {
+		if at.kernel == nil {
+			s.share.freeIndex(want.Index)
+		}
+		if errors.Is(err, unix.EEXIST) {
+			return s.foreign(pl)
+		}
+		return refused(fmt.Sprintf("policy %s to %s (%s)", want.Selector.Src, want.Selector.Dst, want.Direction), err)
+	}
+	at.kernel = &want
+	return nil
+}
+
+func (s *spd) remove(at *occupied) error {
+	p := at.kernel
+	if p == nil {
+		return nil
+	}
+	id := message.PolicyID{Selector: p.Selector, Direction: p.Direction, Mark: p.Mark, IfID: p.IfID}
+	if err := s.conn.do(message.DELPOLICY, &message.DelPolicy{ID: id}); err != nil && !errors.Is(err, unix.ENOENT) {
+		return refused(fmt.Sprintf("remove policy %s to %s (%s)", p.Selector.Src, p.Selector.Dst, p.Direction), err)
+	}
+	s.share.freeIndex(p.Index)
+	at.kernel = nil
+	return nil
+}
+
+// samePolicy compares all but the index.
+func samePolicy(a, b *message.Policy) bool {
+	same := a.Action == b.Action && a.Priority == b.Priority && (a.Template == nil) == (b.Template == nil)
+	return same && (a.Template == nil || *a.Template == *b.Template)
+}
+
+// foreign names the policy of somebody else that is where one of ours should be.
+func (s *spd) foreign(pl place) error {
+	what := fmt.Sprintf("policy %s to %s (%s)", pl.selector.Src, pl.selector.Dst, pl.direction)
+	id := message.PolicyID{Selector: pl.selector, Direction: pl.direction, Mark: pl.mark, IfID: pl.ifID}
+	theirs := ""
+	if b, err := s.conn.get(message.GETPOLICY, &message.GetPolicy{ID: id}); err == nil {
+		if p, err := message.ParsePolicy(b); err == nil {
+			theirs = fmt.Sprintf(" (priority %d", p.Priority)
+			if p.Template != nil {
+				theirs += fmt.Sprintf(", reqid %d", p.Template.Reqid)
+			}
+			theirs += ")"
+		}
+	}
+	return refused(what, fmt.Errorf("somebody else has a policy%s for the same traffic in the kernel: %w", theirs, unix.EEXIST))
+}
+
+// close takes all away.
+func (s *spd) close() error {
+	var errs []error
+	for _, at := range s.places {
+		errs = append(errs, s.remove(at))
+	}
+	clear(s.places)
+	clear(s.owned)
+	return errors.Join(append(errs, s.neighbours(-s.six))...)
+}
