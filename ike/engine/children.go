@@ -331,7 +331,13 @@ func (c *control) lostWhileAsking(a *sa, why event.Close) {
 // childGone takes note of a Child SA that has left the datapath; left is how many others stand behind its policy.
 func (c *control) childGone(ch child, left int) {
 	if ch.instance {
-		if left == 0 {
+		switch {
+		case left > 0:
+		case c.side != nil && c.wanted && !c.gone && !c.e.closing.Load():
+			c.idle(c.conn.Negotiation, nil) // the name goes on being looked up
+		case c.side != nil:
+			c.base(nil)
+		default:
 			c.e.policies.idle(c.home, c, kernel.Policy{ID: ch.policy}, false, nil)
 		}
 		if ch.told {

@@ -57,10 +57,11 @@ type control struct {
 	downs     []*waiter
 	rekeys    rekeyings
 
-	// Hosts, see orient.go. The first three are constant after construction.
+	// Hosts, see orient.go. The first four are constant after construction.
 	others  []*policy.Oriented // further addresses of a peer that is a name, not tried yet in this attempt
 	met     []*policy.Oriented // all of them, for the peer that comes to us
 	guest   *policy.Oriented   // how it meets a peer whose name has no known address; nil: not at all
+	side    *policy.Oriented   // which end is us, while that name has none: enough for its policies; nil: not so
 	carried []Attempt          // what the addresses before have answered in this attempt
 	resumes int                // the round that waited for these hosts
 	sought  bool               // this round's hosts have been looked for
@@ -325,8 +326,8 @@ func shuntAction(s policy.Shunt) (action kernel.Action, route bool) {
 
 // shunt routes (or, with route false, unroutes) the policies of all children that have no SA.
 func (c *control) shunt(action kernel.Action, route bool, done func(kernel.Done)) {
-	o := c.oriented
-	if o == nil || !o.RemoteAddr.IsValid() {
+	o := c.shunts()
+	if o == nil {
 		if done != nil {
 			done(kernel.Done{})
 		}
@@ -345,10 +346,48 @@ func (c *control) shunt(action kernel.Action, route bool, done func(kernel.Done)
 	}
 }
 
+// shunts is what says which traffic is the connection's while it has no SA; nil: nothing does, as with a template, whose peers say so.
+func (c *control) shunts() *policy.Oriented {
+	if o := c.oriented; o != nil && o.RemoteAddr.IsValid() {
+		return o
+	} else if o == nil {
+		return c.side
+	}
+	return nil
+}
+
+// clearUntilFound says once what cannot be protected before the peer's name has an address.
+func (c *control) clearUntilFound() {
+	action, route := c.baseAction()
+	if c.conn.Auto == policy.AutoStart || c.conn.Auto == policy.AutoKeep {
+		action, route = shuntAction(c.conn.Negotiation)
+	}
+	if c.side == nil || !route || action == kernel.Pass {
+		return
+	}
+	for i := range c.side.Children {
+		if len(c.side.RemoteTS(i)) == 0 {
+			host, word := c.side.Remote.Host, "left"
+			if c.side.LeftIsLocal {
+				word = "right"
+			}
+			c.tell(event.Event{Level: event.Info, Child: c.side.Children[i].Name, Text: fmt.Sprintf("connection %q protects what goes to its peer itself: that flows in clear "+
+				"until %s has an address; write %s as an address, or %ssubnet=, if it must not", c.conn.Name, host, word, word)})
+		}
+	}
+}
+
 // shuntOne is shunt for one child.
 func (c *control) shuntOne(i int, action kernel.Action, route bool, done func(kernel.Done)) {
-	o := c.oriented
-	pol := c.e.protectPolicy(o, i, o.LocalTS(i), o.RemoteTS(i))
+	o := c.shunts()
+	local, remote := o.LocalTS(i), o.RemoteTS(i)
+	if len(local) == 0 || len(remote) == 0 { // an end itself, whose address is not known yet
+		if done != nil {
+			done(kernel.Done{})
+		}
+		return
+	}
+	pol := c.e.protectPolicy(o, i, local, remote)
 	pol.Action = action
 	c.e.policies.idle(c.home, c, pol, route, func(d kernel.Done) {
 		if d.Err != nil {
@@ -364,7 +403,7 @@ func (c *control) shuntOne(i int, action kernel.Action, route bool, done func(ke
 // acquire starts an ondemand connection because of a packet.
 func (c *control) acquire(ev kernel.Acquire) {
 	some := c.children > 0 && c.phase == phaseUp && !c.allUp() && !c.asking() // one of several is missing
-	if c.gone || c.oriented == nil || !c.oriented.RemoteAddr.IsValid() || c.e.closing.Load() ||
+	if c.gone || c.shunts() == nil || c.e.closing.Load() ||
 		!some && (c.phase == phaseNegotiating || c.phase == phaseUp || c.children > 0) {
 		return
 	}

@@ -228,9 +228,9 @@ func pairOf(ef machine.Install, id kernel.PolicyID) kernel.SAPair {
 	}
 }
 
-// policyID names the policy of one child. A template has one for each remote side that it protects.
+// policyID names the policy of one child. A template has one for each remote side that it protects; a peer whose name has no known address is one peer.
 func policyID(o *policy.Oriented, i int, remote ts.Set) kernel.PolicyID {
-	if o.RemoteAddr.IsValid() {
+	if o.RemoteAddr.IsValid() || o.Remote.Host.Kind == policy.HostName {
 		return kernel.PolicyID(o.Children[i].Name)
 	}
 	return kernel.PolicyID(o.Children[i].Name + "[" + remote.String() + "]")

@@ -170,7 +170,7 @@ func (c *control) look(here policy.Here, setup policy.Setup, q seek, all bool) *
 		return nil
 	}
 	k := newControl(c.e, c.conn, setup, found, why)
-	k.guest = c.conn.Guest(here.IsLocal)
+	k.guest, k.side = c.conn.Guest(here.IsLocal), c.conn.Side(here)
 	k.carried, k.resumes = q.carried, q.round
 	if len(q.rest) > 0 {
 		k.met = c.met

@@ -80,6 +80,7 @@ func (c *control) startRound() {
 	c.forgetOutcomes()
 	c.ownTried = false
 	if c.seeksHosts() {
+		c.idle(c.conn.Negotiation, nil) // what is to be protected is known, or was
 		return
 	}
 	id := c.roundID

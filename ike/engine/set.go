@@ -42,15 +42,15 @@ func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 	}
 	old := e.view.Load()
 	var list, fresh, gone []*control
-	kept := map[*control]bool{}
+	kept, unresolved := map[*control]bool{}, false
 	here := e.here(set.Setup.Listen)
 	for _, c := range set.Connections {
 		if c.Auto == policy.AutoIgnore {
 			continue
 		}
 		was := old.byName[c.Name]
-		if was != nil && was.oriented != nil && was.conn.Hash() == c.Hash() && sameCarriers(old.setup, set.Setup) {
-			kept[was] = true
+		if was != nil && (was.oriented != nil || was.side != nil) && was.conn.Hash() == c.Hash() && sameCarriers(old.setup, set.Setup) {
+			kept[was], unresolved = true, unresolved || was.oriented == nil
 			was.written.Store(c)
 			list = append(list, was)
 			continue
@@ -64,6 +64,9 @@ func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 		}
 	}
 	e.swap(ctx, newView(set.Setup, list), fresh, gone)
+	if unresolved {
+		e.refreshNames()
+	}
 	return nil
 }
 
@@ -158,9 +161,11 @@ func (c *control) load() {
 			return
 		}
 		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("loaded connection %q; its names are being looked up", c.conn.Name)})
+		c.clearUntilFound()
 		if c.conn.Auto == policy.AutoStart || c.conn.Auto == policy.AutoKeep {
 			c.up(nil)
 		} else {
+			c.base(nil)
 			c.e.refreshNames()
 		}
 		return

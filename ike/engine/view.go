@@ -87,6 +87,6 @@ func (v *view) wantsCookie(open int64, stream, busy bool) bool {
 func (e *Engine) orient(c *policy.Connection, setup policy.Setup, here policy.Here) *control {
 	found, why := c.OrientAll(here)
 	k := newControl(e, c, setup, found, why)
-	k.guest = c.Guest(here.IsLocal)
+	k.guest, k.side = c.Guest(here.IsLocal), c.Side(here)
 	return k
 }

@@ -179,6 +179,23 @@ func (c *Connection) Guest(isLocal func(netip.Addr) bool) *Oriented {
 	return nil
 }
 
+// Side is the connection while the peer's name has no known address: which end is this host can be told all the same, and with it what is to be protected, but
+// for a remote side that is the peer itself. RemoteAddr is invalid. nil: it cannot be told, or the peer is not a name.
+func (c *Connection) Side(here Here) *Oriented {
+	for _, o := range []Oriented{{Connection: c, LeftIsLocal: true, Local: &c.Left, Remote: &c.Right}, {Connection: c, Local: &c.Right, Remote: &c.Left}} {
+		ours, err := c.addrsOf(o.Local, here)
+		theirs, unresolved := c.addrsOf(o.Remote, here)
+		if err != nil || o.Remote.Host.Kind != HostName || !o.Local.isUs(ours, here) || o.Remote.isUs(theirs, here) || unresolved == nil {
+			continue
+		}
+		if err := o.chooseLocal(ours, here); err != nil {
+			o.LocalAddr = netip.Addr{} // the local side may be written
+		}
+		return &o
+	}
+	return nil
+}
+
 func (o *Oriented) checkFamilies() error {
 	remote := o.Remote.Host.Family
 	if o.RemoteAddr.IsValid() {

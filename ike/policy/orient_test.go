@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -93,5 +94,46 @@ func TestGuest(t *testing.T) {
 	}
 	if got := c.Names(); !slices.Equal(got, []string{"east"}) {
 		t.Errorf("names %v", got)
+	}
+}
+
+// TestSide: which end is us is known before the peer's name is.
+func TestSide(t *testing.T) {
+	here := Here{IsLocal: local("192.1.2.45"), DefaultSource: func(netip.Addr) (netip.Addr, error) { return netip.Addr{}, errors.New("no route") }}
+	east := Host{Kind: HostName, Name: "east"}
+	for _, tc := range []struct {
+		name        string
+		left, right Host
+		known       []netip.Addr
+		want        string // LocalAddr and whether left is us; empty: nil
+	}{
+		{"an-address-of-ours", Host{Addr: addr("192.1.2.45")}, east, nil, "192.1.2.45 true"},
+		{"on-the-right", east, Host{Addr: addr("192.1.2.45")}, nil, "192.1.2.45 false"},
+		{"a-default-route-without-a-route", Host{Kind: HostDefaultRoute}, east, nil, "invalid IP true"},
+		{"somebody-else", Host{Addr: addr("192.1.2.99")}, east, nil, ""},
+		{"a-peer-that-is-an-address", Host{Addr: addr("192.1.2.45")}, Host{Addr: addr("192.1.2.23")}, nil, ""},
+		{"a-name-that-is-known", Host{Addr: addr("192.1.2.45")}, east, []netip.Addr{addr("192.1.2.23")}, ""},
+		{"two-unknown-names", Host{Kind: HostName, Name: "west"}, east, nil, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := sample()
+			c.Left.Host, c.Right.Host = tc.left, tc.right
+			here.Resolve = func(string) ([]netip.Addr, error) {
+				if tc.known == nil {
+					return nil, errors.New("no such host")
+				}
+				return tc.known, nil
+			}
+			got := ""
+			if o := c.Side(here); o != nil {
+				got = fmt.Sprint(o.LocalAddr, o.LeftIsLocal)
+				if o.RemoteAddr.IsValid() {
+					t.Errorf("the peer is %s", o.RemoteAddr)
+				}
+			}
+			if got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
 	}
 }
