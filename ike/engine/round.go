@@ -306,7 +306,11 @@ func (c *control) roundFailed() {
 		c.base(nil)
 		return
 	}
-	c.idle(c.conn.Failure, nil)
+	if c.oriented == nil {
+		c.idle(c.conn.Negotiation, nil) // nobody has been asked yet who could have refused
+	} else {
+		c.idle(c.conn.Failure, nil)
+	}
 	c.revive(c.round.wait, "every path failed, as told above") // the whole of err is in the answer to `up` and in the status
 	c.finishUps(err)
 }

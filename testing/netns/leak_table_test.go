@@ -38,7 +38,25 @@ type leaks struct {
 	daemons       map[string]*netns.Daemon
 }
 
+// talk is who talks: an address of each version on both sides, which sources on the wire are forged, and how long the packets are.
+type talk struct {
+	west, east, forged [2]string
+	octets             int
+	behind             bool // the addresses are those of hosts behind the gateways
+}
+
+var (
+	gatewaysTalk = talk{west: [2]string{netns.WestInner, westInner6}, east: [2]string{netns.EastInner, eastInner6}, forged: [2]string{"192.0.2.77", "2001:db8:0:2::77"}}
+	outerTalk    = talk{west: [2]string{netns.West, netns.West6}, east: [2]string{netns.East, netns.East6}, forged: [2]string{netns.East, netns.East6}}
+	hostsTalking = talk{west: [2]string{"192.0.1.1", "2001:db8:0:1::1"}, east: [2]string{"192.0.2.1", "2001:db8:0:2::1"}, forged: gatewaysTalk.forged, behind: true}
+)
+
 func watchLeaks(t *testing.T) *leaks {
+	t.Helper()
+	return watchTalk(t, gatewaysTalk)
+}
+
+func watchTalk(t *testing.T, k talk) *leaks {
 	t.Helper()
 	_, w, e := netns.Gateways(t)
 	l := &leaks{t: t, west: w, east: e, ears: map[string]*netns.Ears{}, daemons: map[string]*netns.Daemon{}}
@@ -55,20 +73,26 @@ func watchLeaks(t *testing.T) *leaks {
 	must(err)
 	l.toWst, err = w.Capture(append(inbound, forged...)...)
 	must(err)
-	l.ears["west"], err = w.Listens(netns.WestInner, westInner6)
+	west, east := w, e
+	if k.behind {
+		west, err = w.Behind("westhost", []string{k.west[0] + "/24", k.west[1] + "/64"}, []string{netns.WestInner, westInner6})
+		must(err)
+		east, err = e.Behind("easthost", []string{k.east[0] + "/24", k.east[1] + "/64"}, []string{netns.EastInner, eastInner6})
+		must(err)
+	}
+	l.ears["west"], err = west.Listens(k.west[:]...)
 	must(err)
-	l.ears["east"], err = e.Listens(netns.EastInner, eastInner6)
+	l.ears["east"], err = east.Listens(k.east[:]...)
 	must(err)
-	must(w.Talk(netns.WestInner, netns.EastInner, fromWest4))
-	must(w.Talk(westInner6, eastInner6, fromWest6))
-	must(e.Talk(netns.EastInner, netns.WestInner, fromEast4))
-	must(e.Talk(eastInner6, westInner6, fromEast6))
-	must(e.Forge(w, "192.0.2.77", netns.WestInner, forgedEast4))
-	must(e.Forge(w, "2001:db8:0:2::77", westInner6, forgedEast6))
+	for i := range 2 {
+		must(l.ears["west"].Talk(k.west[i], k.east[i], outbound[i], k.octets))
+		must(l.ears["east"].Talk(k.east[i], k.west[i], inbound[i], k.octets))
+		must(e.Forge(w, k.forged[i], k.west[i], forged[i]))
+	}
 	return l
 }
 
-// conf protects both versions of IP.
+// leakConf protects both versions of IP.
 func leakConf(auto string, more ...string) string {
 	one := func(name, left, right string) string {
 		c := config(nil, more...)
@@ -223,6 +247,7 @@ func (l *leaks) rekeying(since map[string]uint64) {
 func TestLeaksThroughALife(t *testing.T) {
 	for _, mode := range []string{"enable-tcp=no", "enable-tcp=yes", "encapsulation=auto"} {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
 			l := watchLeaks(t)
 			conf := leakConf("add", mode, "retransmit-timeout=2s", "dpddelay=1s")
 			west := l.start(l.west, conf, secrets)
@@ -278,6 +303,7 @@ func TestLeaksThroughALife(t *testing.T) {
 func TestLeaksByNegotiationShunt(t *testing.T) {
 	for shunt, west := range map[string]flow{"": never, "drop": never, "hold": never, "pass": flows, "passthrough": flows} {
 		t.Run("negotiationshunt="+shunt, func(t *testing.T) {
+			t.Parallel()
 			l := watchLeaks(t)
 			more := []string{"retransmit-timeout=30s"}
 			if shunt != "" {
@@ -297,6 +323,7 @@ func TestLeaksByNegotiationShunt(t *testing.T) {
 func TestLeaksByFailureShunt(t *testing.T) {
 	for shunt, west := range map[string]flow{"": flows, "none": flows, "pass": flows, "passthrough": flows, "drop": never, "hold": never, "reject": never} {
 		t.Run("failureshunt="+shunt, func(t *testing.T) {
+			t.Parallel()
 			l := watchLeaks(t)
 			more := []string{"retransmit-timeout=2s"}
 			if shunt != "" {
@@ -327,6 +354,7 @@ func TestLeaksByAuto(t *testing.T) {
 		{"ondemand", never, never},
 	} {
 		t.Run("auto="+tc.auto, func(t *testing.T) {
+			t.Parallel()
 			l := watchLeaks(t)
 			if _, err := l.east.Block("ike", "udp dport { 500, 4500 }"); err != nil {
 				t.Fatal(err)
@@ -365,6 +393,7 @@ func TestLeaksByAuto(t *testing.T) {
 func TestLeaksOfAKilledDaemon(t *testing.T) {
 	for _, auto := range []string{"start", "ondemand"} {
 		t.Run("auto="+auto, func(t *testing.T) {
+			t.Parallel()
 			l := watchLeaks(t)
 			l.start(l.east, leakConf("add"), secrets)
 			d := l.start(l.west, leakConf(auto), secrets)

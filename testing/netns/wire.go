@@ -102,29 +102,6 @@ func load(counts map[string]*atomic.Uint64) map[string]uint64 {
 	return out
 }
 
-// Talk sends a UDP packet with a text every few milliseconds, from an address of this host to another host's, until the lab ends. What the system refuses to
-// send is not sent, and counts for nothing.
-func (h *Host) Talk(from, to, text string) error {
-	network := "udp4"
-	if netip.MustParseAddr(to).Is6() {
-		network = "udp6"
-	}
-	local, err := net.ResolveUDPAddr(network, net.JoinHostPort(from, "0"))
-	if err != nil {
-		return err
-	}
-	remote, err := net.ResolveUDPAddr(network, net.JoinHostPort(to, talkPort))
-	if err != nil {
-		return err
-	}
-	var c *net.UDPConn
-	if err := h.Do(func() (err error) { c, err = net.ListenUDP(network, local); return err }); err != nil {
-		return err
-	}
-	h.repeat(func() { c.WriteTo([]byte(text), remote) }, func() { c.Close() })
-	return nil
-}
-
 const talkPort = "9999"
 
 // repeat calls f until the lab ends.
@@ -151,8 +128,11 @@ func (h *Host) repeat(f, end func()) {
 	})
 }
 
-// Ears counts what is delivered to Talk's port on an address.
+// Ears counts what is delivered to one UDP port of some addresses of a host, and sends from there.
 type Ears struct {
+	host    *Host
+	sockets map[string]net.PacketConn // by address
+
 	mu    sync.Mutex
 	heard map[string]uint64
 }
@@ -166,27 +146,41 @@ func (e *Ears) Heard() map[string]uint64 {
 
 // Listens counts what is delivered to addresses of this host, until the lab ends.
 func (h *Host) Listens(addrs ...string) (*Ears, error) {
-	e := &Ears{heard: map[string]uint64{}}
+	e := &Ears{host: h, sockets: map[string]net.PacketConn{}, heard: map[string]uint64{}}
 	for _, a := range addrs {
 		var c net.PacketConn
 		if err := h.Do(func() (err error) { c, err = net.ListenPacket("udp", net.JoinHostPort(a, talkPort)); return err }); err != nil {
 			return nil, err
 		}
+		e.sockets[a] = c
 		go func() {
-			buf := make([]byte, 2048)
+			buf := make([]byte, 1<<16)
 			for {
 				n, _, err := c.ReadFrom(buf)
 				if errors.Is(err, net.ErrClosed) {
 					return
 				}
+				text, _, _ := bytes.Cut(buf[:n], []byte{0})
 				e.mu.Lock()
-				e.heard[string(buf[:n])]++
+				e.heard[string(text)]++
 				e.mu.Unlock()
 			}
 		}()
 		h.lab.OnClose(c.Close)
 	}
 	return e, nil
+}
+
+// Talk sends a text every few milliseconds, from one of the addresses to other ears, until the lab ends. In a packet of more octets the text is there again and
+// again, so that each fragment of it has it. What the system refuses to send is not sent, and counts for nothing.
+func (e *Ears) Talk(from, to, text string, octets int) error {
+	remote, err := net.ResolveUDPAddr("udp", net.JoinHostPort(to, talkPort))
+	if err != nil {
+		return err
+	}
+	packet := bytes.Repeat(append([]byte(text), 0), max(1, octets/(len(text)+1)))
+	e.host.repeat(func() { e.sockets[from].WriteTo(packet, remote) }, func() {})
+	return nil
 }
 
 // Forge puts a UDP packet with a text onto the wire every few milliseconds, with any source address: no route, rule or policy of this host has a say.
@@ -221,7 +215,7 @@ func (h *Host) Forge(target *Host, from, to, text string) error {
 
 // forged is an IP packet with UDP.
 func forged(from, to netip.Addr, text string) (packet []byte, protocol uint16) {
-	datagram := binary.BigEndian.AppendUint16(nil, 9998)
+	datagram := binary.BigEndian.AppendUint16(nil, 9999) // talkPort
 	datagram = binary.BigEndian.AppendUint16(datagram, 9999)
 	datagram = binary.BigEndian.AppendUint16(datagram, uint16(8+len(text)))
 	datagram = append(binary.BigEndian.AppendUint16(datagram, 0), text...)
