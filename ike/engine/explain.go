@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/ikegod/ikegod/ike/auth"
+	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/ident"
@@ -71,11 +72,11 @@ func (v *view) explain(secrets *auth.Store, c *control, peer netip.Addr, id iden
 }
 
 // compete finds who gets the peer, as the responder does: by the two addresses, then by the identities and what the IKE SA was negotiated with. Of several that
-// share an IKE SA the selectors of its Child SA decide, and the peer is taken to ask for those of the connection in question.
+// share an IKE SA the selectors and esp= of its Child SA decide, and the peer is taken to ask for those of the connection in question.
 func (v *view) compete(x *Explanation) {
 	p := path.Path{Local: netip.AddrPortFrom(x.Oriented.LocalAddr, iana.PortIKE), Remote: netip.AddrPortFrom(x.PeerAddr, iana.PortIKE)}
 	seen := map[string]bool{}
-	chosen, other := -1, map[int]bool{} // among x.Candidates; those that are for other traffic
+	chosen, other := -1, map[int]string{} // among x.Candidates; why those are not for this Child SA that are for this peer
 	for _, o := range v.candidates(p) {
 		seen[o.Name] = true
 		c := Candidate{Name: o.Name, Position: o.Position, Fits: "address", Why: v.against(x, o)}
@@ -83,8 +84,10 @@ func (v *view) compete(x *Explanation) {
 			c.Fits, o = "template", o.Instance(x.PeerAddr)
 		}
 		n := len(x.Candidates)
-		other[n] = c.Why == "" && !allows(o, x.Oriented)
-		if c.Why == "" && (chosen < 0 || other[chosen] && !other[n]) {
+		if c.Why == "" {
+			other[n] = noChildFor(o, x.Oriented)
+		}
+		if c.Why == "" && (chosen < 0 || other[chosen] != "" && other[n] == "") {
 			chosen = n
 		}
 		x.Candidates = append(x.Candidates, c)
@@ -94,8 +97,8 @@ func (v *view) compete(x *Explanation) {
 		case n == chosen:
 			x.Chosen = c.Name
 		case c.Why != "":
-		case other[n] && !other[chosen]:
-			c.Why = fmt.Sprintf("it protects other traffic than %q: a Child SA for that would be its own, on the same IKE SA", x.Conn.Name)
+		case other[n] != "" && other[chosen] == "":
+			c.Why = other[n] + ": a Child SA for that would be its own, on the same IKE SA"
 		default:
 			c.Why = fmt.Sprintf("%q comes first", x.Candidates[chosen].Name)
 		}
@@ -107,17 +110,24 @@ func (v *view) compete(x *Explanation) {
 	}
 }
 
-// allows reports whether a connection takes a Child SA for what another protects.
-func allows(o, asked *policy.Oriented) bool {
+// noChildFor says why a connection does not take a Child SA of another; empty: it takes one of them.
+func noChildFor(o, asked *policy.Oriented) string {
+	why := fmt.Sprintf("it protects other traffic than %q", asked.Name)
 	for i := range o.Children {
 		for j := range asked.Children {
 			local, remote := ts.Narrow(asked.LocalTS(j), o.LocalTS(i), o.Narrowing), ts.Narrow(asked.RemoteTS(j), o.RemoteTS(i), o.Narrowing)
-			if len(local) > 0 && len(remote) > 0 && o.Children[i].Transport == asked.Children[j].Transport {
-				return true
+			if len(local) == 0 || len(remote) == 0 || o.Children[i].Transport != asked.Children[j].Transport {
+				continue
 			}
+			offer := asked.Children[j].ESP.Offer(iana.ProtoESP, []byte{0, 0, 0, 1}, false) // as in IKE_AUTH; any SPI will do
+			_, err := o.Children[i].ESP.Choose(offer, iana.ProtoESP, false, iana.KE_NONE)
+			if err == nil {
+				return ""
+			}
+			why = fmt.Sprintf("it allows none of the ESP proposals of %q (%s): %v", asked.Name, machine.WhereESP(o, err), err)
 		}
 	}
-	return false
+	return why
 }
 
 // against says why a connection for the peer's address is none for its identity, or for what the connection in question would be negotiated with.

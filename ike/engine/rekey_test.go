@@ -70,6 +70,8 @@ func TestRekeyWaitsForItsOwn(t *testing.T) {
 		if got := one.requests(); len(got) != 2 || got[0] == got[1] {
 			t.Fatalf("requests %v", got)
 		}
+		r.stranger(3)
+		r.end(r.machines()[2])
 		r.outcome(one, one.requests()[0])
 		waits(t, second, "a late outcome")
 		r.outcome(one, one.requests()[1])

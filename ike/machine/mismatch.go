@@ -13,8 +13,8 @@ import (
 
 // The words for two configurations that do not agree: the first difference, and the line that decides about it.
 
-// whereESP names the line behind a refused esp= proposal: pfs= decides about the key exchange, esn= about sequence numbers.
-func whereESP(c *policy.Oriented, err error) string {
+// WhereESP names the line behind a refused esp= proposal: pfs= decides about the key exchange, esn= about sequence numbers.
+func WhereESP(c *policy.Oriented, err error) string {
 	if m, ok := errors.AsType[*suite.Mismatch](err); ok {
 		switch {
 		case m.Type == iana.TransformSN && c.Positions["esn"] != "":

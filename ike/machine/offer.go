@@ -168,7 +168,7 @@ func (m *Machine) chooseESP(r request, t target) (suite.Choice, *childRefusal) {
 	case err != nil:
 		return choice, &childRefusal{
 			conn: t.conn, reason: event.ReasonNoProposal, notify: iana.NO_PROPOSAL_CHOSEN,
-			text: fmt.Sprintf("no ESP proposal of the peer is allowed by %q (%s): %v", name, whereESP(t.conn, err), err),
+			text: fmt.Sprintf("no ESP proposal of the peer is allowed by %q (%s): %v", name, WhereESP(t.conn, err), err),
 		}
 	case spiOf(choice.SPI) == 0:
 		return choice, &childRefusal{conn: t.conn, reason: event.ReasonProtocol, notify: iana.NO_PROPOSAL_CHOSEN, text: "the peer's ESP proposal has the SPI zero"}
@@ -270,7 +270,7 @@ func (m *Machine) acceptChild(c *child, items []wire.Item) bool {
 	}
 	switch {
 	case err != nil:
-		return reject(event.ReasonNoProposal, "%s: %v", whereESP(c.conn, err), err)
+		return reject(event.ReasonNoProposal, "%s: %v", WhereESP(c.conn, err), err)
 	case spiOf(choice.SPI) == 0:
 		return reject(event.ReasonProtocol, "the peer's SPI is zero")
 	case choice.Suite.KE != iana.KE_NONE && (choice.Suite.KE != c.offer.exchange.Method || ke.Method != choice.Suite.KE):

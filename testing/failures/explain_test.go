@@ -14,7 +14,7 @@ import (
 	"github.com/ikegod/ikegod/testing/simnet"
 )
 
-// gatewayConf is a gateway with three connections to one address, of which two share an IKE SA, two templates, one for somewhere else, and one that is not for this host.
+// gatewayConf is a gateway with four connections to one address, of which three share an IKE SA (two for the same traffic with another esp=), two templates, one for somewhere else, and one that is not for this host.
 const gatewayConf = `conn %default
 	left=192.1.2.23
 	leftid=@east
@@ -49,6 +49,12 @@ conn west-too
 	rightid=@west
 	rightsubnet=192.0.4.0/24
 	ike=aes_gcm256-sha2_256-dh31
+conn west-old
+	right=192.1.2.45
+	rightid=@west
+	rightsubnet=192.0.1.0/24
+	ike=aes_gcm256-sha2_256-dh31
+	esp=aes256-sha1
 `
 
 const gatewaySecrets = "@east %any : PSK \"for whoever comes\"\n@east @west : PSK \"for west alone\"\n"
@@ -67,12 +73,16 @@ func TestExplain(t *testing.T) {
 				"north":   {"its peer must be @north", "rightid= of east.conf:14"},
 				"road":    {"its peer must be @road", "rightid= of east.conf:18"},
 				"anybody": {`protects other traffic than "west"`}, "west-too": {`protects other traffic than "west"`, "on the same IKE SA"},
-				"away":    {"right=192.1.2.99 (east.conf:24)"},
-				"foreign": {"neither left=198.51.100.1 (east.conf:27) nor right=198.51.100.2 (east.conf:28)"},
+				"west-old": {"esp= of east.conf:40", "AES_GCM_16_256", "on the same IKE SA"},
+				"away":     {"right=192.1.2.99 (east.conf:24)"},
+				"foreign":  {"neither left=198.51.100.1 (east.conf:27) nor right=198.51.100.2 (east.conf:28)"},
 			},
 		},
 		{name: "on-the-same-ike-sa", conn: "west-too", chosen: "west-too", secret: []string{"east.secrets:2"}, why: map[string][]string{
 			"west": {`protects other traffic than "west-too"`, "on the same IKE SA"}, "north": {"its peer must be @north"}, "anybody": {`other traffic than "west-too"`},
+		}},
+		{name: "the-same-traffic-with-another-esp", conn: "west-old", chosen: "west-old", secret: []string{"east.secrets:2"}, why: map[string][]string{
+			"west": {"default esp=", "AES_CBC_256", `"west-old"`, "on the same IKE SA"}, "west-too": {`other traffic than "west-old"`},
 		}},
 		{name: "another-id-at-its-address", conn: "west", peer: "192.1.2.45", id: "@north", chosen: "north", secret: []string{"east.secrets:1"}, why: map[string][]string{
 			"west": {"its peer must be @west (rightid= of east.conf:9)"},
