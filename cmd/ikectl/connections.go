@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -78,7 +79,7 @@ func instanceTexts(sa ctl.IKESA) map[string]string {
 }
 
 func (a *app) printConnection(c ctl.Connection) {
-	a.printf("%q  %s", c.Name, c.State)
+	a.printf("%q  %s", c.Name, stateOf(c))
 	a.printf("    %s...%s", endText(c.Local, true), endText(c.Remote, false))
 	settings := []string{}
 	for _, s := range []struct{ key, value string }{{"auto", c.Auto}, {"enable-tcp", c.TCP}, {"ike", c.Algorithms}, {"esp", c.ESP}} {
@@ -114,6 +115,14 @@ func (a *app) printConnection(c ctl.Connection) {
 	if c.Position != "" {
 		a.printf("    from        %s", c.Position)
 	}
+}
+
+// stateOf is the state of a connection, with how many of its Child SAs are up if those are some of several. A template's come with its peers.
+func stateOf(c ctl.Connection) string {
+	if c.ChildrenUp == 0 || c.ChildrenUp == len(c.Children) {
+		return c.State
+	}
+	return fmt.Sprintf("%s %d/%d", c.State, c.ChildrenUp, len(c.Children))
 }
 
 // endText prints an end as libreswan does: net===host[id] on the left, host[id]===net on the right.

@@ -363,6 +363,33 @@ func TestWrap(t *testing.T) {
 	}
 }
 
+// TestPartlyUp: a connection with some of its Child SAs does not look like one with all.
+func TestPartlyUp(t *testing.T) {
+	children := func(up ...bool) (list []ctl.Child) {
+		for _, u := range up {
+			list = append(list, ctl.Child{Name: "site/1x1", Up: u})
+		}
+		return list
+	}
+	for _, tc := range []struct {
+		conn ctl.Connection
+		want string
+	}{
+		{ctl.Connection{Name: "site", State: "up", Children: children(false, true, false), ChildrenUp: 1}, "\"site\"  up 1/3\n"},
+		{ctl.Connection{Name: "site", State: "up", Children: children(true, true), ChildrenUp: 2}, "\"site\"  up\n"},
+		{ctl.Connection{Name: "site", State: "up", Children: children(true), ChildrenUp: 1}, "\"site\"  up\n"},
+		{ctl.Connection{Name: "site", State: "down", Children: children(false, false)}, "\"site\"  down\n"},
+		{ctl.Connection{Name: "site", State: "negotiating", Children: children(false, true), ChildrenUp: 1}, "\"site\"  negotiating 1/2\n"},
+		{ctl.Connection{Name: "site", State: "up", Remote: ctl.End{Host: "%any"}, Children: children(false, false)}, "\"site\"  up\n"},
+	} {
+		var out strings.Builder
+		(&app{out: &out}).printConnection(tc.conn)
+		if !strings.HasPrefix(out.String(), tc.want) {
+			t.Errorf("%q, want %q", out.String(), tc.want)
+		}
+	}
+}
+
 // TestTemplateOfSeveralChildren: the children of a template have no state of their own, and an instance stands with each template whose Child SAs its IKE SA carries.
 func TestTemplateOfSeveralChildren(t *testing.T) {
 	var out strings.Builder

@@ -109,6 +109,9 @@ func ctlConnection(s engine.ConnectionStatus) ctl.Connection {
 			c.Children = append(c.Children, ctl.Child{
 				Name: child.Name, Local: s.Oriented.LocalTS(i).String(), Remote: s.Oriented.RemoteTS(i).String(), Up: i < len(s.ChildUp) && s.ChildUp[i],
 			})
+			if c.Children[i].Up {
+				c.ChildrenUp++
+			}
 		}
 		return c
 	}

@@ -116,6 +116,7 @@ type Connection struct {
 	Algorithms string    `json:"ike,omitempty"`
 	ESP        string    `json:"esp,omitempty"`
 	Children   []Child   `json:"children,omitempty"` // what it protects, a Child SA each
+	ChildrenUp int       `json:"children_up"`        // how many of them are up; zero for a template, whose Child SAs are its peers'
 }
 
 // Child is one Child SA that a connection is to have. Selectors are empty for a host whose address is not known.
