@@ -109,6 +109,12 @@ func (r *compiler) compileSetup() policy.Setup {
 			"unlimited": policy.CookieNever,
 		}[value[string](b, "ddos-mode", noSide)],
 	}
+	for _, e := range r.setup {
+		if s.Positions == nil {
+			s.Positions = map[string]string{}
+		}
+		s.Positions[e.label()] = e.at.short()
+	}
 	if e := b.get("secretsfile", noSide); e != nil {
 		s.SecretsFile = e.value
 	}

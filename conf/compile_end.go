@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/pkg/esp"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/suggest"
@@ -308,6 +309,10 @@ func (b *build) proposalsOf(c *policy.Connection) {
 			b.warn(e, Warning, "extended sequence numbers need a replay window; they are not offered", "")
 		}
 		esn = "no"
+	}
+	if child.ReplayWindow > esp.MaxReplayWindow {
+		b.warn(b.get("replay-window", noSide), Warning, fmt.Sprintf("replay-window=%d is more than is kept: %d packets are used", child.ReplayWindow, esp.MaxReplayWindow), "")
+		child.ReplayWindow = esp.MaxReplayWindow
 	}
 	if child.ReplayWindow%8 != 0 {
 		child.ReplayWindow = (child.ReplayWindow + 7) &^ 7

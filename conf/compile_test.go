@@ -64,6 +64,8 @@ func TestCompiledValues(t *testing.T) {
 		{"mtu=1400", func(c *policy.Connection) any { return c.Children[0].MTU }, 1400, 0, ""},
 		{"replay-window=33", func(c *policy.Connection) any { return c.Children[0].ReplayWindow }, uint32(40), 0, ""},
 		{"replay-window=0", func(c *policy.Connection) any { return c.Children[0].ReplayWindow }, uint32(0), 1, ""},
+		{"replay-window=4096", func(c *policy.Connection) any { return c.Children[0].ReplayWindow }, uint32(4096), 0, ""},
+		{"replay-window=4097", func(c *policy.Connection) any { return c.Children[0].ReplayWindow }, uint32(4096), 1, "4096 packets are used"},
 		{"replay-window=0", func(c *policy.Connection) any { return sn(c) }, []iana.SN{iana.SN_32}, 1, ""},
 		{"esn=yes", func(c *policy.Connection) any { return sn(c) }, []iana.SN{iana.SN_ESN}, 0, ""},
 		{"esn=no", func(c *policy.Connection) any { return sn(c) }, []iana.SN{iana.SN_32}, 0, ""},
@@ -171,6 +173,13 @@ func TestCompiledSetup(t *testing.T) {
 	}
 	if !set.Setup.Equal(want) {
 		t.Errorf("%+v", set.Setup)
+	}
+	for keyword, where := range map[string]string{
+		"listen-tcp": "listen-tcp= of ipsec.conf:3", "max-halfopen-ike": "max-halfopen-ike= of ipsec.conf:9", "virtual-private": "the default of virtual-private= in config setup",
+	} {
+		if got := set.Setup.Where(keyword); got != where {
+			t.Errorf("%s is at %q, want %q", keyword, got, where)
+		}
 	}
 }
 

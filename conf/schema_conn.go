@@ -113,7 +113,7 @@ var connKeywords = []keyword{
 	{name: "rekey", state: NotYet, kind: kindBool, def: "yes", always: true, harmless: []string{"no"}, doc: "renew SAs before they expire", why: whyRekey},
 	{name: "rekeymargin", state: NotYet, kind: kindDuration, def: "9m", doc: "how long before the end to renew", why: whyRekey},
 	{name: "rekeyfuzz", state: NotYet, kind: kindPercent, def: "100%", doc: "random part of rekeymargin", why: whyRekey},
-	{name: "replay-window", state: Implemented, kind: kindNumber, max: 1<<32 - 8, def: "128", doc: "packets; 0 turns replay protection off"},
+	{name: "replay-window", state: Implemented, kind: kindNumber, max: 1<<32 - 8, def: "128", doc: "packets, at most 4096; 0 turns replay protection off"},
 	{name: "ikelifetime", state: NotYet, kind: kindDuration, min: 1e9, def: "8h", doc: "longest life of an IKE SA; at most 1d", why: whyLifetime},
 	{
 		name: "type", state: Implemented, kind: kindEnum, words: []string{"tunnel", "transport", "pass", "passthrough", "drop", "reject"}, def: "tunnel",

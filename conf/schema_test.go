@@ -237,7 +237,7 @@ func TestImplementedValues(t *testing.T) {
 		"retransmit-timeout":  {[]string{"5s", "500ms"}, []string{"0", "5 apples"}},
 		"retransmit-interval": {[]string{"500", "1s", "100ms"}, []string{"0", "fast"}},
 		"encapsulation":       {[]string{"yes", "auto"}, []string{"force"}},
-		"replay-window":       {[]string{"32", "0x40", "4294967288"}, []string{"4294967296", "many", "-1"}},
+		"replay-window":       {[]string{"32", "0x40", "4096"}, []string{"4294967296", "many", "-1"}},
 		"type":                {[]string{"tunnel", "transport"}, []string{"tunel"}},
 		"failureshunt":        {[]string{"none", "pass", "passthrough", "drop", "hold", "reject"}, []string{"block"}},
 		"negotiationshunt":    {[]string{"pass", "passthrough", "drop", "hold"}, []string{"none", "reject"}},

@@ -153,7 +153,7 @@ func (d *daemon) parts(first loaded, pump *engine.Pump, undo *undoList) (err err
 	}
 	d.socketsFor(&options)
 	if d.mux, err = mux.New(options); err != nil {
-		return err
+		return fmt.Errorf("%w (here %s and %s decide)", err, setup.Where("listen-udp"), setup.Where("listen-tcp"))
 	}
 	undo.add(func() { d.mux.Close() })
 	undo.add(closeDatapath) // SAs go before the sockets that they use

@@ -203,7 +203,7 @@ func (s *shard) admit(d transport.Datagram, h wire.Header) ([]*policy.Oriented, 
 		e.dropped(s, event.DropClosed, d, "we are shutting down")
 		return nil, false
 	case open >= int64(view.maxHalfOpen()):
-		e.dropped(s, event.DropHalfOpen, d, fmt.Sprintf("%d IKE SAs are half-open and max-halfopen-ike= allows no more", open))
+		e.dropped(s, event.DropHalfOpen, d, fmt.Sprintf("%d IKE SAs are half-open, and %s allows no more", open, view.setup.Where("max-halfopen-ike")))
 		if stream {
 			s.e.breakStream(d.Path, errCrowded)
 		}

@@ -120,7 +120,7 @@ func (m *Machine) onCookie(msg *message, n wire.Notify) {
 	}
 	m.hs.retries++
 	m.hs.cookie = bytes.Clone(n.Data)
-	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("%s asks for a cookie (it has many half-open IKE SAs); repeating IKE_SA_INIT with it", m.path.Peer())})
+	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("%s asks for a cookie, as one does with many half-open IKE SAs or with ddos-mode=busy; repeating IKE_SA_INIT with it", m.path.Peer())})
 	m.sendInit()
 }
 

@@ -134,7 +134,7 @@ func numbers[T ~uint8 | ~uint16](e *encoding, list []T) {
 	}
 }
 
-// Equal reports whether two setups say the same.
+// Equal reports whether two setups say the same, wherever they say it.
 func (s Setup) Equal(o Setup) bool {
 	return slices.Equal(s.ListenTCP, o.ListenTCP) && s.Listen == o.Listen && s.ListenUDP == o.ListenUDP && s.KeepAlive == o.KeepAlive &&
 		s.UniqueIDs == o.UniqueIDs && s.MaxHalfOpen == o.MaxHalfOpen && s.CookieThreshold == o.CookieThreshold && s.CookieMode == o.CookieMode &&

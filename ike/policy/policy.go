@@ -26,7 +26,8 @@ type Setup struct {
 	UniqueIDs                    bool
 	MaxHalfOpen, CookieThreshold int
 	CookieMode                   CookieMode
-	SecretsFile                  string // empty: not written
+	SecretsFile                  string            // empty: not written
+	Positions                    map[string]string // keyword -> file:line
 }
 
 // CookieMode is ddos-mode=.

@@ -10,6 +10,14 @@ func (c *Connection) Where(keyword string) string {
 	return fmt.Sprintf("default %s= of the connection at %s", keyword, c.Position)
 }
 
+// Where names the line that sets a keyword of config setup, for messages.
+func (s Setup) Where(keyword string) string {
+	if p := s.Positions[keyword]; p != "" {
+		return keyword + "= of " + p
+	}
+	return fmt.Sprintf("the default of %s= in config setup", keyword)
+}
+
 // WhereEnd names the line that sets the first of these keywords for one end, such as leftid=, or for the connection.
 func (o *Oriented) WhereEnd(local bool, keywords ...string) string {
 	end, left := o.Remote, o.LeftIsLocal == local
