@@ -46,6 +46,9 @@ func Gateways(t testing.TB) (l *Lab, west, east *Host) {
 	return l, west, east
 }
 
+// Tick is how often Until and Poll ask. It is set before the first of them, if at all.
+var Tick = 5 * time.Millisecond
+
 // Until polls until done says so, or fails the test after patience.
 func Until(t testing.TB, patience time.Duration, what string, done func() bool) {
 	t.Helper()
@@ -54,10 +57,10 @@ func Until(t testing.TB, patience time.Duration, what string, done func() bool) 
 	}
 }
 
-// Poll asks every few milliseconds until done says so or patience is over.
+// Poll asks every Tick until done says so or patience is over.
 func Poll(patience time.Duration, done func() bool) bool {
 	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(Tick)
 	defer tick.Stop()
 	for {
 		if done() {

@@ -52,7 +52,7 @@ exec /usr/libexec/ipsec/pluto --nofork --config %[1]s/ipsec.conf --secretsfile %
 		return nil, err
 	}
 	l := &Libreswan{p}
-	ready := netns.Poll(20*time.Second, func() bool {
+	ready := netns.Poll(time.Minute, func() bool {
 		return strings.Contains(l.Log(), "listening for IKE messages") && strings.Contains(l.Log(), "loading secrets from") || l.ended()
 	})
 	if !ready || l.ended() {
@@ -78,5 +78,11 @@ func (l *Libreswan) Up(name string) (string, error) {
 // Down terminates a connection: pluto sends its deletes.
 func (l *Libreswan) Down(name string) (string, error) { return l.Whack("--terminate", "--name", name) }
 
-// Log is what pluto has said so far.
-func (l *Libreswan) Log() string { return l.log("output", "pluto.log") }
+// Log is what pluto has said so far, without the list of its algorithms and their tests.
+func (l *Libreswan) Log() string {
+	log := l.log("output", "pluto.log")
+	if _, after, ok := strings.Cut(log, "using Linux xfrm kernel support code"); ok {
+		return after
+	}
+	return log
+}

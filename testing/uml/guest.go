@@ -38,6 +38,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ikegod/ikegod/testing/netns"
 )
 
 // Kernel is one of the two that kernel/build makes; its value is the name of the program.
@@ -52,10 +54,16 @@ const (
 const memory = "1G"
 
 // dirVar tells what runs inside that it does, and where Dir is.
-const dirVar = "IKEGOD_UML_DIR"
+const dirVar = "UML_DIR"
 
 // Inside reports whether this process runs in the guest.
 func Inside() bool { return os.Getenv(dirVar) != "" }
+
+func init() {
+	if Inside() {
+		netns.Tick = 100 * time.Millisecond // system calls are slow here, and there is one processor
+	}
+}
 
 // Dir is, inside, the directory that outlives the guest. Its files are complete on the host when the test has ended, not before.
 func Dir() string { return os.Getenv(dirVar) }

@@ -160,7 +160,7 @@ func command(t *testing.T, dir string) (string, error) {
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}
-	return "export TMPDIR=/run/tmp\ncd " + quote(here) + " && exec " + words(args...) + "\n", nil
+	return "export TMPDIR=/guest\ncd " + quote(here) + " && exec " + words(args...) + "\n", nil
 }
 
 // pattern is the value of -test.run for a test; what was asked for below it holds inside too.
