@@ -26,6 +26,7 @@ type controller struct {
 	reserved map[kernel.SPI]bool
 	pairs    map[kernel.SPI]*pair
 	mtus     map[kernel.PolicyID]int // as routed
+	sender   *worker                 // of what has waited; nil until something has
 }
 
 var errClosed = errors.New("the datapath is closed")
@@ -134,6 +135,9 @@ func (c *controller) route(p kernel.Policy) error {
 	c.d.policies.put(p)
 	c.mtus[p.ID] = mtu
 	c.d.epoch.Add(1)
+	if p.Action == kernel.Pass || p.Action == kernel.Reject { // Drop is what negotiationshunt= says to others until there is an SA
+		c.d.giveUp(p.ID)
+	}
 	return nil
 }
 
@@ -145,6 +149,7 @@ func (c *controller) unroute(id kernel.PolicyID) error {
 	c.d.policies.drop(id)
 	delete(c.mtus, id)
 	c.d.epoch.Add(1)
+	c.d.giveUp(id)
 	if err != nil {
 		return fmt.Errorf("unroute %s: %w", id, err)
 	}
@@ -199,6 +204,7 @@ func (c *controller) install(sa kernel.SAPair) error {
 	c.d.spis.set(in, p) // inbound first: the peer may answer what goes out
 	r.attach(p)
 	c.d.epoch.Add(1)
+	c.release(sa.Policy)
 	return nil
 }
 

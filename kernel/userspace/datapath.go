@@ -90,6 +90,7 @@ type Datapath struct {
 	transports atomic.Pointer[map[hostPair]int]
 
 	fragments reassembly
+	waiting   waiting
 	receivers sync.Pool
 	drops     drops
 	closed    atomic.Bool
@@ -150,6 +151,7 @@ func newDatapath(cfg Config, sender Sender, events func(kernel.Event), queues []
 	}
 	d.receivers.New = func() any { return new(receiver) }
 	d.policies.init()
+	d.waiting.init()
 	d.epoch.Store(1)
 	d.control.init(d)
 	return d

@@ -14,9 +14,9 @@ const (
 	DropMalformed  Drop = iota // not IP, or lengths that do not fit
 	DropNoPolicy               // routed to the TUN, but no policy wants it (its source is outside Local, for instance)
 	DropLinkLocal              // the kernel\'s own group reports and the like on the TUN: nothing is wrong
-	DropHeld                   // its policy protects or holds, and there is no SA
+	DropHeld                   // its policy protects or holds, and there was no SA for as long as it waited, or others waited already
 	DropByPolicy               // its policy drops or rejects
-	DropTrapped                // its policy traps: Acquire was sent
+	DropTrapped                // the same, and its policy traps: Acquire was sent
 	DropFragment               // a later fragment, whose ports a selector wants to see
 	DropReassembly             // fragments for an SA in transport mode of which others are missing, or that contradict each other
 	DropOptions                // IP options or extension headers that cannot stand before ESP in transport mode: ICMP was sent
@@ -61,6 +61,7 @@ func (c *drops) add(why Drop, n int) {
 // Drops returns the packets dropped since the start, by reason; reasons that never occurred are left out.
 func (d *Datapath) Drops() map[Drop]uint64 {
 	d.drops.add(DropReassembly, d.fragments.stale(time.Now()))
+	d.stale()
 	out := map[Drop]uint64{}
 	for why := range NumDrops {
 		if n := d.drops[why].Load(); n > 0 {

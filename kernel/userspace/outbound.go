@@ -41,6 +41,7 @@ type worker struct {
 	lastPath  path.Path
 	otherPath time.Time // when a batch for another path was sent last
 	stalled   path.Path // a stream that had no room for as long as we wait
+	impatient bool      // what has no SA is dropped at once
 }
 
 // decision remembers what became of a flow, as long as policies and SAs stay as they were.
@@ -109,7 +110,10 @@ func (w *worker) frame(b []byte) {
 		h, e = vnetHeader{}, w.decide(&f) // the kernel completes checksums before it fragments
 	}
 	if e.pair == nil {
-		w.refuse(e, &p, &f)
+		if &p.b[0] != &b[vnetLen] { // it came in fragments
+			b = append(make([]byte, vnetLen, vnetLen+len(p.b)), p.b...)
+		}
+		w.refuse(e, &p, &f, b)
 		return
 	}
 	end := e.pair.end.Load()
@@ -172,9 +176,16 @@ func (w *worker) decide(f *flow) *decision {
 	return e
 }
 
-// refuse drops a packet that has no SA, and tells whom its policy says.
-func (w *worker) refuse(e *decision, p *packet, f *flow) {
-	w.d.drops.add(e.why, 1)
+// refuse keeps a packet that has no SA for a while, or drops it, and tells whom its policy says.
+func (w *worker) refuse(e *decision, p *packet, f *flow, b []byte) {
+	if e.route != nil && mayWait(e.route.policy.Action) && (e.why == DropHeld || e.why == DropTrapped) && !w.impatient {
+		if w.d.wait(e, b) {
+			w.frame(b) // an SA, or another policy, has come in this moment
+			return
+		}
+	} else {
+		w.d.drops.add(e.why, 1)
+	}
 	if e.route == nil {
 		return
 	}
