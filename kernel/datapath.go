@@ -73,8 +73,9 @@ type Policy struct {
 	MTU int
 	// Priority: smaller is stronger; zero is computed from the width of the selectors.
 	Priority int
-	// InboundOnly says that no packet goes out by this policy; what comes in by its SAs is accepted as before. A split datapath wants that while outbound packets
-	// have gone to the other half already. Only XFRM has it.
+	// InboundOnly says that this datapath takes no packets that go out: it lets them pass, as by a Pass policy of these selectors, or if the action is Pass itself
+	// says nothing about them. What comes in by the SAs of the policy is accepted as before. A split datapath wants that while outbound packets are the other
+	// half's. Only XFRM has it.
 	InboundOnly bool
 	// MarkIn and MarkOut narrow the policy to packets with these marks, in and out. Only XFRM has them.
 	MarkIn, MarkOut Mark

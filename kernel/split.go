@@ -3,8 +3,11 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
+
+	"github.com/ikegod/ikegod/pkg/ts"
 )
 
 // Split is the Datapath of a host whose kernel carries plain ESP and ESP in UDP, and whose userspace datapath carries ESP in TCP. Each pair goes to the half of its
@@ -14,11 +17,16 @@ import (
 // requires ESP of what comes in, and lets what goes out pass to the TUN, unless the newest pair is its own: then its policy takes the packets before they get
 // there. Both halves accept what comes for any of their pairs, so that a Child SA is replaced by one of the other half without a gap.
 //
+// The kernel's policies would drop what the userspace half has decrypted, since it has come by no SA of the kernel: a mark that such packets have (hostnet gives it)
+// lets them pass.
+//
 // Requests are carried out one after the other on one goroutine.
 type Split struct {
 	events func(Event)
+	opened Mark
 	// Constant after Join.
 	halves [2]Datapath
+	notes  []string
 	done   chan struct{} // closed when run has ended
 
 	mu      sync.Mutex // guards what follows; not held while a half is called
@@ -67,11 +75,11 @@ type splitPair struct {
 
 var errSplitClosed = errors.New("the datapath is closed")
 
-// NewSplit makes a Split without halves: they are made with its Event, and given to Join. events must not block; it is called on several
-// goroutines.
-func NewSplit(events func(Event)) *Split {
+// NewSplit makes a Split without halves: they are made with its Event, and given to Join. opened is the mark of packets that the userspace half has decrypted. events
+// must not block; it is called on several goroutines.
+func NewSplit(events func(Event), opened Mark) *Split {
 	s := &Split{
-		events: events, done: make(chan struct{}), answers: map[Request]chan Done{}, owners: map[SPI]half{}, reserved: map[SPI]half{},
+		events: events, opened: opened, done: make(chan struct{}), answers: map[Request]chan Done{}, owners: map[SPI]half{}, reserved: map[SPI]half{},
 		policies: map[PolicyID]*splitPolicy{}, pairs: map[SPI]*splitPair{},
 	}
 	s.wake.L = &s.mu
@@ -94,11 +102,30 @@ func (s *Split) Event(e Event) {
 	}
 }
 
-// Join gives the halves, and starts. It is called once, before any request.
-func (s *Split) Join(kernel, userspace Datapath) {
+// Join gives the halves, and starts, unless the kernel refuses what lets decrypted packets pass. It is called once, before any request. The halves stay the caller's
+// with an error.
+func (s *Split) Join(kernel, userspace Datapath) error {
 	s.halves = [2]Datapath{kernel, userspace}
+	for _, everything := range []ts.Selector{ts.FromPrefix(netip.MustParsePrefix("0.0.0.0/0")), ts.FromPrefix(netip.MustParsePrefix("::/0"))} {
+		six := everything.Start.Is6()
+		p := Policy{ID: "userspace IPv4", Local: ts.Set{everything}, Remote: ts.Set{everything}, Action: Pass, InboundOnly: true, MarkIn: s.opened, Priority: strongest}
+		if six {
+			p.ID = "userspace IPv6" // no name of a connection has a space
+		}
+		err := s.ask(inKernel, func(dp Datapath, r Request) { dp.Route(r, p) }).Err
+		switch {
+		case err != nil && six: // there is no IPv6 here, or it goes without ESP in TCP
+			s.notes = append(s.notes, fmt.Sprintf("IPv6 packets that come by ESP in TCP are dropped: %v", err))
+		case err != nil:
+			return err
+		}
+	}
 	go s.run()
+	return nil
 }
+
+// strongest is the priority of the policy that lets packets pass which the userspace half has decrypted.
+const strongest = 1
 
 func (s *Split) run() {
 	defer close(s.done)
@@ -155,7 +182,7 @@ func (s *Split) Features() Features {
 	k, u := s.halves[inKernel].Features(), s.halves[inUserspace].Features()
 	return Features{
 		Name: ShapeSplit.String(), UDP: k.UDP, TCP: u.TCP, PlainESP: k.PlainESP, Transport: k.Transport && u.Transport, ESN: k.ESN && u.ESN,
-		Notes: slices.Concat(k.Notes, u.Notes),
+		Notes: slices.Concat(k.Notes, u.Notes, s.notes),
 	}
 }
 

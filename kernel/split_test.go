@@ -14,6 +14,8 @@ import (
 	"github.com/ikegod/ikegod/pkg/ts"
 )
 
+var splitMark = Mark{Value: 0x10, Mask: 0x10}
+
 // splitRig is a Split between two fakes.
 type splitRig struct {
 	*testing.T
@@ -61,11 +63,14 @@ func (w witness) Remove(r Request, spis ...SPI) {
 
 func newSplitRig(t *testing.T) *splitRig {
 	r := &splitRig{T: t, done: map[Request]chan Done{}}
-	r.s = NewSplit(r.event)
+	r.s = NewSplit(r.event, splitMark)
 	r.kernel = NewFake(FakeOptions{Events: r.s.Event, Features: Features{Name: "xfrm", UDP: true, PlainESP: true, Transport: true, ESN: true, Notes: []string{"k"}}})
 	r.user = NewFake(FakeOptions{Events: r.s.Event, Features: Features{Name: "userspace", UDP: true, TCP: true, Transport: true, ESN: true, MoveCarrier: true, Notes: []string{"u"}}})
 	r.user.next = 0xc0000000
-	r.s.Join(witness{r.kernel, r, "kernel"}, witness{r.user, r, "user"})
+	if err := r.s.Join(witness{r.kernel, r, "kernel"}, witness{r.user, r, "user"}); err != nil {
+		t.Fatal(err)
+	}
+	r.log = nil
 	t.Cleanup(func() {
 		if err := r.s.Close(); err != nil {
 			t.Error(err)
@@ -149,10 +154,15 @@ func (r *splitRig) remove(spis ...SPI) {
 	r.must(func(q Request) { r.s.Remove(q, spis...) })
 }
 
+// kernelPolicies are those of the kernel, without the two that let packets of the userspace half pass.
+func (r *splitRig) kernelPolicies() []Policy {
+	return slices.DeleteFunc(r.kernel.Policies(), func(p Policy) bool { return p.MarkIn == splitMark })
+}
+
 // out reports whether the kernel takes outbound packets of a policy.
 func (r *splitRig) out(id PolicyID) bool {
 	r.Helper()
-	for _, p := range r.kernel.Policies() {
+	for _, p := range r.kernelPolicies() {
 		if p.ID == id {
 			return !p.InboundOnly
 		}
@@ -188,10 +198,51 @@ func TestSplitByCarrier(t *testing.T) {
 				t.Error("something is left of the pair")
 			}
 			r.must(func(q Request) { r.s.Unroute(q, "c") })
-			if len(r.kernel.Policies())+len(r.user.Policies()) != 0 {
+			if len(r.kernelPolicies())+len(r.user.Policies()) != 0 {
 				t.Error("a policy is left")
 			}
 		})
+	}
+}
+
+// TestSplitOpened: what the userspace half has decrypted passes the kernel's policies by its mark, before anything else is there, and whatever is refused later.
+func TestSplitOpened(t *testing.T) {
+	r := newSplitRig(t)
+	var got []string
+	for _, p := range r.kernel.Policies() {
+		if p.Action != Pass || !p.InboundOnly || p.MarkIn != splitMark || p.Priority != 1 || len(r.user.Policies()) != 0 {
+			t.Errorf("%+v", p)
+		}
+		got = append(got, p.Remote.String())
+	}
+	if !slices.Equal(got, []string{"0.0.0.0/0", "::/0"}) {
+		t.Errorf("for %q", got)
+	}
+	refusal := errors.New("refused")
+	for n, fails := range []bool{true, false} { // the first is IPv4, without which nothing works
+		kernel, user := NewFake(FakeOptions{Features: Features{Name: "xfrm"}}), NewFake(FakeOptions{Features: Features{Name: "userspace"}})
+		s := NewSplit(func(Event) {}, splitMark)
+		kernel.SetEvents(s.Event)
+		if n == 1 {
+			kernel.SetEvents(func(e Event) {
+				if d := e.(Done); d.Err == nil {
+					kernel.Refuse(OpRoute, refusal)
+				}
+				s.Event(e)
+			})
+		} else {
+			kernel.Refuse(OpRoute, refusal)
+		}
+		err := s.Join(kernel, user)
+		if (err != nil) != fails {
+			t.Errorf("%d: %v", n, err)
+		}
+		if err == nil {
+			if notes := s.Features().Notes; len(notes) != 1 || !strings.Contains(notes[0], "IPv6") {
+				t.Errorf("notes %q", notes)
+			}
+			s.Close()
+		}
 	}
 }
 
@@ -250,7 +301,7 @@ func TestSplitActions(t *testing.T) {
 		p := splitPol("c")
 		p.Action = action
 		r.must(func(q Request) { r.s.Route(q, p) })
-		k, u := r.kernel.Policies()[0], r.user.Policies()[0]
+		k, u := r.kernelPolicies()[0], r.user.Policies()[0]
 		if u.Action != action || u.InboundOnly {
 			t.Errorf("action %d: userspace %+v", action, u)
 		}
@@ -297,7 +348,7 @@ func TestSplitRefused(t *testing.T) {
 	t.Run("policy in userspace", func(t *testing.T) {
 		r := newSplitRig(t)
 		r.user.Refuse(OpRoute, refusal)
-		if d := r.ask(func(q Request) { r.s.Route(q, splitPol("c")) }); !errors.Is(d.Err, refusal) || len(r.kernel.Policies()) != 0 {
+		if d := r.ask(func(q Request) { r.s.Route(q, splitPol("c")) }); !errors.Is(d.Err, refusal) || len(r.kernelPolicies()) != 0 {
 			t.Errorf("%v, %v", d.Err, r.kernel.Policies())
 		}
 	})
@@ -426,7 +477,7 @@ func TestSplitRandom(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := len(r.kernel.Pairs()) + len(r.user.Pairs()) + len(r.kernel.Policies()) + len(r.user.Policies()) + len(r.kernel.Reserved()) + len(r.user.Reserved()); n != 0 {
+	if n := len(r.kernel.Pairs()) + len(r.user.Pairs()) + len(r.kernelPolicies()) + len(r.user.Policies()) + len(r.kernel.Reserved()) + len(r.user.Reserved()); n != 0 {
 		t.Errorf("%d things are left", n)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,6 +18,9 @@ import (
 	"github.com/ikegod/ikegod/pkg/ctl"
 	"github.com/ikegod/ikegod/transport/mux"
 )
+
+// openedMark is the bit of the mark that packets from the TUN have until they are forwarded or delivered, so that the kernel's policies let them pass.
+var openedMark = kernel.Mark{Value: 1 << 30, Mask: 1 << 30}
 
 // noStreams is why the kernel is not given ESP in TCP, even where it could carry it.
 const noStreams = "this build hands no TCP connection to the kernel yet"
@@ -98,23 +102,20 @@ func (d *daemon) choose(events func(kernel.Event)) error {
 		return nil
 	}
 	d.xfrmEvents.lead(events)
-	d.xfrm, err = startXFRM(xfrm.Config{
+	cfg := xfrm.Config{
 		RunDir: d.settings.RunDir, UDP: true, ESP: true, TCP: choice.Shape == kernel.ShapeXFRM && can.TCP.OK,
 		Notice: func(text string) { d.z.Error(text, zap.String(keyPart, "datapath")) },
-	}, d.xfrmEvents.event)
+	}
+	if choice.Shape == kernel.ShapeSplit { // then there are routes to the TUN, which sealed packets must not take
+		cfg.OutputMark = kernel.Mark{Value: d.settings.Mark, Mask: 0xffffffff}
+	}
+	dp, err := xfrm.New(cfg, d.xfrmEvents.event)
 	if err != nil {
 		d.choice, err = choice.Instead(kernel.ShapeXFRM, err, can)
+		return err
 	}
-	return err
-}
-
-// startXFRM is xfrm.New, whose Datapath is not one yet.
-func startXFRM(cfg xfrm.Config, events func(kernel.Event)) (kernel.Datapath, error) {
-	dp, err := xfrm.New(cfg, events)
-	if err != nil {
-		return nil, err
-	}
-	return any(dp).(kernel.Datapath), nil
+	d.xfrm = dp
+	return nil
 }
 
 // carrier makes the datapath that the choice has led to, around the sockets.
@@ -123,7 +124,7 @@ func (d *daemon) carrier(listenUDP bool, events func(kernel.Event)) (err error) 
 		d.dp = d.xfrm
 		return nil
 	}
-	split := kernel.NewSplit(events)
+	split := kernel.NewSplit(events, openedMark)
 	if d.choice.Shape == kernel.ShapeSplit {
 		events = split.Event
 	}
@@ -135,8 +136,10 @@ func (d *daemon) carrier(listenUDP bool, events func(kernel.Event)) (err error) 
 		}
 		d.dp = d.xfrm
 	case d.choice.Shape == kernel.ShapeSplit:
-		split.Join(d.xfrm, d.user)
 		d.xfrmEvents.lead(split.Event)
+		if err := split.Join(d.xfrm, d.user); err != nil {
+			return errors.Join(err, d.user.Close())
+		}
 		d.dp = split
 	default:
 		d.dp = d.user
@@ -162,7 +165,11 @@ func (d *daemon) closeDatapath() {
 func (d *daemon) userspace(plain bool, events func(kernel.Event)) (*userspace.Datapath, error) {
 	s := d.settings
 	newHost := func(tun string) (userspace.Host, error) {
-		return hostnet.New(tun, hostnet.Settings{Mark: s.Mark, Table: s.Table, Preference: s.Preference})
+		set := hostnet.Settings{Mark: s.Mark, Table: s.Table, Preference: s.Preference}
+		if d.choice.Shape == kernel.ShapeSplit {
+			set.Opened = openedMark
+		}
+		return hostnet.New(tun, set)
 	}
 	cfg := userspace.Config{
 		NewHost: newHost, PlainESP: plain && d.mux.PlainESP() == nil, Notice: func(text string) { d.z.Error(text, zap.String(keyPart, "datapath")) },

@@ -12,6 +12,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/ts"
 )
 
@@ -53,6 +54,8 @@ type guard struct {
 	tun   string
 	mark  uint32
 
+	opened kernel.Mark // zero: the kernel's IPsec carries nothing here
+
 	prerouting, orphaned, specific, clear, later, refused *nftables.Chain
 
 	peers [2]*nftables.Set // as addressFamilies
@@ -74,7 +77,7 @@ func newGuard(set Settings, tun string) (*guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{conn: conn, tun: tun, mark: set.Mark, want: map[selectors]int{}, ways: map[way]int{}}
+	g := &guard{conn: conn, tun: tun, mark: set.Mark, opened: set.Opened, want: map[selectors]int{}, ways: map[way]int{}}
 	g.table = &nftables.Table{Family: nftables.TableFamilyINet, Name: set.NFTable}
 	tables, err := conn.ListTablesOfFamily(g.table.Family)
 	if err == nil {
@@ -112,6 +115,9 @@ func (g *guard) make() error {
 		if err := g.conn.AddSet(g.peers[i], nil); err != nil {
 			return err
 		}
+	}
+	if g.opened.Mask != 0 {
+		g.besideKernel()
 	}
 	for _, in := range []string{"lo", g.tun} {
 		g.rule(g.prerouting, slices.Concat(ifname(expr.MetaKeyIIFNAME, in), verdict(expr.VerdictAccept, "")))

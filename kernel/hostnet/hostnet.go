@@ -36,6 +36,9 @@ type Settings struct {
 	Preference int
 	// NFTable is the name of our nft table (family inet).
 	NFTable string
+	// Opened is the bit of the mark that packets from the TUN get, for a policy of the kernel's IPsec that lets them pass, until they are forwarded; and what the kernel's
+	// ESP has decrypted passes the guard. Zero: the kernel's IPsec carries nothing here.
+	Opened kernel.Mark
 	// TUNMTU is the MTU of the TUN itself; each route has its own, smaller one.
 	TUNMTU int
 }

@@ -102,12 +102,6 @@ func (w *worker) unroute(id kernel.PolicyID) error {
 // as for hold: what claims to come from the other side in clear is not taken. Hold, drop and reject: all three, blocked; XFRM has one way to refuse.
 func (r *route) wanted() (out []message.Policy) {
 	directions := []message.Direction{message.Out, message.In, message.Forward}
-	if r.policy.InboundOnly {
-		directions = directions[1:]
-		if r.policy.Action != kernel.Pass && r.head() == nil {
-			return nil // no SA that anything could come by
-		}
-	}
 	head, action := r.head(), r.policy.Action
 	if head != nil && (action == kernel.Trap || action == kernel.Hold) {
 		action = kernel.Protect
@@ -120,6 +114,11 @@ func (r *route) wanted() (out []message.Policy) {
 		for _, d := range directions {
 			p := r.blank(s, d, strength)
 			switch {
+			case r.policy.InboundOnly && action == kernel.Pass && d == message.Out:
+				continue
+			case r.policy.InboundOnly && action != kernel.Pass && d == message.Out: // allowed
+			case r.policy.InboundOnly && action != kernel.Pass && head == nil:
+				continue // no SA that anything could come by
 			case action == kernel.Pass:
 			case action == kernel.Protect && head != nil:
 				if d == message.Forward && head.transport() {
@@ -134,7 +133,7 @@ func (r *route) wanted() (out []message.Policy) {
 			out = append(out, p)
 		}
 	}
-	if action == kernel.Pass {
+	if action == kernel.Pass || r.policy.InboundOnly && head == nil {
 		return out
 	}
 	for _, s := range r.spared {

