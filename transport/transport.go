@@ -63,6 +63,14 @@ type Mux interface {
 	KeepAlive(p path.Path, interval time.Duration)
 }
 
+// Attacher may be implemented by a Mux that can hand the socket of a stream to the kernel.
+type Attacher interface {
+	// AttachESP asks that the kernel, if that is what carries the ESP of streams, take over the socket of p, between two whole messages in each direction; on any
+	// other path there is nothing to do. done is called once, with nil or with the reason why not in an operator's words, perhaps before AttachESP returns; it must
+	// not block. The stream has an owner. ESP of the peer that has come already is the first that the kernel sees: its SAs are to be in place.
+	AttachESP(p path.Path, done func(error))
+}
+
 // Errors of Mux.
 var (
 	ErrNoPath    = errors.New("no such path: the stream is closed, or the carrier is not listened on")

@@ -60,6 +60,7 @@ const maxShards = 256 // our SPIs carry the shard in their low octet
 type Engine struct {
 	// Constant after New.
 	mux     transport.Mux
+	attach  func(p path.Path, done func(error)) // transport.Attacher's, or nil
 	dp      kernel.Datapath
 	local   LocalAddrs
 	events  func(event.Event)
@@ -123,6 +124,9 @@ func New(o Options) (*Engine, error) {
 		mux: o.Mux, dp: o.Datapath, local: o.Local, events: o.Events, epoch: time.Now().Add(-time.Second),
 		seed: maphash.MakeSeed(), make: machineMakers, stopped: make(chan struct{}),
 		change: make(chan struct{}, 1),
+	}
+	if a, ok := o.Mux.(transport.Attacher); ok {
+		e.attach = a.AttachESP
 	}
 	e.candidates = func(p path.Path) []*policy.Oriented { return e.view.Load().candidates(p) }
 	e.life, e.kill = context.WithCancel(context.Background())

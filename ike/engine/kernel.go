@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/ts"
+	"github.com/ikegod/ikegod/transport"
 )
 
 // request is what a shard waits for from the datapath.
@@ -138,8 +140,25 @@ func (s *shard) install(a *sa, ef machine.Install) {
 		case d.Err != nil:
 			s.installed(a, ef.Child, d.Err)
 		default:
-			s.e.dp.Install(s.request(request{fn: func(d kernel.Done) { s.installed(a, ef.Child, d.Err) }}), pair)
+			s.e.dp.Install(s.request(request{fn: func(d kernel.Done) {
+				s.attached(ef.Path, d.Err, func(err error) { s.installed(a, ef.Child, err) })
+			}}), pair)
 		}
+	})
+}
+
+// attached goes on with done when a stream that SAs have been installed for carries their ESP: where that is the kernel's, its socket is handed over now. The SAs
+// come first, so that ESP which the peer has sent right behind its last message finds them. done is called in s.
+func (s *shard) attached(p path.Path, err error, done func(error)) {
+	if err != nil || !p.Kind.Stream() || s.e.attach == nil {
+		done(err)
+		return
+	}
+	s.e.attach(p, func(err error) {
+		if errors.Is(err, transport.ErrNoPath) {
+			err = nil // the stream is lost: the machine hears of that by itself, and moves the SAs to the next
+		}
+		s.box.post(func() { done(err) })
 	})
 }
 
@@ -208,12 +227,19 @@ func (s *shard) move(a *sa, ef machine.Move) {
 		a.path = ef.Path
 	}
 	s.e.dp.Move(s.request(request{fn: func(d kernel.Done) {
-		if d.Err != nil && !a.closed {
+		moved := d.Err == nil
+		s.attached(ef.Path, d.Err, func(err error) {
+			if err == nil || a.closed {
+				return
+			}
 			s.emit(a, event.Event{
 				Level: event.Warn, Path: ef.Path,
-				Text: fmt.Sprintf("the datapath did not move the Child SA %#08x to %s: %v", ef.SPIIn, ef.Path, d.Err),
+				Text: fmt.Sprintf("the datapath did not move the Child SA %#08x to %s: %v", ef.SPIIn, ef.Path, err),
 			})
-		}
+			if moved { // it has left the path that it had, and can send nothing on this one
+				s.step(a, machine.CloseChild{Child: ef.Child})
+			}
+		})
 	}}), kernel.SPI(ef.SPIIn), kernel.Endpoints{Path: ef.Path})
 }
 

@@ -30,6 +30,10 @@ type Options struct {
 	Addrs     []netip.Addr                // listen=; empty: every address
 	Prepare   func(syscall.RawConn) error // called for every socket before bind, connect or listen (SO_MARK and the like); may be nil
 
+	// Where the kernel carries ESP. EncapUDP is called before bind for the UDP sockets with marker, whose ESP stays in the kernel then; AttachTCP hands over an
+	// established connection when AttachESP asks for it. nil: ESP is read here, and goes to the ESPHandler.
+	EncapUDP, AttachTCP func(syscall.RawConn) error
+
 	TCPLimits    tcp.Limits
 	StreamLimits stream.Limits
 	Queue        stream.Queue
@@ -68,7 +72,10 @@ type entry struct {
 	told   bool // the handler knows of it; owned by the stream's goroutine, and by Dial before that runs
 }
 
-var _ transport.Mux = (*Mux)(nil)
+var (
+	_ transport.Mux      = (*Mux)(nil)
+	_ transport.Attacher = (*Mux)(nil)
+)
 
 // New binds the sockets, so that an error is known at once. Nothing is read or accepted before Start.
 func New(o Options) (*Mux, error) {
@@ -79,7 +86,7 @@ func New(o Options) (*Mux, error) {
 	m.dialer = tcp.Dialer{Prepare: o.Prepare, Meter: m.meter}
 	var err error
 	if o.ListenUDP {
-		m.udp, err = udp.Listen(udp.Config{Addrs: o.Addrs, Ports: o.UDPPorts, Prepare: o.Prepare, Meter: m.meter, Notices: m.notices})
+		m.udp, err = udp.Listen(udp.Config{Addrs: o.Addrs, Ports: o.UDPPorts, Prepare: o.Prepare, Encap: o.EncapUDP, Meter: m.meter, Notices: m.notices})
 		if err != nil {
 			return nil, err
 		}
@@ -199,7 +206,7 @@ func (m *Mux) add(c *tcp.Conn, originator bool) error {
 		return fmt.Errorf("%w: the transport is shut down", transport.ErrNoPath)
 	}
 	e.conn = stream.New(c.TCPConn, stream.Config{
-		Path: c.Path, Originator: originator, Limits: m.opts.StreamLimits, Memory: m.memory, Queue: m.opts.Queue,
+		Path: c.Path, Originator: originator, Attach: m.opts.AttachTCP, Limits: m.opts.StreamLimits, Memory: m.memory, Queue: m.opts.Queue,
 		IKE: m.handler.IKE, ESP: m.esp, Meter: m.meter, Notices: m.notices,
 		Accepted: func() {
 			e.told = true
@@ -314,6 +321,19 @@ func (m *Mux) Own(p path.Path) {
 		e.ticket.Own()
 		m.meter.Unowned.Add(-1)
 	}
+}
+
+// AttachESP implements transport.Attacher.
+func (m *Mux) AttachESP(p path.Path, done func(error)) {
+	if m.opts.AttachTCP == nil || !p.Kind.Stream() {
+		done(nil)
+		return
+	}
+	if e := m.stream(p); e != nil {
+		e.conn.Attach(done)
+		return
+	}
+	done(fmt.Errorf("%s: %w", p, transport.ErrNoPath))
 }
 
 // Resume implements transport.Mux.

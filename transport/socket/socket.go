@@ -21,12 +21,19 @@ const buffer = 4 << 20
 // InfoSpace is enough for the control data that PutInfo writes.
 const InfoSpace = 64
 
-// Control makes a net.ListenConfig or net.Dialer Control from a Prepare, which may be nil.
-func Control(prepare func(syscall.RawConn) error) func(string, string, syscall.RawConn) error {
-	if prepare == nil {
+// Control makes a net.ListenConfig or net.Dialer Control that calls each Prepare that is not nil, up to the first error.
+func Control(prepare ...func(syscall.RawConn) error) func(string, string, syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		for _, f := range prepare {
+			if f == nil {
+				continue
+			}
+			if err := f(c); err != nil {
+				return err
+			}
+		}
 		return nil
 	}
-	return func(_, _ string, c syscall.RawConn) error { return prepare(c) }
 }
 
 // SetOptions asks for what is needed, the local address of what arrives, and for what is good to have: ICMP errors and large buffers.

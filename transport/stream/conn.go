@@ -65,6 +65,7 @@ type Config struct {
 	Limits     Limits
 	Memory     *Memory // for messages of streams that nobody owns; nil: unbounded
 	Queue      Queue
+	Attach     func(syscall.RawConn) error   // hands the socket to the kernel, which carries the ESP then, see Conn.Attach; nil: ESP is carried here
 	IKE        func(transport.Datagram) bool // as transport.Handler.IKE
 	ESP        transport.ESPHandler          // nil: ESP is dropped and counted
 	Accepted   func()                        // called once, when a responder has read the whole prefix; may be nil
@@ -82,6 +83,7 @@ type Conn struct {
 	w     writer
 
 	resume  chan struct{} // a token: the handler may be asked again
+	asked   chan struct{} // a token: somebody waits in attaching
 	stop    chan struct{} // closed by the first of Close and fail
 	owned   atomic.Bool
 	closing atomic.Bool
@@ -89,6 +91,9 @@ type Conn struct {
 	mu     sync.Mutex // guards what follows, and the read deadline while it depends on owned and closing
 	reason error      // why the stream ended; the first one counts
 	timer  *time.Timer
+	// Who waits for the kernel to have the socket, and that it has it.
+	attaching []func(error)
+	attached  bool
 }
 
 // New makes a stream over c, which belongs to it from now on, and begins to send the prefix if this side is the originator.
@@ -97,7 +102,7 @@ func New(c net.Conn, cfg Config) *Conn {
 	if cfg.Meter == nil {
 		cfg.Meter = new(transport.Meter)
 	}
-	s := &Conn{cfg: cfg, conn: c, start: time.Now(), resume: make(chan struct{}, 1), stop: make(chan struct{})}
+	s := &Conn{cfg: cfg, conn: c, start: time.Now(), resume: make(chan struct{}, 1), asked: make(chan struct{}, 1), stop: make(chan struct{})}
 	var raw syscall.RawConn
 	if sc, ok := c.(syscall.Conn); ok {
 		raw, _ = sc.SyscallConn()
@@ -119,6 +124,9 @@ func (s *Conn) Run() error {
 	}
 	s.fail(s.explain(err))
 	s.w.end()
+	for _, f := range s.takeAttaching() {
+		f(transport.ErrNoPath)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.reason
@@ -135,7 +143,7 @@ func (s *Conn) SendESP(frames []byte) error { return s.w.sendESP(frames) }
 // waits for it rather than have frames dropped.
 func (s *Conn) RoomESP() bool { return s.w.roomESP() }
 
-// Own ends the limits for streams that nobody owns, and turns to large reads. It reports whether this call did it.
+// Own ends the limits for streams that nobody owns, and turns to large reads unless the kernel is to have the socket. It reports whether this call did it.
 func (s *Conn) Own() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

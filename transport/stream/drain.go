@@ -30,12 +30,12 @@ func (w *writer) run() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
+		if len(w.rest) == 0 {
+			w.attachWaiting()
+		}
 		b, from := w.pick()
 		if from == nothing {
-			w.draining = false
-			if w.state == ending {
-				w.halfClose()
-			}
+			w.stop()
 			return
 		}
 		w.mu.Unlock()
@@ -52,6 +52,19 @@ func (w *writer) run() {
 			_ = w.broken(err)
 			return
 		}
+	}
+}
+
+// stop ends the drainer: nothing is queued. Called with mu held.
+func (w *writer) stop() {
+	if w.state == ending && w.whole {
+		w.mu.Unlock()
+		_ = w.last() // an error is that of the stream, and its reader's to tell
+		w.mu.Lock()
+	}
+	w.draining = false
+	if w.state == ending {
+		w.halfClose()
 	}
 }
 
@@ -115,6 +128,9 @@ func (w *writer) write(b []byte) (int, error) {
 		n, err := w.s.conn.Write(b)
 		w.s.cfg.Meter.Write(path.TCP)
 		return n, err
+	}
+	if w.whole {
+		return w.writeWhole(b)
 	}
 	w.drained.out = b
 	err := w.raw.Write(w.whenReady)

@@ -55,13 +55,19 @@ type reader struct {
 	n     int
 	err   error
 
+	// a stream that the kernel is to have
+	look func(fd uintptr) bool // bound once
+	head [lookahead]byte       // of the next message, not taken
+	seen int                   // octets in head
+	hold time.Time             // until when ESP may be for the SAs of the last IKE message
+
 	bad   int  // messages without sense in a row
 	spoke bool // Config.Spoke has been called
 }
 
 func (r *reader) init(s *Conn, raw syscall.RawConn) {
 	r.s, r.raw, r.loan.s = s, raw, s
-	r.call = r.readReady
+	r.call, r.look = r.readReady, r.lookReady
 }
 
 // late says what a stream was too slow for.
@@ -88,6 +94,9 @@ func (r *reader) run() error {
 			s.cfg.Accepted()
 		}
 		r.stage = "first"
+	}
+	if s.cfg.Attach != nil && r.raw != nil {
+		return r.attachable()
 	}
 	for !s.owned.Load() {
 		if err := r.exact(); err != nil {
@@ -129,7 +138,7 @@ func (r *reader) prefix() error {
 // between two messages.
 func (r *reader) exact() error {
 	var length [lengthLen]byte
-	if _, err := io.ReadFull(r.s.conn, length[:]); err != nil {
+	if err := r.readFull(length[:]); err != nil {
 		return err
 	}
 	n := int(binary.BigEndian.Uint16(length[:]))
@@ -159,7 +168,7 @@ func (r *reader) body(n int) error {
 			r.msg = append(make([]byte, 0, want), r.msg[:have]...)
 		}
 		to := min(n, cap(r.msg))
-		if _, err := io.ReadFull(r.s.conn, r.msg[have:to]); err != nil {
+		if err := r.readFull(r.msg[have:to]); err != nil {
 			return err
 		}
 		r.msg, have = r.msg[:to], to
@@ -247,6 +256,7 @@ func (r *reader) ike(b []byte) error {
 		s.cfg.Spoke()
 	}
 	r.offer(transport.Datagram{Path: s.cfg.Path, Data: data, At: now})
+	r.handed(data)
 	if r.limited() {
 		r.stage = "next"
 		by := time.Now().Add(s.cfg.Limits.Silence) // from here: how long we were busy is not the peer's silence

@@ -53,6 +53,8 @@ type writer struct {
 	esp      []*espBlock
 	espBytes int
 	direct   attempt
+	whole    bool        // the kernel has the socket: each write is one message, without length
+	handOver func(error) // to be called when it has, at the end of the frame that is begun; or nil
 
 	drainer   sync.WaitGroup
 	drained   attempt               // owned by the drainer
@@ -68,10 +70,14 @@ type attempt struct {
 	send func(fd uintptr) // bound once
 }
 
-func (a *attempt) init() {
+func (a *attempt) init(w *writer) {
 	a.send = func(fd uintptr) {
+		flags := unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+		if w.whole {
+			flags = unix.MSG_DONTWAIT // espintcp refuses every other flag; the runtime takes care of SIGPIPE
+		}
 		for {
-			a.n, a.err = unix.SendmsgN(int(fd), a.out, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			a.n, a.err = unix.SendmsgN(int(fd), a.out, nil, nil, flags)
 			if !errors.Is(a.err, unix.EINTR) {
 				return
 			}
@@ -79,12 +85,28 @@ func (a *attempt) init() {
 	}
 }
 
+// do writes without blocking; n is 0 when the socket is full. An attached socket takes a message whole or not at all.
+func (a *attempt) do(raw syscall.RawConn, b []byte) (n int, err error) {
+	a.out = b
+	err = raw.Control(a.send)
+	a.out = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case errors.Is(a.err, unix.EAGAIN), errors.Is(a.err, unix.ENOBUFS): // of an attached socket: it is busy with the message before
+		return 0, nil
+	case a.err != nil:
+		return 0, a.err
+	}
+	return a.n, nil
+}
+
 // init makes the writer ready. The first octets of an originator's stream are the prefix (RFC 9329 6.1), whatever is sent meanwhile.
 func (w *writer) init(s *Conn, raw syscall.RawConn) {
 	w.s, w.raw = s, raw
 	w.flushed = make(chan struct{})
-	w.direct.init()
-	w.drained.init()
+	w.direct.init(w)
+	w.drained.init(w)
 	w.whenReady = func(fd uintptr) bool {
 		w.drained.send(fd)
 		return !errors.Is(w.drained.err, unix.EAGAIN)
@@ -99,19 +121,10 @@ func (w *writer) init(s *Conn, raw syscall.RawConn) {
 
 // try writes without blocking; n is 0 when the socket is full. Called with mu held and nothing queued.
 func (w *writer) try(b []byte) (n int, err error) {
-	w.direct.out = b
-	err = w.raw.Control(w.direct.send)
-	w.direct.out = nil
-	switch {
-	case err != nil:
-		return 0, err
-	case errors.Is(w.direct.err, unix.EAGAIN):
-		return 0, nil
-	case w.direct.err != nil:
-		return 0, w.direct.err
+	if n, err = w.direct.do(w.raw, b); n > 0 {
+		w.s.cfg.Meter.Write(path.TCP)
 	}
-	w.s.cfg.Meter.Write(path.TCP)
-	return w.direct.n, nil
+	return n, err
 }
 
 func (w *writer) sendIKE(parts [][]byte) error {
@@ -129,11 +142,15 @@ func (w *writer) sendIKE(parts [][]byte) error {
 		return transport.ErrNoPath
 	}
 	if !w.draining && w.raw != nil {
-		n, err := w.try(frame)
+		b := frame
+		if w.whole {
+			b = frame[lengthLen:]
+		}
+		n, err := w.try(b)
 		if err != nil {
 			return w.broken(err)
 		}
-		if n == len(frame) {
+		if n == len(b) {
 			w.s.cfg.Meter.IKEOut(path.TCP, size)
 			return nil
 		}
@@ -167,8 +184,12 @@ func (w *writer) sendESP(b []byte) error {
 	size := len(b)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.state != alive {
+	switch {
+	case w.state != alive:
 		return transport.ErrNoPath
+	case w.whole:
+		w.s.cfg.Meter.Drop(transport.DropNoDatapath, packets)
+		return errAttached
 	}
 	if !w.draining && w.raw != nil {
 		n, err := w.try(b)
@@ -283,6 +304,10 @@ func (w *writer) die() {
 		return
 	}
 	w.state = stopped
+	if w.handOver != nil {
+		w.handOver(transport.ErrNoPath)
+		w.handOver = nil
+	}
 	w.esp, w.espBytes, w.ike, w.ikeBytes, w.rest = nil, 0, nil, 0, nil // not into the pool: the drainer may be writing from a block
 	close(w.flushed)
 }
@@ -295,7 +320,12 @@ func (w *writer) finish() {
 		return
 	}
 	w.state = ending
-	if !w.draining {
+	switch {
+	case w.draining:
+	case w.whole:
+		w.draining = true
+		w.drainer.Go(w.run)
+	default:
 		w.halfClose()
 	}
 }

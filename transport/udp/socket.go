@@ -36,7 +36,7 @@ func (t *Transport) open(local netip.Addr, port Port) (uint16, error) {
 	if local.Is4() {
 		network = "udp4"
 	}
-	lc := net.ListenConfig{Control: socket.Control(t.prepare)}
+	lc := net.ListenConfig{Control: socket.Control(t.prepare, t.encapOf(port))}
 	pc, err := lc.ListenPacket(context.Background(), network, netip.AddrPortFrom(local, port.Number).String())
 	if err != nil {
 		return 0, transport.ListenError(path.UDP, local, port.Number, err, "another IKE daemon (such as pluto or charon) holds it; stop it, or set listen-udp=no")
@@ -47,7 +47,7 @@ func (t *Transport) open(local netip.Addr, port Port) (uint16, error) {
 	s.port = s.conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 	if s.raw, err = s.conn.SyscallConn(); err == nil {
 		var opt error
-		if err = s.raw.Control(func(fd uintptr) { opt = s.setOptions(int(fd)) }); err == nil {
+		if err = s.raw.Control(func(fd uintptr) { opt = s.setOptions(int(fd), t.encap == nil) }); err == nil {
 			err = opt
 		}
 	}
@@ -60,12 +60,21 @@ func (t *Transport) open(local netip.Addr, port Port) (uint16, error) {
 	return s.port, nil
 }
 
-// setOptions adds what is for UDP alone.
-func (s *bound) setOptions(fd int) error {
+// encapOf is the hand-over of a port's ESP, or nil.
+func (t *Transport) encapOf(p Port) func(syscall.RawConn) error {
+	if p.Marker {
+		return t.encap
+	}
+	return nil
+}
+
+// setOptions adds what is for UDP alone. Batches are for ESP that is read here: where the kernel keeps it, it would take a batch that it has joined for one
+// packet and drop it, and what is left for us are single messages.
+func (s *bound) setOptions(fd int, batches bool) error {
 	if err := socket.SetOptions(fd, s.is4); err != nil {
 		return err
 	}
-	if !s.marker {
+	if !s.marker || !batches {
 		return nil // port 500 carries single messages: batches would only cost
 	}
 	s.gro = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil

@@ -34,6 +34,7 @@ type Config struct {
 	Addrs   []netip.Addr                // empty: every address
 	Ports   []Port                      // empty: 500, and 4500 with marker
 	Prepare func(syscall.RawConn) error // called before bind, to set SO_MARK and the like; may be nil
+	Encap   func(syscall.RawConn) error // called before bind for ports with Marker: leaves their ESP to the kernel; nil: ESP is read here
 	Meter   *transport.Meter            // nil: a private one
 	Notices *transport.Notices
 }
@@ -43,6 +44,7 @@ type Transport struct {
 	// constant after Listen
 	sockets []*bound
 	prepare func(syscall.RawConn) error
+	encap   func(syscall.RawConn) error
 	meter   *transport.Meter
 	notices *transport.Notices
 	alive   *keepAlives
@@ -58,7 +60,7 @@ type Transport struct {
 
 // Listen binds the sockets. IPv4 is required, IPv6 is used where the system has it. Nothing is read before Start.
 func Listen(c Config) (*Transport, error) {
-	t := &Transport{prepare: c.Prepare, meter: c.Meter, notices: c.Notices, done: make(chan struct{})}
+	t := &Transport{prepare: c.Prepare, encap: c.Encap, meter: c.Meter, notices: c.Notices, done: make(chan struct{})}
 	if t.meter == nil {
 		t.meter = new(transport.Meter)
 	}
