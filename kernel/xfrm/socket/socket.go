@@ -23,6 +23,10 @@ const (
 // ulp is the name of ESP in TCP among the kernel's upper layer protocols (CONFIG_INET_ESPINTCP).
 const ulp = "espintcp"
 
+// receiveBuffer of an attached connection, in octets. The kernel drops IKE messages that find no room in it, instead of closing the window, and counts for each of
+// them the whole packet that it came in.
+const receiveBuffer = 8 << 20
+
 // Chain joins hand-overs; the first error ends it.
 func Chain(all ...func(syscall.RawConn) error) func(syscall.RawConn) error {
 	return func(c syscall.RawConn) error {
@@ -88,6 +92,9 @@ func EspInTCP(c syscall.RawConn) error {
 		return err
 	}
 	return control(c, func(fd int) error {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil { // it goes beyond net.core.rmem_max
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+		}
 		err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_ULP, ulp)
 		return words(`giving the TCP connection to the kernel (TCP_ULP "espintcp")`, err, map[error]string{
 			unix.ENOENT: "this kernel cannot carry ESP in TCP: it is built without CONFIG_INET_ESPINTCP, its module is forbidden, " +

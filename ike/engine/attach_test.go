@@ -1,0 +1,149 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/machine"
+	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/wire"
+	"github.com/ikegod/ikegod/transport"
+)
+
+// attacher is a transport that is asked to hand streams to the kernel.
+type attacher struct {
+	*books
+	asked  []path.Path
+	answer func(p path.Path, done func(error))
+}
+
+func (a *attacher) AttachESP(p path.Path, done func(error)) {
+	a.asked = append(a.asked, p)
+	a.answer(p, done)
+}
+
+// stranger on a stream, as rig.stranger is on UDP.
+func (r *rig) strangerOn(p path.Path) {
+	r.e.Accepted(p)
+	r.e.IKE(transport.Datagram{Path: p, Data: initRequest(1, nil)})
+	synctest.Wait()
+}
+
+// installDone is what the machine heard about its child, if anything.
+func installDone(m *script) (done machine.InstallDone, ok bool) {
+	for _, in := range m.inputs {
+		if in, is := in.(machine.InstallDone); is {
+			return in, true
+		}
+	}
+	return done, false
+}
+
+// TestHandOver: the SAs, then the socket, and only then does the machine hear that they are there. A socket that the kernel does not take takes them away again.
+func TestHandOver(t *testing.T) {
+	p := tcp("192.1.2.45:41000", 1)
+	refusal := errors.New("this kernel cannot carry ESP in TCP")
+	for _, tc := range []struct {
+		name   string
+		answer error
+		want   error
+	}{{"taken", nil, nil}, {"refused", refusal, refusal}, {"stream lost meanwhile", fmt.Errorf("x: %w", transport.ErrNoPath), nil}} {
+		t.Run(tc.name, func(t *testing.T) {
+			inRig(t, policy.Setup{}, responder, func(t *testing.T, r *rig) {
+				var done func(error)
+				a := &attacher{books: r.mux}
+				a.answer = func(_ path.Path, f func(error)) {
+					if len(r.dp.Pairs()) != 1 {
+						t.Errorf("asked with %d pairs in place", len(r.dp.Pairs()))
+					}
+					done = f
+				}
+				r.e.attach = a.AttachESP
+				r.strangerOn(p)
+				m := r.machines()[0]
+				if _, told := installDone(m); told || done == nil {
+					t.Fatalf("told %v before the answer; asked %v", told, a.asked)
+				}
+				done(tc.answer)
+				synctest.Wait()
+				if in, told := installDone(m); !told || !errors.Is(in.Err, tc.want) || tc.want == nil && in.Err != nil {
+					t.Errorf("told %v: %v", told, in.Err)
+				}
+				if left := len(r.dp.Pairs()); left != map[bool]int{true: 1, false: 0}[tc.want == nil] {
+					t.Errorf("%d pairs", left)
+				}
+				if len(a.asked) != 1 || a.asked[0] != p {
+					t.Errorf("asked for %v", a.asked)
+				}
+			})
+		})
+	}
+}
+
+// TestNoHandOverOfDatagrams: UDP has no socket of its own to give away.
+func TestNoHandOverOfDatagrams(t *testing.T) {
+	inRig(t, policy.Setup{}, responder, func(t *testing.T, r *rig) {
+		r.e.attach = func(p path.Path, _ func(error)) { t.Errorf("asked for %s", p) }
+		r.stranger(1)
+		if in, told := installDone(r.machines()[0]); !told || in.Err != nil {
+			t.Errorf("told %v: %v", told, in.Err)
+		}
+	})
+}
+
+// TestHandOverAfterMove: a new stream is handed over when the SAs are on it; if the kernel does not take it, the Child SA goes, for it can send nowhere.
+func TestHandOverAfterMove(t *testing.T) {
+	first, second := tcp("192.1.2.45:41000", 1), tcp("192.1.2.45:41001", 2)
+	mover := func(m *script, in machine.Input) []machine.Effect {
+		if d, ok := in.(machine.Datagram); ok && d.Path == second {
+			for _, in := range m.inputs {
+				if got, is := in.(machine.SPIReserved); is {
+					return []machine.Effect{machine.Move{Child: 1, SPIIn: got.SPI, Path: second}}
+				}
+			}
+		}
+		return responder(m, in)
+	}
+	for _, refused := range []bool{false, true} {
+		inRig(t, policy.Setup{}, mover, func(t *testing.T, r *rig) {
+			a := &attacher{books: r.mux}
+			a.answer = func(p path.Path, done func(error)) {
+				if p == second && refused {
+					done(errors.New("no room for another"))
+					return
+				}
+				done(nil)
+			}
+			r.e.attach = a.AttachESP
+			r.strangerOn(first)
+			m := r.machines()[0]
+			r.e.Accepted(second)
+			r.e.IKE(transport.Datagram{Path: second, Data: header(wire.Header{
+				InitiatorSPI: 1, ResponderSPI: m.cfg.SPI, Exchange: iana.INFORMATIONAL, Flags: wire.FlagInitiator, MessageID: 2,
+			})})
+			synctest.Wait()
+			if len(a.asked) != 2 || a.asked[1] != second {
+				t.Fatalf("asked for %v", a.asked)
+			}
+			closed := false
+			for _, in := range m.inputs {
+				if in, ok := in.(machine.CloseChild); ok && in.Child == 1 {
+					closed = true
+				}
+			}
+			told := false
+			for _, ev := range r.events {
+				told = told || ev.Level == event.Warn && strings.Contains(ev.Text, "no room for another")
+			}
+			if closed != refused || told != refused {
+				t.Errorf("refused %v: Child SA closed %v, told %v", refused, closed, told)
+			}
+		})
+	}
+}
