@@ -233,9 +233,12 @@ func (s *Conn) fault(why transport.Drop, err error) error {
 
 // explain turns the end of a read into an operator's words.
 func (s *Conn) explain(err error) error {
+	f, fault := errors.AsType[*Fault](err)
 	switch {
 	case s.closing.Load(), err == nil, errors.Is(err, net.ErrClosed):
 		return transport.ErrClosed
+	case fault: // it has its words already, whatever it wraps
+		return f
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return s.fault(transport.DropStreamSlow, s.r.late(s.cfg.Limits))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe):
