@@ -12,7 +12,7 @@ SEEDS   ?= 1000
 # Packages whose tests need a host of their own: root, namespaces, other daemons. The others run anywhere.
 HOSTED  := ./testing/netns ./testing/peer ./testing/demo ./kernel/hostnet ./kernel/userspace ./kernel/xfrm
 # And those that run inside a kernel of their own (testing/uml).
-KERNEL  := ./testing/uml
+KERNEL  := ./testing/uml ./kernel/xfrm
 PURE     = $(filter-out $(addprefix github.com/ikegod/ikegod,$(patsubst .%,%,$(HOSTED) $(KERNEL))),$(shell $(GO) list ./...))
 
 GOLANGCI_VERSION := v2.15.0
@@ -40,7 +40,7 @@ test-hosted: build
 
 # On a real kernel that has ESP and ESP in TCP: built once (five minutes), then a program that boots in a second.
 test-kernel: deps build kernel
-	TEST_BIN=$(CURDIR)/bin $(GO) test -p 1 -count=1 -timeout 20m $(KERNEL)
+	TEST_KERNEL=1 TEST_BIN=$(CURDIR)/bin $(GO) test -p 1 -count=1 -timeout 20m $(KERNEL)
 
 kernel:
 	@testing/install.sh kernel

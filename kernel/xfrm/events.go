@@ -106,13 +106,16 @@ func (w *worker) acquire(m *message.Acquire) {
 		return
 	}
 	r := w.byReqid[m.Template.Reqid]
-	if r == nil || r.policy.Action != kernel.Trap || len(r.pairs) > 0 {
+	if r == nil {
 		return
 	}
 	if len(r.acquires) < maxAcquires {
 		r.acquires = append(r.acquires, acquired{
 			src: message.SAID{Src: m.Src}, dst: message.SAID{Dst: m.Dst}, seq: m.Seq, mark: m.Mark, ifID: m.IfID, mode: m.Template.Mode,
 		})
+	}
+	if r.policy.Action != kernel.Trap || len(r.pairs) > 0 {
+		return // an SA is at its end, and its pair with it
 	}
 	w.d.events(kernel.Acquire{
 		Policy: r.policy.ID, Protocol: m.Packet.Protocol,

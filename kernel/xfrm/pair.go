@@ -328,6 +328,7 @@ func (w *worker) removePair(p *pair) error {
 			errs = append(errs, fmt.Errorf("SA %#08x of %s, which was to follow %#08x: %w", uint32(next.spi()), r.policy.ID, uint32(p.spi()), err))
 			w.hardExpire(next)
 		}
+		w.count(next)
 	}
 	// The policies first: what they still send to this pair is sealed, then held.
 	errs = append(errs, w.settle(r), w.deletePair(p))
