@@ -59,6 +59,7 @@ type worker struct {
 	share    *share
 	spd      *spd
 	links    *links
+	sources  *sources
 	routes   map[kernel.PolicyID]*route
 	byReqid  map[uint32]*route
 	reserved map[kernel.SPI]message.SAID
@@ -116,8 +117,11 @@ func (d *Datapath) open() (err error) {
 		return err
 	}
 	d.worker = worker{
-		d: d, share: s, spd: newSPD(d.conn, s), links: links, routes: map[kernel.PolicyID]*route{}, byReqid: map[uint32]*route{},
+		d: d, share: s, spd: newSPD(d.conn, s), links: links, sources: newSources(links.handle, s, d.cfg.Notice), routes: map[kernel.PolicyID]*route{}, byReqid: map[uint32]*route{},
 		reserved: map[kernel.SPI]message.SAID{}, pairs: map[kernel.SPI]*pair{}, outbound: map[outID]*pair{},
+	}
+	if err := d.worker.sources.sweep(); err != nil {
+		return fmt.Errorf("remove routes that an earlier daemon has left: %w", err)
 	}
 	for _, text := range []string{left, leftLinks} {
 		if text != "" {
@@ -201,5 +205,5 @@ func (w *worker) close() error {
 	for spi, id := range w.reserved {
 		errs = append(errs, w.deleteSA(id, spi))
 	}
-	return errors.Join(append(errs, w.spd.close(), w.links.close())...)
+	return errors.Join(append(errs, w.spd.close(), w.links.close(), w.sources.close())...)
 }

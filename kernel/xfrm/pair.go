@@ -124,7 +124,7 @@ func (w *worker) install(sa kernel.SAPair) error {
 			return fail(errors.Join(err, w.deleteSA(p.in, p.spi())))
 		}
 		r.pairs = append([]*pair{p}, r.pairs...)
-		if err := w.settle(r); err != nil {
+		if err := errors.Join(w.settle(r), w.sources.use(&r.policy, p.remote())); err != nil {
 			r.pairs = r.pairs[1:]
 			return fail(errors.Join(err, w.deletePair(p)))
 		}

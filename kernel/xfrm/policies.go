@@ -3,6 +3,7 @@ package xfrm
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -50,15 +51,15 @@ func (w *worker) route(p kernel.Policy) error {
 	}
 	next := *r
 	next.policy, next.routed, next.selectors, next.spared = p, true, all, spared(all)
-	if err := w.links.use(&p); err != nil {
-		w.freeUnused(r)
-		return fail(err)
+	err = w.lead(&p, r)
+	if err == nil {
+		err = w.spd.put(p.ID, next.wanted())
 	}
-	if err := w.spd.put(p.ID, next.wanted()); err != nil {
-		if w.routes[p.ID] == nil {
-			err = errors.Join(err, w.links.drop(p.ID))
+	if err != nil {
+		if r.routed {
+			err = errors.Join(err, w.lead(&r.policy, r))
 		} else {
-			err = errors.Join(err, w.links.use(&r.policy))
+			err = errors.Join(err, w.links.drop(p.ID), w.sources.drop(p.ID))
 		}
 		w.freeUnused(r)
 		return fail(err)
@@ -69,6 +70,18 @@ func (w *worker) route(p kernel.Policy) error {
 		return fail(err)
 	}
 	return nil
+}
+
+// lead makes the interface and the routes of a policy.
+func (w *worker) lead(p *kernel.Policy, r *route) error {
+	var peer netip.Addr
+	if len(r.pairs) > 0 {
+		peer = r.pairs[0].remote()
+	}
+	if err := w.links.use(p); err != nil {
+		return err
+	}
+	return w.sources.use(p, peer)
 }
 
 // freeUnused gives back the reqid of a route that did not come to be.
@@ -84,7 +97,7 @@ func (w *worker) unroute(id kernel.PolicyID) error {
 		return nil
 	}
 	r.routed = false
-	err := errors.Join(w.spd.put(id, nil), w.links.drop(id), w.forgetAcquires(r))
+	err := errors.Join(w.spd.put(id, nil), w.links.drop(id), w.sources.drop(id), w.forgetAcquires(r))
 	if err != nil {
 		err = fmt.Errorf("unroute %s: %w", id, err)
 	}
