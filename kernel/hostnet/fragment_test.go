@@ -192,6 +192,19 @@ func TestFragmentsInClear(t *testing.T) {
 	})
 	route(t, n, "one", set(t, "192.1.2.45/32", "192.0.1.0/24"), set(t, "192.1.2.23/32", "192.0.2.0/24"), 1400, between("192.1.2.45", "192.1.2.24"))
 	judge(t, n, sure, []verdicts{{"a later of UDP from where the peer was", fragment(peer, us, 8, true), 1}})
+	// One policy may protect the address of another's peer, whichever comes first.
+	route(t, n, "two", set(t, "192.0.1.0/24"), set(t, "10.1.0.0/16"), 1400, between(us, "192.1.2.98"))
+	route(t, n, "all", set(t, "192.1.2.45/32"), set(t, "192.1.2.96/29"), 1400)
+	route(t, n, "three", set(t, "192.0.1.0/24"), set(t, "10.2.0.0/16"), 1400, between(us, "192.1.2.99"))
+	judge(t, n, sure, []verdicts{
+		{"a later of UDP from a peer that is protected later", fragment("192.1.2.98", us, 8, true), 0},
+		{"a later of UDP from a peer that is protected already", fragment("192.1.2.99", us, 8, true), 0},
+		{"a later of UDP from no peer", fragment("192.1.2.97", us, 8, true), 1},
+	})
+	if err := n.Unroute("two"); err != nil {
+		t.Fatal(err)
+	}
+	judge(t, n, sure, []verdicts{{"a later of UDP from one that is no peer any more", fragment("192.1.2.98", us, 8, true), 1}})
 }
 
 // TestFragmentsOfSinglePortsInClear: nor do fragments pass, in clear and from the network, whose ports or protocol only the first one shows.
