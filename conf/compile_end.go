@@ -185,6 +185,7 @@ func (b *build) selectors(c *policy.Connection) {
 	child := &c.Children[0]
 	child.Left, child.Right = c.Left.Subnets, c.Right.Subnets
 	child.MTU = int(b.mtu())
+	b.kernelOf(c)
 	b.selectorFamilies(c)
 	if l, r := child.Left, child.Right; !b.listed && len(l) > 0 && slices.Equal(l, r) {
 		b.refuseEntry(b.get("subnet", right), "leftsubnet= and rightsubnet= are the same", "")

@@ -280,8 +280,8 @@ func TestAlsoAndDefault(t *testing.T) {
 		{"missing in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\talso=c\n", "", 0, "conn a: it is not loaded because of conn b, which it takes in"},
 		{"error in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\tfoo=1\n", "", 0, "conn a: it is not loaded because of conn b"},
 		{"bad value in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\tesn=maybe\n", "", 0, "conn a: it is not loaded because of esn= in ipsec.conf:8 (conn b)"},
-		{"refused in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\tmark=5\n", "", 0, "conn a: it is not loaded because of mark= in ipsec.conf:8 (conn b)"},
-		{"refused in a default that is overridden", "conn %default\n\tmark=5\n\tauto=add\n\tauthby=secret\nconn a\n\tmark=0\n\tdpddelay=2h\n" + ends, "a", 2 * time.Hour, ""},
+		{"refused in another", "conn a\n\talso=b\n\tauto=add\n\tauthby=secret\n" + ends + "conn b\n\ttfc=1400\n", "", 0, "conn a: it is not loaded because of tfc= in ipsec.conf:8 (conn b)"},
+		{"refused in a default that is overridden", "conn %default\n\ttfc=1400\n\tauto=add\n\tauthby=secret\nconn a\n\ttfc=0\n\tdpddelay=2h\n" + ends, "a", 2 * time.Hour, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -70,6 +70,18 @@ func parseValue(k *keyword, s string) (any, error) {
 		return p, proposalFault(s, err)
 	case kindListenTCP:
 		return parseListenTCP(s)
+	case kindCount:
+		n, err := parseSize(s, binaryUnits, k.max)
+		if err == nil && n < k.min {
+			err = bad("%s is less than %d", s, k.min)
+		}
+		return n, err
+	case kindMark:
+		return parseMark(s)
+	case kindInterface:
+		return parseInterface(s)
+	case kindCIDR:
+		return parseCIDR(s)
 	case kindAlso, kindText:
 	}
 	return s, nil

@@ -54,6 +54,10 @@ const (
 	kindIKE
 	kindESP
 	kindListenTCP
+	kindCount
+	kindMark
+	kindInterface
+	kindCIDR
 )
 
 // String describes the kind in the words of the manual page.
@@ -61,6 +65,7 @@ func (k kind) String() string {
 	return [...]string{
 		"text", "yes or no", "one of", "time", "number", "number, scaled", "percentage", "conn", "address", "addresses", "host",
 		"identity", "subnets", "protocol/port", "list of methods", "IKE proposals", "ESP proposals", "yes, no or ports",
+		"number of packets, scaled", "mark, or mark/mask", "yes, no or number", "address/length",
 	}[k]
 }
 

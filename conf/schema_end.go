@@ -13,7 +13,7 @@ var endKeywords = []keyword{
 	{name: "subnet", state: Implemented, kind: kindSubnets, doc: "what is behind the host: net/mask[/protocol[/port]], several with commas between; without it the host alone"},
 	{name: "sourceip", state: Implemented, kind: kindAddrs, doc: "source address of this host's own packets into the tunnel"},
 	{name: "ikeport", state: NotYet, def: "500", doc: "port of IKE", why: "ports 500 and 4500 are used"},
-	{name: "interface-ip", state: NotYet, doc: "address of the ipsec interface", why: "ipsec-interface= is refused"},
+	{name: "interface-ip", state: Implemented, kind: kindCIDR, doc: "address of this end on the ipsec interface; without it that of sourceip="},
 	{name: "vti", state: NotYet, doc: "address of the VTI device", why: whyVTI},
 	{name: "nexthop", state: NoEffect, def: "%direct", doc: "next hop towards the peer", why: "the system's routes decide"},
 	{

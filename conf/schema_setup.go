@@ -87,7 +87,7 @@ var setupKeywords = []keyword{
 		name: "dns-resolver", state: NotYet, kind: kindEnum, words: []string{"file", "systemd"}, def: "file", doc: "how DNS servers are put in place",
 		why: "DNS servers are not put in place yet",
 	},
-	{name: "ipsec-interface-managed", state: NotYet, kind: kindBool, def: "yes", doc: "make and remove ipsec interfaces", why: "ipsec-interface= is refused"},
+	{name: "ipsec-interface-managed", state: NotYet, kind: kindBool, def: "yes", doc: "make and remove ipsec interfaces", why: "an interface that ikegod made, it removes; one that was there, it uses and leaves"},
 	{name: "nflog-all", state: NotYet, def: "0", doc: "copy all packets to an NFLOG group", why: "no packet is logged"},
 	{name: "curl-timeout", alias: "crl-timeout", doc: "older name of crl-timeout"},
 	{name: "xfrmlifetime", alias: "expire-lifetime", doc: "older name of expire-lifetime"},

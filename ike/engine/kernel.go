@@ -53,8 +53,9 @@ func (e *Engine) KernelEvent(ev kernel.Event) {
 		}
 	case kernel.SoftExpire:
 		e.forChild(ev.SPI, func(s *shard, a *sa, c *child) {
-			s.emit(a, event.Event{Level: event.Warn, Text: fmt.Sprintf("the Child SA with inbound SPI %#08x comes to the end of its sequence numbers; "+
-				"it ends when they are used up, and the connection is revived", uint32(c.spi))})
+			s.emit(a, event.Event{Level: event.Info, Text: fmt.Sprintf("the Child SA with inbound SPI %#08x comes to a limit (sequence numbers, ipsec-max-bytes=, "+
+				"ipsec-max-packets=): it is rekeyed", uint32(c.spi))})
+			s.step(a, machine.RekeyChild{Child: c.id})
 		})
 	case kernel.HardExpire:
 		e.forChild(ev.SPI, func(s *shard, a *sa, c *child) { s.step(a, machine.CloseChild{Child: c.id}) })
@@ -244,15 +245,20 @@ func (s *shard) move(a *sa, ef machine.Move) {
 }
 
 func pairOf(ef machine.Install, id kernel.PolicyID) kernel.SAPair {
-	window := ef.Conn.Children[ef.Index].ReplayWindow
+	window, k := ef.Conn.Children[ef.Index].ReplayWindow, &ef.Conn.Children[ef.Index].Kernel
 	return kernel.SAPair{
 		Policy: id,
 		In:     kernel.SA{SPI: kernel.SPI(ef.SPIIn), Suite: ef.Suite, EncrKey: ef.In.Encr, IntegKey: ef.In.Integ, ReplayWindow: window},
 		Out:    kernel.SA{SPI: kernel.SPI(ef.SPIOut), Suite: ef.Suite, EncrKey: ef.Out.Encr, IntegKey: ef.Out.Integ, ReplayWindow: window},
 		Local:  ef.Local, Remote: ef.Remote, Endpoints: kernel.Endpoints{Path: ef.Path},
 		Transport: ef.Transport, OriginalLocal: ef.OriginalLocal, OriginalRemote: ef.OriginalRemote, Standby: ef.Standby,
+		Limits: kernel.Limits{SoftBytes: soft(k.MaxBytes), HardBytes: k.MaxBytes, SoftPackets: soft(k.MaxPackets), HardPackets: k.MaxPackets},
+		Flags:  kernel.Flags{DecapDSCP: k.DecapDSCP, NoEncapDSCP: k.NoEncapDSCP, NoPMTUDisc: k.NoPMTUDisc},
 	}
 }
+
+// soft is where an SA is rekeyed that ends at hard; zero: nowhere.
+func soft(hard uint64) uint64 { return hard - hard/8 }
 
 // policyID names the policy of one child. A template has one for each remote side that it protects; a peer whose name has no known address is one peer.
 func policyID(o *policy.Oriented, i int, remote ts.Set) kernel.PolicyID {
@@ -263,10 +269,25 @@ func policyID(o *policy.Oriented, i int, remote ts.Set) kernel.PolicyID {
 }
 
 func (e *Engine) protectPolicy(o *policy.Oriented, i int, local, remote ts.Set) kernel.Policy {
+	k := &o.Children[i].Kernel
 	return kernel.Policy{
 		ID: policyID(o, i, remote), Local: local, Remote: remote, Action: kernel.Protect,
 		SourceIP: e.sourceIP(o, local), LocalAddr: o.LocalAddr, RemoteAddr: o.RemoteAddr, MTU: o.Children[i].MTU,
+		Priority: int(k.Priority), MarkIn: kernel.Mark(k.MarkIn), MarkOut: kernel.Mark(k.MarkOut), Interface: interfaceOf(o, k),
 	}
+}
+
+// interfaceOf is the XFRM interface of a child, with leftinterface-ip= or else leftsourceip= on it.
+func interfaceOf(o *policy.Oriented, k *policy.Kernel) kernel.Interface {
+	i := kernel.Interface{Name: k.Interface, ID: k.InterfaceID}
+	switch a := o.Local.SourceIP; {
+	case k.Interface == "":
+	case o.Local.InterfaceIP.IsValid():
+		i.Addrs = []netip.Prefix{o.Local.InterfaceIP}
+	case a.IsValid():
+		i.Addrs = []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}
+	}
+	return i
 }
 
 // sourceIP is the source of packets that this host itself sends into the tunnel: leftsourceip=, or an address of ours that the selectors hold.
@@ -433,5 +454,6 @@ func (p *policies) all() []kernel.PolicyID {
 
 func samePolicy(a, b kernel.Policy) bool {
 	return a.ID == b.ID && a.Action == b.Action && a.SourceIP == b.SourceIP && a.LocalAddr == b.LocalAddr && a.RemoteAddr == b.RemoteAddr &&
-		a.MTU == b.MTU && a.Priority == b.Priority && a.Local.Equal(b.Local) && a.Remote.Equal(b.Remote)
+		a.MTU == b.MTU && a.Priority == b.Priority && a.MarkIn == b.MarkIn && a.MarkOut == b.MarkOut && a.Interface.Name == b.Interface.Name &&
+		a.Interface.ID == b.Interface.ID && slices.Equal(a.Interface.Addrs, b.Interface.Addrs) && a.Local.Equal(b.Local) && a.Remote.Equal(b.Remote)
 }

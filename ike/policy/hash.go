@@ -78,6 +78,7 @@ func (e *encoding) end(x *End) {
 	e.number(uint64(x.Auth))
 	e.selectors(x.Subnets)
 	e.addr(x.SourceIP)
+	e.text(x.InterfaceIP.String())
 	e.number(uint64(x.Protocol))
 	e.number(uint64(x.StartPort))
 	e.number(uint64(x.EndPort))
@@ -93,6 +94,19 @@ func (e *encoding) child(c *Child) {
 	e.number(uint64(c.ReplayWindow))
 	e.number(uint64(c.MTU))
 	e.flag(c.Transport)
+	e.kernel(&c.Kernel)
+}
+
+func (e *encoding) kernel(k *Kernel) {
+	for _, v := range []uint32{k.Priority, k.MarkIn.Value, k.MarkIn.Mask, k.MarkOut.Value, k.MarkOut.Mask, k.InterfaceID} {
+		e.number(uint64(v))
+	}
+	e.text(k.Interface)
+	e.number(k.MaxBytes)
+	e.number(k.MaxPackets)
+	e.flag(k.DecapDSCP)
+	e.flag(k.NoEncapDSCP)
+	e.flag(k.NoPMTUDisc)
 }
 
 func (e *encoding) pattern(p ident.Pattern) {

@@ -66,6 +66,8 @@ type End struct {
 	Auth     iana.AuthMethod
 	Subnets  ts.Set // empty: the host itself
 	SourceIP netip.Addr
+	// InterfaceIP is the address on the XFRM interface, with the length of its network (leftinterface-ip=); invalid: none.
+	InterfaceIP netip.Prefix
 	// Protocol and the ports are leftprotoport=: with protocol 0 (any) the ports do not count, 0-65535 is any port, 65535-0 OPAQUE
 	// (RFC 7296 3.13.1). Subnets hold them already.
 	Protocol           uint8
@@ -112,7 +114,21 @@ type Child struct {
 	ReplayWindow uint32
 	MTU          int
 	Transport    bool
+	Kernel       Kernel
 }
+
+// Kernel is what ipsec.conf says about SAs and policies in the kernel. All Child SAs of a connection have the same. Comparable; the zero value says nothing.
+type Kernel struct {
+	Priority                           uint32
+	MarkIn, MarkOut                    Mark
+	Interface                          string // name of the XFRM interface; empty: none
+	InterfaceID                        uint32
+	MaxBytes, MaxPackets               uint64 // of an SA; zero: no limit
+	DecapDSCP, NoEncapDSCP, NoPMTUDisc bool
+}
+
+// Mark is a packet's mark and the bits of it that count. The zero Mark is none.
+type Mark struct{ Value, Mask uint32 }
 
 // Auto is auto=.
 type Auto uint8

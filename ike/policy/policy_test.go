@@ -63,6 +63,8 @@ func TestHashCoversEveryField(t *testing.T) {
 		switch {
 		case v.Type() == reflect.TypeFor[netip.Addr]():
 			v.Set(reflect.ValueOf(addr("9.9.9.9")))
+		case v.Type() == reflect.TypeFor[netip.Prefix]():
+			v.Set(reflect.ValueOf(netip.MustParsePrefix("9.9.9.9/8")))
 		case v.Kind() == reflect.Struct:
 			for i := range v.NumField() {
 				walk(path+"."+v.Type().Field(i).Name, func(c *Connection) reflect.Value { return pick(c).Field(i) })

@@ -118,9 +118,15 @@ func (d *Datapath) Remove(r kernel.Request, spis ...kernel.SPI) {
 	d.control.request(r, 0, func(*kernel.Done) { d.control.remove(spis) })
 }
 
+// needsKernel is said of a keyword that the userspace datapath cannot do.
+const needsKernel = "needs the kernel's IPsec: start ikegod with --backend xfrm (ikectl doctor says whether this kernel has it), or remove it from the connection"
+
 func (c *controller) route(p kernel.Policy) error {
 	if len(p.Local) == 0 || len(p.Remote) == 0 {
 		return fmt.Errorf("route %s: selectors are missing", p.ID)
+	}
+	if word := p.OnlyXFRM(); word != "" {
+		return fmt.Errorf("route %s: %s %s", p.ID, word, needsKernel)
 	}
 	mtu := p.MTU
 	if r := c.d.policies.byID[p.ID]; r != nil && mtu == 0 {
@@ -186,6 +192,9 @@ func (c *controller) install(sa kernel.SAPair) error {
 		return fmt.Errorf("install SA %#x: the SPI is in use", uint32(in))
 	case len(sa.Local) == 0 || len(sa.Remote) == 0:
 		return fmt.Errorf("install SA %#x: selectors are missing", uint32(in))
+	}
+	if word := sa.OnlyXFRM(); word != "" {
+		return fmt.Errorf("install SA %#x: %s %s", uint32(in), word, needsKernel)
 	}
 	if err := c.carries(sa.Endpoints.Path); err != nil {
 		return fmt.Errorf("install SA %#x: %w", uint32(in), err)

@@ -379,3 +379,17 @@ func TestManySAs(t *testing.T) {
 		}
 	}
 }
+
+// What only the kernel's IPsec has is refused, not left out: it says which traffic is protected, or how long a key may be used.
+func TestKernelKeywordsAreRefused(t *testing.T) {
+	e := newEnd(t, Config{}, nil)
+	for word, p := range map[string]kernel.Policy{
+		"ipsec-interface=": {Interface: kernel.Interface{Name: "ipsec1", ID: 1}},
+		"mark=":            {MarkIn: kernel.Mark{Value: 1, Mask: 1}},
+	} {
+		p.ID, p.Local, p.Remote = "p", ts.Set{ts.FromPrefix(netip.MustParsePrefix("10.0.0.0/8"))}, ts.Set{ts.FromPrefix(netip.MustParsePrefix("172.16.0.0/12"))}
+		if err := e.control.route(p); err == nil || !strings.Contains(err.Error(), word) || !strings.Contains(err.Error(), "--backend xfrm") {
+			t.Errorf("%s %v", word, err)
+		}
+	}
+}

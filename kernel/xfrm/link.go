@@ -165,6 +165,9 @@ func (l *links) fill(i *link, got *user, p *kernel.Policy) error {
 		return nil
 	}
 	for _, to := range p.Remote.Prefixes() {
+		if p.RemoteAddr.IsValid() && to.Contains(p.RemoteAddr) {
+			return fmt.Errorf("interface %s: %s holds the peer %s itself, whose packets would go round in circles; write subnets without it, or ipsec-interface=no", got.name, to, p.RemoteAddr)
+		}
 		if i.routes[to] == 0 {
 			if err := l.handle.RouteAdd(i.route(to, p)); errors.Is(err, unix.EEXIST) {
 				return fmt.Errorf("route to %s through interface %s: there is another route to it; remove that (ip route del %s), or write ipsec-interface=no: %w", to, got.name, to, err)

@@ -347,9 +347,12 @@ func testInterface(t *testing.T, west, east *gateway) {
 		g.ip(t, "route del "+other.n4)
 		g.ip(t, "route del "+other.n6)
 	}
-	c := tunnel{suite: gcm, carrier: path.ESP, window: 32, iface: kernel.Interface{Name: "ipsec1", ID: 1}}
+	c := tunnel{suite: gcm, carrier: path.ESP, window: 32, iface: kernel.Interface{Name: "ipsec1", ID: 1, Addrs: []netip.Prefix{netip.MustParsePrefix("198.18.15.15/24")}}}
 	w, e := c.install(t, west, east)
 	if got := west.ip(t, "-d link show ipsec1"); !strings.Contains(got, "xfrm if_id 0x1") || !strings.Contains(got, "UP") {
+		t.Errorf("%s", got)
+	}
+	if got := west.ip(t, "addr show ipsec1"); !strings.Contains(got, "198.18.15.15/24") {
 		t.Errorf("%s", got)
 	}
 	west.ping(t, west.i4, east.i4, 2)
@@ -361,6 +364,14 @@ func testInterface(t *testing.T, west, east *gateway) {
 		if got := g.ip(t, "link"); strings.Contains(got, "ipsec1") {
 			t.Errorf("left:\n%s", got)
 		}
+	}
+	loop := c.policy(t, west, east, kernel.Hold)
+	loop.Remote, loop.RemoteAddr = set(t, "192.1.2.0/24"), east.a4
+	if d := west.await(func(n kernel.Request) { west.Route(n, loop) }); d.Err == nil || !strings.Contains(d.Err.Error(), "holds the peer 192.1.2.23") {
+		t.Errorf("%v", d.Err)
+	}
+	if got := west.ip(t, "link"); strings.Contains(got, "ipsec1") {
+		t.Errorf("left:\n%s", got)
 	}
 	// One that is there already is used, and stays; one that is something else is refused.
 	west.ip(t, "link add ipsec1 type xfrm if_id 1")
