@@ -68,8 +68,8 @@ func (t *Transport) encapOf(p Port) func(syscall.RawConn) error {
 	return nil
 }
 
-// setOptions adds what is for UDP alone. Batches are for ESP that is read here: where the kernel keeps it, it would take a batch that it has joined for one
-// packet and drop it, and what is left for us are single messages.
+// setOptions adds what is for UDP alone. Batches are for ESP that is read here: where the kernel keeps it, what is left for us are single messages, and there are
+// kernels that take a batch which they have joined for one packet of ESP, and drop it.
 func (s *bound) setOptions(fd int, batches bool) error {
 	if err := socket.SetOptions(fd, s.is4); err != nil {
 		return err

@@ -74,7 +74,8 @@ func Bypass(c syscall.RawConn) error {
 // EncapUDP keeps ESP that arrives on a UDP socket in the kernel (RFC 3948); datagrams with the non-ESP marker go on to whoever reads the socket, marker
 // included, and NAT keepalives end in the kernel. For sockets of IPv6 the kernel knows it since Linux 5.8.
 //
-// UDP_GRO must be off on such a socket: the kernel would take a batch of ESP packets that it has joined for one packet, and drop it.
+// UDP_GRO belongs off on such a socket: kernels before a check of 2024 (Linux 6.9, and stable ones after it) take a batch of ESP packets that they have joined for one
+// packet, and drop it; and IKE comes one by one. What a sender's UDP_SEGMENT or the kernel itself has joined is cut again without it.
 func EncapUDP(c syscall.RawConn) error {
 	return control(c, func(fd int) error {
 		err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_ENCAP, unix.UDP_ENCAP_ESPINUDP)
