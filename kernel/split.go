@@ -230,6 +230,7 @@ func (s *Split) routeKernel(st *splitPolicy, out bool) error {
 	if p.Action != Pass && !p.kernelOnly() {
 		// Without an SA it is the userspace half that holds, traps or drops; what comes in has to be from an SA whatever the action.
 		p.Action, p.InboundOnly = Protect, !out
+		p.SourceIP, p.MTU = netip.Addr{}, 0 // the routes to the TUN have them
 	}
 	return s.ask(inKernel, func(dp Datapath, r Request) { dp.Route(r, p) }).Err
 }

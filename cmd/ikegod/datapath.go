@@ -15,15 +15,13 @@ import (
 	"github.com/ikegod/ikegod/kernel/probe"
 	"github.com/ikegod/ikegod/kernel/userspace"
 	"github.com/ikegod/ikegod/kernel/xfrm"
+	"github.com/ikegod/ikegod/kernel/xfrm/socket"
 	"github.com/ikegod/ikegod/pkg/ctl"
 	"github.com/ikegod/ikegod/transport/mux"
 )
 
 // openedMark is the bit of the mark that packets from the TUN have until they are forwarded or delivered, so that the kernel's policies let them pass.
 var openedMark = kernel.Mark{Value: 1 << 30, Mask: 1 << 30}
-
-// noStreams is why the kernel is not given ESP in TCP, even where it could carry it.
-const noStreams = "this build hands no TCP connection to the kernel yet"
 
 // abilities puts what a kernel can do into what decides between the datapaths.
 func abilities(r *probe.Report) kernel.Abilities {
@@ -41,6 +39,10 @@ func abilities(r *probe.Report) kernel.Abilities {
 		return kernel.Ability{OK: len(why) == 0, Why: strings.Join(why, "; ")}
 	}
 	esp, udp := []probe.Feature{probe.XFRM}, []probe.Feature{probe.UDPEncap}
+	tcp := []probe.Feature{probe.TCPEncap}
+	if r.IPv6 && r.Can(probe.TCPEncap) {
+		tcp = append(tcp, probe.TCPEncap6)
+	}
 	if r.Can(probe.XFRM) {
 		esp = append(esp, probe.ESP4)
 		if r.IPv6 && r.Can(probe.ESP4) { // one reason is enough
@@ -48,8 +50,11 @@ func abilities(r *probe.Report) kernel.Abilities {
 		}
 	}
 	can := kernel.Abilities{
-		ESP: of(esp...), UDP: of(udp...), TUN: of(probe.TUN), Marks: of(probe.NFT, probe.NFTGuard, probe.NFTSecpath), TCP: kernel.Ability{Why: noStreams},
+		ESP: of(esp...), UDP: of(udp...), TUN: of(probe.TUN), Marks: of(probe.NFT, probe.NFTGuard, probe.NFTSecpath), TCP: of(tcp...),
 		Algorithms: of(probe.AESGCM, probe.AESCCM, probe.ChaCha20, probe.AESCBC, probe.SHA2_256, probe.SHA2_384, probe.SHA2_512, probe.SHA1),
+	}
+	if r.Findings[probe.TUN].Outcome == probe.Untried && can.TUN.Why != "" && r.Findings[probe.TUN].Said == "" {
+		can.TUN = kernel.Ability{OK: true} // nobody has said no: it is tried when it is needed
 	}
 	if !can.ESP.OK { // what needs it was not tried, and has no reason of its own
 		can.UDP, can.Algorithms = kernel.Ability{OK: true}, kernel.Ability{OK: true}
@@ -190,9 +195,16 @@ func (d *daemon) sweep() {
 	}
 }
 
-// socketsFor says what the sockets have to be like.
+// socketsFor says what the sockets have to be like: where the kernel carries ESP, IKE goes past its policies, and ESP that arrives stays there.
 func (d *daemon) socketsFor(o *mux.Options) {
 	o.PlainESP = d.choice.Shape == kernel.ShapeUserspace
+	if o.PlainESP {
+		return
+	}
+	o.Prepare, o.EncapUDP = socket.Chain(o.Prepare, socket.Bypass), socket.EncapUDP
+	if d.choice.Shape == kernel.ShapeXFRM && d.can.TCP.OK {
+		o.AttachTCP = socket.EspInTCP
+	}
 }
 
 // notes are for the operator: what is missing and what it means, a sentence each.

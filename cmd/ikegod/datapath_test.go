@@ -38,18 +38,22 @@ func TestAbilities(t *testing.T) {
 	}
 	oldHost := kernelLike(lacks(probe.ESP6, "no ESP over IPv6", "modprobe esp6"))
 	oldHost.IPv6 = false
+	debian := kernelLike(lacks(probe.TCPEncap, "no espintcp", "another kernel"), lacks(probe.TCPEncap6, "no espintcp over IPv6", ""))
+	noMarks := kernelLike(lacks(probe.TCPEncap, "no espintcp", "another kernel"), lacks(probe.NFTSecpath, "no secpath", ""))
 	for _, tc := range []struct {
 		name  string
 		r     *probe.Report
 		shape kernel.Shape
 		why   string
 	}{
-		{"everything", kernelLike(), kernel.ShapeSplit, noStreams},
+		{"everything", kernelLike(), kernel.ShapeXFRM, "in TCP too"},
+		{"Debian", debian, kernel.ShapeSplit, "no espintcp (EINVAL: invalid argument); another kernel"},
+		{"espintcp without IPv6", kernelLike(lacks(probe.TCPEncap6, "no espintcp over IPv6", "")), kernel.ShapeSplit, "no espintcp over IPv6"},
 		{"no ESP", noESP, kernel.ShapeUserspace, "no ESP (EINVAL: invalid argument); modprobe esp4"},
 		{"no ESP over IPv6", kernelLike(lacks(probe.ESP6, "no ESP over IPv6", "modprobe esp6")), kernel.ShapeUserspace, "modprobe esp6"},
-		{"no ESP over IPv6, and no IPv6", oldHost, kernel.ShapeSplit, noStreams},
+		{"no ESP over IPv6, and no IPv6", oldHost, kernel.ShapeXFRM, "in TCP too"},
 		{"no XFRM", kernelLike(lacks(probe.XFRM, "no XFRM", "")), kernel.ShapeUserspace, "no XFRM"},
-		{"no secpath", kernelLike(lacks(probe.NFTSecpath, "no secpath", "")), kernel.ShapeUserspace, "no secpath"},
+		{"no secpath", noMarks, kernel.ShapeUserspace, "no secpath"},
 		{"no ChaCha20", kernelLike(lacks(probe.ChaCha20, "no ChaCha20", "modprobe chacha20poly1305")), kernel.ShapeUserspace, "modprobe chacha20poly1305"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -237,6 +237,9 @@ func (s *shard) move(a *sa, ef machine.Move) {
 				Level: event.Warn, Path: ef.Path,
 				Text: fmt.Sprintf("the datapath did not move the Child SA %#08x to %s: %v", ef.SPIIn, ef.Path, err),
 			})
+			if errors.Is(err, kernel.ErrCarrier) { // its successor is made on the new path (RFC 7296 2.8)
+				s.step(a, machine.RekeyChild{Child: ef.Child})
+			}
 			if moved { // it has left the path that it had, and can send nothing on this one
 				s.step(a, machine.CloseChild{Child: ef.Child})
 			}

@@ -31,6 +31,8 @@ func (m machine) failed(f Feature, err error) Finding {
 		if f == TUN {
 			out.Hint += " and the device /dev/net/tun"
 		}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return untried(f, fmt.Sprintf("the kernel did not answer within %s", netlinkTimeout))
 	case f == TUN && errors.Is(err, unix.ENOENT):
 		out.Hint = m.hint(f)
 		if out.Hint == "" {

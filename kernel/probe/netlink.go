@@ -22,8 +22,8 @@ const (
 	encapTCP       = 7 // TCP_ENCAP_ESPINTCP
 	directionIn    = 1
 	policyIn       = 0
-	reqid          = 0x494b6501 // in no range of anybody's
-	netlinkTimeout = 400 * time.Millisecond
+	reqid          = 0x494b6501      // in no range of anybody's
+	netlinkTimeout = 3 * time.Second // of one request
 )
 
 // algorithm is one as the kernel's crypto API calls it.
@@ -63,11 +63,14 @@ type sa struct {
 }
 
 // conn speaks NETLINK_XFRM.
-type conn struct{ c *netlink.Conn }
+type conn struct {
+	c    *netlink.Conn
+	keep bool // SAs need not be removed, they go with their namespace
+}
 
 func dialXFRM(ns int) (*conn, error) {
 	c, err := dial(unix.NETLINK_XFRM, ns)
-	return &conn{c}, err
+	return &conn{c, ns != 0}, err
 }
 
 func dial(protocol, ns int) (*netlink.Conn, error) {
@@ -76,12 +79,15 @@ func dial(protocol, ns int) (*netlink.Conn, error) {
 		return nil, err
 	}
 	_ = c.SetOption(netlink.ExtendedAcknowledge, true) // kernels before 4.12 have no text
-	return c, c.SetDeadline(time.Now().Add(netlinkTimeout))
+	return c, nil
 }
 
 func (c *conn) close() { _ = c.c.Close() } // nothing is left to lose
 
 func (c *conn) do(kind netlink.HeaderType, flags netlink.HeaderFlags, data []byte) ([]netlink.Message, error) {
+	if err := c.c.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
+		return nil, err
+	}
 	msgs, err := c.c.Execute(netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request | flags}, Data: data})
 	return msgs, plain(err)
 }
@@ -125,7 +131,7 @@ func (c *conn) spare(v6 bool) ([]algorithm, error) {
 	return nil, first
 }
 
-// try adds an SA and removes it.
+// try adds an SA, and removes it where others would see it.
 func (c *conn) try(s sa) error {
 	spi, err := c.add(s)
 	if err == nil {
@@ -209,6 +215,9 @@ func (a algorithm) encode() []byte {
 }
 
 func (c *conn) remove(s sa, spi uint32) error {
+	if c.keep {
+		return nil
+	}
 	_, err := c.do(nl.XFRM_MSG_DELSA, netlink.Acknowledge, s.id(spi).Serialize())
 	return err
 }

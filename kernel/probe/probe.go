@@ -161,10 +161,11 @@ func (r *Report) Surprises() (out []string) {
 // algorithm reports whether a feature is an algorithm, which only a kernel with ESP can be asked for.
 func (f Feature) algorithm() bool { return f >= AESGCM && f <= SHA1 }
 
-// limit is how long all attempts may take together: one that loads a module from a slow disk does not hold up a start.
-const limit = 900 * time.Millisecond
+// limit is how long all attempts may take together. They take some 50 ms; on a slow machine that has to load modules it is more, and a start waits for it, since a
+// choice without knowing would be a worse one; but not for a kernel that hangs.
+const limit = 5 * time.Second
 
-// Run tries everything. It takes a few milliseconds, and never longer than a second: what has not answered by then is "not tried". Safe for concurrent use.
+// Run tries everything. It takes less than a second, and never longer than limit: what has not answered by then is "not tried". Safe for concurrent use.
 func Run() *Report {
 	begin := time.Now()
 	r := &Report{Release: release(), StrictRP: StrictReversePath(), IPv6: exists("/proc/net/if_inet6")}
