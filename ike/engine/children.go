@@ -159,6 +159,7 @@ func (c *control) askMissing() {
 func (c *control) childUp(a *sa, p path.Path, ch child) {
 	if ch.instance {
 		c.instances++
+		c.tellUpdown(TunnelUp, ch.tunnel)
 		c.set(phaseUp)
 		return
 	}
@@ -168,6 +169,7 @@ func (c *control) childUp(a *sa, p path.Path, ch child) {
 	c.children++
 	k := &c.kids[ch.index]
 	k.up, k.failed = k.up+1, nil
+	c.tellUpdown(TunnelUp, ch.tunnel)
 	c.publishKids()
 	ours := a == c.attempt || k.asked && a == c.on
 	if a == c.on {
@@ -339,6 +341,7 @@ func (c *control) childGone(ch child, left int) {
 			c.base(nil)
 		default:
 			c.e.policies.idle(c.home, c, kernel.Policy{ID: ch.policy}, false, nil)
+			c.tellUpdown(TunnelUnrouted, ch.tunnel)
 		}
 		if ch.told {
 			if c.instances--; c.instances == 0 {
@@ -354,7 +357,9 @@ func (c *control) childGone(ch child, left int) {
 		return
 	}
 	c.children--
-	c.kids[ch.index].up--
+	if c.kids[ch.index].up--; c.kids[ch.index].up == 0 {
+		c.tellUpdown(TunnelDown, ch.tunnel)
+	}
 	c.publishKids()
 	if c.children > 0 || c.phase != phaseUp {
 		if c.phase == phaseUp && c.kids[ch.index].up == 0 {
