@@ -117,7 +117,7 @@ func (d *Datapath) open() (err error) {
 		return err
 	}
 	d.worker = worker{
-		d: d, share: s, spd: newSPD(d.conn, s), links: links, sources: newSources(links.handle, s, d.cfg.Notice), routes: map[kernel.PolicyID]*route{}, byReqid: map[uint32]*route{},
+		d: d, share: s, spd: newSPD(d.conn, s), links: links, sources: newSources(links.handle, s), routes: map[kernel.PolicyID]*route{}, byReqid: map[uint32]*route{},
 		reserved: map[kernel.SPI]message.SAID{}, pairs: map[kernel.SPI]*pair{}, outbound: map[outID]*pair{},
 	}
 	if err := d.worker.sources.sweep(); err != nil {

@@ -13,12 +13,11 @@ import (
 )
 
 // sources are routes that give packets of this host itself the source address of a policy (leftsourceip=, or an address of ours inside its local side): with
-// another they are no traffic of the policy, and would go in clear. A policy's MTU is on them too. They lead where packets go anyhow, and are left out where
-// the source is right without. Their metric tells them from those of others, so that what a crash leaves is found. The worker's.
+// another they are no traffic of the policy, and would go in clear. A policy's MTU is on them too. They lead where packets go anyhow, stand in a table of their
+// own, which rules have packets look up whose source is not chosen yet, and are left out where the source is right without. The worker's.
 type sources struct {
 	handle *netlink.Handle
-	metric int
-	notice func(string)
+	table  int
 	users  map[kernel.PolicyID][]netip.Prefix
 	made   map[netip.Prefix]*sourceRoute
 }
@@ -29,28 +28,66 @@ type sourceRoute struct {
 	users int
 }
 
-// sourceMetric is the metric of these routes; the number of the share is added.
-const sourceMetric = 0x490000
+// sourceTable is the first of the tables, one for each share; sourcePreference is that of the rules.
+const (
+	sourceTable      = 4800
+	sourcePreference = 4499
+)
 
-func newSources(h *netlink.Handle, s *share, notice func(string)) *sources {
-	return &sources{h, sourceMetric + int(s.number), notice, map[kernel.PolicyID][]netip.Prefix{}, map[netip.Prefix]*sourceRoute{}}
+func newSources(h *netlink.Handle, s *share) *sources {
+	return &sources{h, sourceTable + int(s.number), map[kernel.PolicyID][]netip.Prefix{}, map[netip.Prefix]*sourceRoute{}}
+}
+
+// rule leads packets of this host to the table: in IPv4 those without a source. IPv6 cannot tell them apart, there a route in the table leads the others where
+// they would go anyhow.
+func (s *sources) rule(family int) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family, r.Priority, r.Table, r.IifName = family, sourcePreference, s.table, "lo"
+	if family == unix.AF_INET {
+		r.Src = ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 32))
+	}
+	return r
 }
 
 // sweep removes what an earlier daemon has left.
 func (s *sources) sweep() error {
 	var errs []error
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		all, err := s.handle.RouteListFiltered(family, &netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
+		rules, err := s.handle.RuleList(family)
 		if err != nil {
 			continue // no IPv6 here
 		}
-		for _, r := range all {
-			if r.Priority == s.metric {
-				errs = append(errs, s.handle.RouteDel(&r))
+		for _, r := range rules {
+			if r.Table == s.table && r.Priority == sourcePreference {
+				errs = append(errs, s.handle.RuleDel(s.rule(family)))
 			}
+		}
+		all, err := s.handle.RouteListFiltered(family, &netlink.Route{Table: s.table}, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			continue
+		}
+		for _, r := range all {
+			errs = append(errs, s.handle.RouteDel(&r))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ruled adds or removes the rule of a family with its first and last route.
+func (s *sources) ruled(to netip.Prefix, change func(*netlink.Rule) error) error {
+	for other := range s.made {
+		if other.Addr().Is4() == to.Addr().Is4() {
+			return nil
+		}
+	}
+	family := unix.AF_INET
+	if to.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	if err := change(s.rule(family)); err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT) {
+		return refused(fmt.Sprintf("rule %d for table %d", sourcePreference, s.table), err)
+	}
+	return nil
 }
 
 // use makes the routes of a policy; peer, if valid, is on the way where there is no other. Those that it had and does not want go.
@@ -76,35 +113,30 @@ func (s *sources) use(p *kernel.Policy, peer netip.Addr) error {
 	return err
 }
 
-// make makes one route, or finds it made. False: it is not needed, there is no way yet, or another's is there. Of policies with different sources for one prefix
-// the last decides.
+// make makes one route, or finds it made. False: it is not needed, or there is no way yet. Of policies with different sources for one prefix the last decides.
 func (s *sources) make(p *kernel.Policy, to netip.Prefix, peer netip.Addr) (bool, error) {
 	route, ok := s.plan(p, to, peer)
 	if !ok {
 		return false, nil
 	}
+	if err := s.ruled(to, s.handle.RuleAdd); err != nil {
+		return false, err
+	}
 	there := s.made[to]
-	var err error
-	switch {
-	case there == nil:
-		err = s.handle.RouteAdd(&route)
-	case there.src != p.SourceIP || there.route.MTU != p.MTU:
-		err = s.handle.RouteReplace(&route)
-	default:
-		route = there.route
-	}
-	if errors.Is(err, unix.EEXIST) {
-		s.notice(fmt.Sprintf("%s: there is a route to %s already; packets of this host itself are protected only if their source is %s", p.ID, to, p.SourceIP))
-		return false, nil
-	}
-	if err != nil {
-		return false, refused(fmt.Sprintf("route to %s with source %s", to, p.SourceIP), err)
-	}
 	if there == nil {
 		there = &sourceRoute{}
 		s.made[to] = there
 	}
-	there.src, there.route = p.SourceIP, route
+	if there.users == 0 || there.src != p.SourceIP || there.route.MTU != p.MTU {
+		if err := s.handle.RouteReplace(&route); err != nil {
+			if there.users == 0 {
+				delete(s.made, to)
+				err = errors.Join(err, s.ruled(to, s.handle.RuleDel))
+			}
+			return false, refused(fmt.Sprintf("route to %s with source %s", to, p.SourceIP), err)
+		}
+		there.src, there.route = p.SourceIP, route
+	}
 	there.users++
 	return true, nil
 }
@@ -146,7 +178,7 @@ func (s *sources) plan(p *kernel.Policy, to netip.Prefix, peer netip.Addr) (rout
 		return route, false
 	}
 	return netlink.Route{
-		Dst: ipNet(to), Gw: way[0].Gw, LinkIndex: way[0].LinkIndex, Src: p.SourceIP.AsSlice(), MTU: p.MTU, Protocol: routeProtocol, Priority: s.metric,
+		Dst: ipNet(to), Gw: way[0].Gw, LinkIndex: way[0].LinkIndex, Src: p.SourceIP.AsSlice(), MTU: p.MTU, Protocol: routeProtocol, Table: s.table,
 	}, true
 }
 
@@ -170,6 +202,7 @@ func (s *sources) drop(id kernel.PolicyID) error {
 		if err := s.handle.RouteDel(&r.route); err != nil && !errors.Is(err, unix.ESRCH) {
 			errs = append(errs, refused(fmt.Sprintf("remove the route to %s with source %s", to, r.src), err))
 		}
+		errs = append(errs, s.ruled(to, s.handle.RuleDel))
 	}
 	delete(s.users, id)
 	return errors.Join(errs...)

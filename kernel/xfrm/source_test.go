@@ -10,7 +10,7 @@ import (
 // routesOfOurs lists our routes, one a line.
 func routesOfOurs(t *testing.T) string {
 	t.Helper()
-	return sh(t, "ip route show proto 73") + sh(t, "ip -6 route show proto 73")
+	return sh(t, "ip route show table all proto 73") + sh(t, "ip -6 route show table all proto 73")
 }
 
 // Packets of the host itself get the policy's source address, where they would have another.
@@ -20,7 +20,7 @@ func TestSourceRoutes(t *testing.T) {
 	p := westEast(t, kernel.Hold)
 	p.SourceIP = addr("192.0.1.254")
 	r.route(p)
-	if got := routesOfOurs(t); strings.Count(got, "\n") != 1 || !strings.Contains(got, "192.0.2.0/24 via 192.1.2.254 dev eth0 src 192.0.1.254 metric") {
+	if got := routesOfOurs(t); strings.Count(got, "\n") != 1 || !strings.Contains(got, "192.0.2.0/24 via 192.1.2.254 dev eth0 table 4800 src 192.0.1.254") {
 		t.Errorf("routes: %q", got)
 	}
 	if got := sh(t, "ip route get 192.0.2.1"); !strings.Contains(got, "src 192.0.1.254") {
@@ -51,19 +51,37 @@ func TestSourceRoutes(t *testing.T) {
 	}
 }
 
-// A route of somebody else stays, and the operator is told.
-func TestForeignRoute(t *testing.T) {
+// A route of somebody else to the same network stays, and does not keep packets of the host from the policy. IPv6 has no way to tell packets without a source.
+func TestSourceBesideRoutes(t *testing.T) {
 	namespace(t)
-	var notices []string
-	r := open(t, Config{Notice: func(s string) { notices = append(notices, s) }})
+	r := open(t, Config{})
+	sh(t, "ip route add 192.0.2.0/24 via 192.1.2.23")
+	sh(t, "ip -6 route add 2001:db8:0:2::/64 via 2001:db8:1:2::23")
+	sh(t, "ip addr add 2001:dead:0:1::254/64 dev eth0 nodad")
 	p := westEast(t, kernel.Hold)
 	p.SourceIP = addr("192.0.1.254")
-	for _, metric := range []string{"4784128", "4784129"} { // whatever the share is
-		sh(t, "ip route add 192.0.2.0/24 via 192.1.2.254 metric "+metric)
-	}
 	r.route(p)
-	if len(notices) != 1 || !strings.Contains(notices[0], "there is a route to 192.0.2.0/24 already") {
-		t.Errorf("notices %q", notices)
+	six := kernel.Policy{ID: "six", Local: set(t, "2001:dead:0:1::/64"), Remote: set(t, "2001:db8:0:2::/64"), SourceIP: addr("2001:dead:0:1::254")}
+	r.route(six)
+	for command, want := range map[string]string{
+		"ip route get 192.0.2.1":                 "via 192.1.2.23 dev eth0 table 4800 src 192.0.1.254",
+		"ip route get 192.0.2.1 from 192.1.2.45": "from 192.1.2.45 via 192.1.2.23 dev eth0",
+		"ip -6 route get 2001:db8:0:2::1":        "via 2001:db8:1:2::23 dev eth0 table 4800 proto 73 src 2001:dead:0:1::254",
+		"ip rule show pref 4499":                 "from 0.0.0.0 iif lo lookup 4800",
+		"ip -6 rule show pref 4499":              "from all iif lo lookup 4800",
+	} {
+		if got := strings.Join(strings.Fields(sh(t, command)), " "); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", command, got, want)
+		}
+	}
+	for _, id := range []kernel.PolicyID{"west-east", "six"} {
+		r.must(func(n kernel.Request) { r.Unroute(n, id) })
+	}
+	if got := sh(t, "ip rule show pref 4499") + sh(t, "ip -6 rule show pref 4499") + routesOfOurs(t); got != "" {
+		t.Errorf("left: %q", got)
+	}
+	if got := sh(t, "ip route show 192.0.2.0/24"); !strings.Contains(got, "via 192.1.2.23") {
+		t.Errorf("the other's route: %q", got)
 	}
 }
 
@@ -79,7 +97,7 @@ func TestLeftRoutes(t *testing.T) {
 		t.Fatal("no route")
 	}
 	open(t, Config{RunDir: dir})
-	if got := routesOfOurs(t); got != "" {
+	if got := routesOfOurs(t) + sh(t, "ip rule show pref 4499"); got != "" {
 		t.Errorf("left: %q", got)
 	}
 }

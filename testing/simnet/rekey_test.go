@@ -8,6 +8,7 @@ import (
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/kernel"
 )
 
 // inbound are the inbound SPIs of a node's datapath.
@@ -101,5 +102,38 @@ func TestRekeySeeds(t *testing.T) {
 			t.Logf("seed %d", seed)
 			return
 		}
+	}
+}
+
+// TestSoftExpire: a Child SA that comes to a limit of its datapath is rekeyed, once, also if both ends come to it in one moment.
+func TestSoftExpire(t *testing.T) {
+	for name, both := range map[string]bool{"one-end": false, "both-ends": true} {
+		t.Run(name, func(t *testing.T) {
+			inFamily(t, 1, fine, 1, family(policy.TCPNo, 1), func(t *testing.T, w *World) {
+				if err := w.West.Engine.Up(t.Context(), "conn-0", nil); err != nil {
+					t.Fatal(err)
+				}
+				before := map[*Node]map[uint32]bool{w.West: w.West.inbound(), w.East: w.East.inbound()}
+				for n, spis := range before {
+					for spi := range spis {
+						if both || n == w.West {
+							n.Datapath.Emit(kernel.SoftExpire{SPI: kernel.SPI(spi)})
+						}
+					}
+				}
+				time.Sleep(time.Minute)
+				w.one(t, 1)
+				for n, spis := range before {
+					for spi := range n.inbound() {
+						if spis[spi] {
+							t.Errorf("%s: SA %#x is still there", n.Name, spi)
+						}
+					}
+				}
+				if s := w.West.Engine.Stats(); s.Revivals != 0 {
+					t.Errorf("%d revivals", s.Revivals)
+				}
+			})
+		})
 	}
 }
