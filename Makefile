@@ -18,7 +18,7 @@ PURE     = $(filter-out $(addprefix github.com/ikegod/ikegod,$(patsubst .%,%,$(H
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := $(CACHE)/bin/golangci-lint-$(GOLANGCI_VERSION)
 
-.PHONY: all build deps test test-pure test-hosted test-kernel kernel check fmt vet race fuzz lint arch ledger demo bench interop sim soak clean
+.PHONY: all build deps test test-pure test-hosted test-kernel interop-kernel kernel check fmt vet race fuzz lint arch ledger demo bench interop sim soak clean
 
 all: build
 
@@ -41,6 +41,10 @@ test-hosted: build
 # On a real kernel that has ESP and ESP in TCP: built once (five minutes), then a program that boots in a second.
 test-kernel: deps build kernel
 	TEST_KERNEL=1 TEST_BIN=$(CURDIR)/bin $(GO) test -p 1 -count=1 -timeout 20m $(KERNEL)
+
+# ikegod, with either datapath, and the peers that have their ESP in the kernel.
+interop-kernel: deps build kernel
+	INTEROP=1 TEST_BIN=$(CURDIR)/bin $(GO) test -count=1 -v -timeout 90m -run 'Libreswan|StrongSwan' ./testing/uml
 
 kernel:
 	@testing/install.sh kernel

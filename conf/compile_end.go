@@ -181,7 +181,6 @@ func (b *build) selectors(c *policy.Connection) {
 		}
 		b.listed = b.listed || len(several) > 0
 		end.end.SourceIP = b.sourceIP(end.side, end.end.Subnets)
-		end.end.Updown = updown(value[string](b, "updown", end.side))
 	}
 	child := &c.Children[0]
 	child.Left, child.Right = c.Left.Subnets, c.Right.Subnets
@@ -343,15 +342,4 @@ func (b *build) parseProposals(name, variant string, parse func(string) (suite.P
 		b.refuse(b.sect.at, fmt.Sprintf("the default of %s= is not usable: %v", name, err), "")
 	}
 	return p
-}
-
-// builtinUpdown is libreswan's own script: what it does, ikegod does by itself.
-const builtinUpdown = "ipsec _updown"
-
-// updown is the command of leftupdown=; empty: none.
-func updown(s string) string {
-	if s == builtinUpdown || s == "%disabled" {
-		return ""
-	}
-	return s
 }

@@ -17,10 +17,10 @@ var endKeywords = []keyword{
 	{name: "vti", state: NotYet, doc: "address of the VTI device", why: whyVTI},
 	{name: "nexthop", state: NoEffect, def: "%direct", doc: "next hop towards the peer", why: "the system's routes decide"},
 	{
-		name: "updown", state: Implemented, def: builtinUpdown,
-		doc: "command for /bin/sh that is run when a tunnel of this host changes, with libreswan's PLUTO_ variables: see ikegod(8); %disabled and \"ipsec _updown\" (what that does is built in): none",
+		name: "updown", state: Refused, harmless: []string{"", "%disabled", "ipsec _updown"}, doc: "script that runs when a tunnel changes",
+		why: "what the script would do, such as set firewall rules, would not be done",
 	},
-	{name: "updown-config", state: NotYet, doc: "how the script is run", why: "it is run by a shell, and no negotiation waits for it"},
+	{name: "updown-config", state: NotYet, doc: "how the script is run", why: "no script is run"},
 	{name: "id", state: Implemented, kind: kindID, doc: "identity: address, @fqdn, user@domain, @#hex, @[key id], DN; without it the address"},
 	{name: "rsasigkey", state: NotYet, harmless: []string{"%cert"}, doc: "raw RSA key", why: "authby=secret has no use for it"},
 	{name: "ecdsakey", state: NotYet, harmless: []string{"%cert"}, doc: "raw ECDSA key", why: "authby=secret has no use for it"},

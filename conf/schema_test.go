@@ -240,7 +240,6 @@ func TestImplementedValues(t *testing.T) {
 		"replay-window":       {[]string{"32", "0x40", "4096"}, []string{"4294967296", "many", "-1"}},
 		"type":                {[]string{"tunnel", "transport"}, []string{"tunel"}},
 		"failureshunt":        {[]string{"none", "pass", "passthrough", "drop", "hold", "reject"}, []string{"block"}},
-		"updown":              {[]string{"/usr/local/bin/fw", "%disabled"}, nil},
 		"negotiationshunt":    {[]string{"pass", "passthrough", "drop", "hold"}, []string{"none", "reject"}},
 		"enable-tcp":          {[]string{"no", "yes", "fallback", "on", "off", "true"}, []string{"race", "tcp"}},
 		"tcp-remoteport":      {nil, []string{"0", "65536", "https"}},
@@ -351,7 +350,7 @@ func TestNothingIsWeakenedQuietly(t *testing.T) {
 		"keyexchange=ikev1", "ikev2=no", "ikev2=never", "ikev2=permit", "rightaddresspool=10.0.0.1-10.0.0.9", "leftmodecfgclient=yes",
 		"rightmodecfgserver=yes", "leftauth=secret", "rightxauthserver=yes", "leftxauthclient=yes", "leftautheap=tls", "pam-authorize=yes",
 		"vti-interface=vti0", "iptfs=yes", "tfc=1400", "reauth=yes", "dns-match-id=yes",
-		"sha2-truncbug=yes", "aggressive=yes", "aggrmode=yes", "leftcat=yes", "rightid=%null", "tcp-remoteport=500", "leftsubnet=vnet:%priv",
+		"sha2-truncbug=yes", "aggressive=yes", "aggrmode=yes", "leftcat=yes", "leftupdown=/usr/local/bin/x", "rightid=%null", "tcp-remoteport=500", "leftsubnet=vnet:%priv",
 	} {
 		word, _, _ := strings.Cut(line, "=")
 		text := "conn a" + strings.Replace(good, "\t"+word+"=", "\tx-", 1) + "\t" + line + "\n"

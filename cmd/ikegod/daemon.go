@@ -160,9 +160,7 @@ func (d *daemon) parts(first loaded, pump *engine.Pump, undo *undoList) (err err
 	if err := d.carrier(setup.ListenUDP, events); err != nil {
 		return err
 	}
-	scripts := d.newUpdown()
-	undo.add(scripts.Close)
-	d.engine, err = engine.New(engine.Options{Updown: tellUpdown(scripts), Mux: d.mux, Datapath: d.dp, Secrets: first.store, Local: d.addrs, Resolver: resolver(s.Mark), Events: pump.Push})
+	d.engine, err = engine.New(engine.Options{Mux: d.mux, Datapath: d.dp, Secrets: first.store, Local: d.addrs, Resolver: resolver(s.Mark), Events: pump.Push})
 	if err != nil {
 		return err
 	}

@@ -159,7 +159,6 @@ func (c *control) askMissing() {
 func (c *control) childUp(a *sa, p path.Path, ch child) {
 	if ch.instance {
 		c.instances++
-		c.tellUpdown(TunnelUp, ch.tunnel)
 		c.set(phaseUp)
 		return
 	}
@@ -169,7 +168,6 @@ func (c *control) childUp(a *sa, p path.Path, ch child) {
 	c.children++
 	k := &c.kids[ch.index]
 	k.up, k.failed = k.up+1, nil
-	c.tellUpdown(TunnelUp, ch.tunnel)
 	c.publishKids()
 	ours := a == c.attempt || k.asked && a == c.on
 	if a == c.on {
@@ -341,7 +339,6 @@ func (c *control) childGone(ch child, left int) {
 			c.base(nil)
 		default:
 			c.e.policies.idle(c.home, c, kernel.Policy{ID: ch.policy}, false, nil)
-			c.tellUpdown(TunnelUnrouted, ch.tunnel)
 		}
 		if ch.told {
 			if c.instances--; c.instances == 0 {
@@ -357,9 +354,7 @@ func (c *control) childGone(ch child, left int) {
 		return
 	}
 	c.children--
-	if c.kids[ch.index].up--; c.kids[ch.index].up == 0 {
-		c.tellUpdown(TunnelDown, ch.tunnel)
-	}
+	c.kids[ch.index].up--
 	c.publishKids()
 	if c.children > 0 || c.phase != phaseUp {
 		if c.phase == phaseUp && c.kids[ch.index].up == 0 {

@@ -389,9 +389,6 @@ func (c *control) shuntOne(i int, action kernel.Action, route bool, done func(ke
 	}
 	pol := c.e.protectPolicy(o, i, local, remote)
 	pol.Action = action
-	if c.kids[i].up == 0 {
-		c.tellRouted(i, action, route, &pol)
-	}
 	c.e.policies.idle(c.home, c, pol, route, func(d kernel.Done) {
 		if d.Err != nil {
 			c.tell(event.Event{Level: event.Warn, Child: o.Children[i].Name, Text: fmt.Sprintf("connection %q: the policy %s === %s was refused: %v",

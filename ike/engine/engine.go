@@ -37,8 +37,6 @@ type Options struct {
 	Resolver Resolver // of hosts that are names; nil: they stay unresolved
 	// Events is called from shard goroutines and must not block: NewPump makes a function that hands over to a slow consumer. nil: nobody listens.
 	Events func(event.Event)
-	// Updown is told what becomes of the tunnels of connections with leftupdown=, in order for each connection, on shard goroutines: it must not block. May be nil.
-	Updown func(Change, Tunnel)
 	Shards int       // zero: GOMAXPROCS; at most 256
 	Rand   io.Reader // nil: crypto/rand. Given, every machine draws from its own stream derived from it, so that one shard is reproducible
 }
@@ -63,7 +61,6 @@ type Engine struct {
 	// Constant after New.
 	mux     transport.Mux
 	attach  func(p path.Path, done func(error)) // transport.Attacher's, or nil
-	updown  func(Change, Tunnel)                // nil: nobody wants to hear
 	dp      kernel.Datapath
 	local   LocalAddrs
 	events  func(event.Event)
@@ -128,7 +125,6 @@ func New(o Options) (*Engine, error) {
 		seed: maphash.MakeSeed(), make: machineMakers, stopped: make(chan struct{}),
 		change: make(chan struct{}, 1),
 	}
-	e.updown = o.Updown
 	if a, ok := o.Mux.(transport.Attacher); ok {
 		e.attach = a.AttachESP
 	}

@@ -150,6 +150,8 @@ func (s *shard) authenticated(a *sa, ef machine.Authenticated) {
 // originator of a TCP connection can do something about it: open another (RFC 9329 6.1).
 func (s *shard) needPath(a *sa, ef machine.NeedPath) {
 	switch {
+	case ef.Again && !a.closed && !a.over:
+		s.redial(a, ef)
 	case a.initiator && !a.established && a.control.attempt == a:
 		a.control.needPath(ef)
 	case a.established && a.initiator && ef.Last.Kind.Stream():
@@ -159,7 +161,7 @@ func (s *shard) needPath(a *sa, ef machine.NeedPath) {
 	}
 }
 
-// redial opens a new TCP connection for an established IKE SA.
+// redial opens a new TCP connection for an established IKE SA, or for one whose first request has to be repeated.
 func (s *shard) redial(a *sa, ef machine.NeedPath) {
 	s.e.dial(s, ef.Conn.LocalAddr, ef.Last.Remote, ef.Conn.Retransmit.Timeout, func(p path.Path, err error) {
 		switch {

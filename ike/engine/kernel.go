@@ -134,7 +134,6 @@ func (s *shard) install(a *sa, ef machine.Install) {
 	}
 	c.carrier = ef.Path.Kind
 	c.policy, c.instance = pol.ID, !ef.Conn.RemoteAddr.IsValid()
-	c.tunnel = s.tunnel(a, ef, &pol)
 	pair := pairOf(ef, pol.ID)
 	s.e.policies.protect(s, control, pol, func(d kernel.Done) {
 		switch {

@@ -84,8 +84,7 @@ type child struct {
 	instance  bool            // its policy is one of a template's many
 	carrier   path.Kind       // that its ESP travels on; set from Install on
 	installed bool
-	told      bool    // its connection has heard of it, and counts it
-	tunnel    *Tunnel // for leftupdown=, or nil
+	told      bool // its connection has heard of it, and counts it
 }
 
 func (s *shard) newSA(initiator bool, c *control, p path.Path) (*sa, io.Reader, error) {

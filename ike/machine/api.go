@@ -197,11 +197,13 @@ type (
 		Child ChildID
 		SPIIn uint32
 	}
-	// NeedPath asks for another path: the present one gave no answer, or is lost.
+	// NeedPath asks for another path: the present one gave no answer, or is lost. Again: not another rung of the ladder, but another stream to the same peer, with the
+	// SPI that the machine has. The answer is PathReady or NoPath.
 	NeedPath struct {
-		Conn *policy.Oriented
-		Last path.Path
-		Why  *event.Close
+		Conn  *policy.Oriented
+		Last  path.Path
+		Why   *event.Close
+		Again bool
 	}
 	// Authenticated tells that the stream (or UDP path) now belongs to an authenticated IKE SA of these identities. InitialContact: the peer says that it is the
 	// only one between them that is active (RFC 7296 2.4).

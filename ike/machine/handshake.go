@@ -23,6 +23,7 @@ type handshake struct {
 
 	cookie  []byte
 	retries int // IKE_SA_INIT requests repeated for COOKIE or INVALID_KE_PAYLOAD
+	streams int // retries when the last stream was asked for to repeat one
 
 	keJob, signJob, verifyJob JobID
 

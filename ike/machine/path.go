@@ -33,6 +33,9 @@ func (m *Machine) onPathReady(in PathReady) {
 			m.spii = in.SPI
 		}
 		m.begin()
+	case m.pathLost && m.state == initSent:
+		m.path, m.pathLost = in.Path, false
+		m.sendInit()
 	case m.pathLost && m.initiator && (m.state == established || m.state == deleting):
 		if !in.Path.Kind.Stream() {
 			// Another carrier for an established IKE SA needs MOBIKE (RFC 9329 5).
@@ -55,6 +58,13 @@ func (m *Machine) onNoPath(in NoPath) {
 	switch {
 	case m.state == waiting:
 		c = *m.hs.last
+	case m.pathLost && m.state == initSent:
+		m.pathLost = false
+		if in.Err != nil {
+			m.hs.last.Detail += ", and no other could be opened: " + in.Err.Error()
+		}
+		m.needPath(*m.hs.last)
+		return
 	case m.pathLost:
 		c = event.Close{Reason: event.ReasonPathFailed, Detail: "the stream to " + m.path.Peer() + " ended"}
 	default:
@@ -84,7 +94,13 @@ func (m *Machine) onPathLost(in PathLost) {
 			return
 		}
 		m.needPath(c)
-	case initSent, keying:
+	case initSent:
+		if m.hs.streams < m.hs.retries {
+			m.askOnAnother(c)
+			return
+		}
+		m.needPath(c)
+	case keying:
 		m.needPath(c)
 	case halfOpen:
 		m.finish(c)
@@ -98,6 +114,17 @@ func (m *Machine) onPathLost(in PathLost) {
 		m.suspend(c)
 	case waiting, closed: // nothing is on the path
 	}
+}
+
+// askOnAnother has the request, which a responder wants to have repeated for COOKIE or INVALID_KE_PAYLOAD, go out on another stream: to stay stateless the responder
+// may close the one on which it has asked (RFC 9329 6.3), and libreswan always does. The IKE SA and its SPI are the same, for the cookie may depend on it.
+func (m *Machine) askOnAnother(c event.Close) {
+	m.hs.streams, m.hs.last = m.hs.retries, &c
+	m.pathLost = true
+	m.out = outbound{}
+	m.onAnswered()
+	m.emit(event.Event{Level: event.Info, Text: c.Detail + ", as a responder may that has asked for another IKE_SA_INIT request; opening another"})
+	m.do(NeedPath{Conn: m.conn, Last: m.path, Why: &c, Again: true})
 }
 
 // suspend leaves an established IKE SA without a path until its originator has opened another stream.

@@ -66,17 +66,12 @@ func (l *Libreswan) Whack(args ...string) (string, error) {
 	return l.exec(nil, append([]string{"/usr/libexec/ipsec/whack"}, args...)...)
 }
 
-// Up initiates a connection and waits until its Child SA is there.
-func (l *Libreswan) Up(name string) (string, error) {
-	out, err := l.Whack("--initiate", "--name", name)
-	if err == nil && !strings.Contains(out, "established Child SA") {
-		err = errors.New("no Child SA")
-	}
-	return out, err
-}
+// Begin initiates a connection and waits until its Child SA is there. With enable-tcp=fallback pluto gives up when UDP has not answered, and goes on over TCP
+// by itself.
+func (l *Libreswan) Begin(name string) (string, error) { return l.Whack("--initiate", "--name", name) }
 
-// Down terminates a connection: pluto sends its deletes.
-func (l *Libreswan) Down(name string) (string, error) { return l.Whack("--terminate", "--name", name) }
+// End terminates a connection: pluto sends its deletes.
+func (l *Libreswan) End(name string) (string, error) { return l.Whack("--terminate", "--name", name) }
 
 // Log is what pluto has said so far, without the list of its algorithms and their tests.
 func (l *Libreswan) Log() string {

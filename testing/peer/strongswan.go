@@ -116,5 +116,15 @@ func (s *StrongSwan) Swanctl(args ...string) (string, error) {
 	return strings.Join(lines, ""), err
 }
 
+// Begin initiates a child and waits until it is there.
+func (s *StrongSwan) Begin(child string) (string, error) {
+	return s.Swanctl("--initiate", "--child", child, "--timeout", "20")
+}
+
+// End deletes an IKE SA.
+func (s *StrongSwan) End(ike string) (string, error) {
+	return s.Swanctl("--terminate", "--ike", ike, "--timeout", "10")
+}
+
 // Log is what charon has said so far.
 func (s *StrongSwan) Log() string { return s.log("output", "charon.log") }

@@ -2,6 +2,8 @@ package twosa
 
 import (
 	"bytes"
+	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -437,5 +439,69 @@ func TestManyCandidates(t *testing.T) {
 	w.Settle()
 	if s := w.East.M.Snapshot(); s.State != "established" || s.Conn != "last" {
 		t.Errorf("east: %+v", s)
+	}
+}
+
+// TestStreamClosedWithTheQuestion: libreswan closes the TCP connection on which it has asked for a cookie or for another key exchange, as a responder that wants
+// to stay stateless does (RFC 9329 6.3). The initiator repeats its request, as the same IKE SA, on another connection.
+func TestStreamClosedWithTheQuestion(t *testing.T) {
+	for name, question := range map[string]wire.Item{
+		"cookie":     Notify(iana.COOKIE, 1, 2, 3, 4),
+		"invalid KE": Notify(iana.INVALID_KE_PAYLOAD, 0, byte(iana.KE_ECP256)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			begin := func() (w *World, first Packet) {
+				w = Pair(1, func(c *policy.Connection) { c.IKE = IKE("aes_gcm256-sha2_512-dh31+dh19") }, func(c *policy.Connection) { c.IKE = IKE("aes_gcm256-sha2_512-dh19") })
+				p := w.West.TCP()
+				w.West.Initiate(p)
+				first = w.West.Out[0]
+				w.West.Lose()
+				w.East.Inject(answerClear(w.East, question))
+				w.West.Lose() // what goes out is not read any more
+				w.West.Step(machine.PathLost{Path: p, Err: errors.New("EOF")})
+				if n := w.West.NeedPaths; len(n) != 1 || !n[0].Again || n[0].Last != p || len(w.West.Out) != 0 {
+					t.Fatalf("%+v", n)
+				}
+				return w, first
+			}
+			again := func(w *World) path.Path {
+				p := w.West.TCP()
+				p.Local = netip.AddrPortFrom(p.Local.Addr(), p.Local.Port()+1)
+				w.West.Step(machine.PathReady{Path: p, SPI: w.West.SPI()})
+				return p
+			}
+
+			w, first := begin()
+			p := again(w)
+			h := w.West.Out[0].Header()
+			if h.InitiatorSPI != first.Header().InitiatorSPI || w.West.Out[0].Path != p {
+				t.Errorf("not the same IKE SA on the other connection: %+v", h)
+			}
+			w.Settle()
+			agreed(t, w)
+
+			// One connection for a question: it does not go on for ever.
+			w, _ = begin()
+			p = again(w)
+			w.West.Lose()
+			w.West.Step(machine.PathLost{Path: p, Err: errors.New("EOF")})
+			if n := w.West.NeedPaths; len(n) != 2 || n[1].Again || n[1].Why.Reason != event.ReasonPathFailed {
+				t.Errorf("%+v", n)
+			}
+
+			// No other connection: that rung of the ladder has failed, and there may be others.
+			w, _ = begin()
+			w.West.Step(machine.NoPath{Err: errors.New("connection refused")})
+			if n := w.West.NeedPaths; len(n) != 2 || n[1].Again || !containsAll(n[1].Why.Detail, []string{"the stream with", "ended", "connection refused"}) {
+				t.Errorf("%+v", n)
+			}
+
+			// Nobody wants it any more.
+			w, _ = begin()
+			w.West.Step(machine.CloseIKE{Reason: event.ReasonOperator})
+			if w.West.Closed == nil {
+				t.Error("it is not closed")
+			}
+		})
 	}
 }

@@ -17,7 +17,7 @@
 //	go test ./testing/uml -v -run 'TestStates/tunnel'  # the part after the slash holds inside as well
 //
 // The guest sees the host's files, and writes to none of them: what it writes stays in its memory, except what goes to Dir, where captures and logs belong.
-// When a test fails, Dir is kept and named, with the kernel's messages in the file console. The guest has one processor.
+// When a test fails, Dir is kept and named, with the kernel's messages in the file console. Output grows in the file output while the guest runs. The guest has one processor.
 package uml
 
 import (
@@ -94,6 +94,11 @@ func Boot(ctx context.Context, kernel, dir string, env []string, script string) 
 		return Result{}, err
 	}
 	defer out.Close()
+	live, err := os.Create(filepath.Join(dir, "output"))
+	if err != nil {
+		return Result{}, errors.Join(err, outWrite.Close())
+	}
+	defer live.Close()
 	var console bytes.Buffer
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -114,7 +119,7 @@ func Boot(ctx context.Context, kernel, dir string, env []string, script string) 
 	if err != nil {
 		return Result{}, err
 	}
-	output, status, err := read(out, nonce)
+	output, status, err := read(io.TeeReader(out, live), nonce)
 	late := context.Cause(ctx)
 	end() // the guest has written all files and waits for this
 	ended := cmd.Wait()

@@ -62,7 +62,7 @@ conn both
 			t.Logf("west:\n%s\neast:\n%s", w.Log(), e.Log())
 		}
 	})
-	out, err := w.Up("both")
+	out, err := w.Begin("both")
 	t.Logf("up: %v\n%s", err, out)
 	netns.Until(t, 20*time.Second, "a Child SA after the fallback", func() bool { return strings.Contains(w.Log(), "established Child SA") })
 	if out, err := west.Output("ping", "-n", "-c", "3", "-i", "0.1", "-W", "2", "-I", netns.WestInner, netns.EastInner); err != nil {
@@ -74,11 +74,21 @@ conn both
 			t.Errorf("%s has not two states with espintcp: %v\n%s", h.Name, err, out)
 		}
 	}
-	if out, err := w.Down("both"); err != nil {
+	if out, err := w.End("both"); err != nil {
 		t.Errorf("down: %v\n%s", err, out)
 	}
 	netns.Until(t, 3*time.Second, "east has no states after the delete", func() bool {
 		out, err := east.Output("ip", "xfrm", "state")
 		return err == nil && out == ""
 	})
+}
+
+// startLibreswan gives libreswan the same ipsec.conf as ikegod, seen from its end.
+func startLibreswan(s scenario, here, there end) (other, error) {
+	return peer.StartLibreswan(here.host, s.conf(here, there), psk)
+}
+
+// TestLibreswan meets libreswan 4.10, which has its ESP in the kernel, in every scenario.
+func TestLibreswan(t *testing.T) {
+	everywhere(t, libreswan, startLibreswan, func(scenario) bool { return true })
 }

@@ -3,13 +3,13 @@ package uml_test
 import (
 	"context"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ikegod/ikegod/pkg/ctl"
 	"github.com/ikegod/ikegod/testing/netns"
-	"github.com/ikegod/ikegod/testing/peer"
 	"github.com/ikegod/ikegod/testing/uml"
 )
 
@@ -63,7 +63,7 @@ func theyBehindNAT(t *testing.T) (ours, theirs end) {
 	return ours, theirs
 }
 
-// scenario is one way to meet a peer that has the same ipsec.conf.
+// scenario is one way to meet a peer.
 type scenario struct {
 	name      string
 	place     place
@@ -96,34 +96,51 @@ func (s *scenario) conf(here, there end) string {
 	return "config setup\n\tlisten-tcp=yes\n\nconn meeting\n\t" + strings.Join(append(lines, s.conn...), "\n\t") + "\n"
 }
 
-// meeting is an ikegod and a libreswan in a scenario.
-type meeting struct {
-	scenario
-	ours, theirs end
-	daemon       *netns.Daemon
-	peer         *peer.Libreswan
+// other is the daemon at the other end.
+type other interface {
+	Begin(name string) (string, error) // brings a connection up
+	End(name string) (string, error)   // takes it down
+	Log() string
 }
 
-func meet(t *testing.T, s scenario) *meeting {
+// backend is where ikegod has its datapath (--backend).
+type backend string
+
+const (
+	userspace backend = "userspace"
+	xfrm      backend = "xfrm"
+)
+
+// meeting is an ikegod and another daemon in a scenario.
+type meeting struct {
+	scenario
+	backend
+	ours, theirs end
+	daemon       *netns.Daemon
+	peer         other
+}
+
+// meet starts both; start starts the other one.
+func meet(t *testing.T, b backend, s scenario, start func(s scenario, here, there end) (other, error)) *meeting {
 	t.Helper()
 	ours, theirs := s.place(t)
 	if s.transport {
 		ours.in, theirs.in = ours.addr, theirs.addr
 	}
-	p, err := peer.StartLibreswan(theirs.host, s.conf(theirs, ours), psk)
+	p, err := start(s, theirs, ours)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := ours.host.Ikegod(s.conf(ours, theirs), psk)
+	d, err := ours.host.Ikegod(s.conf(ours, theirs), psk, "--backend", string(b))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("log of ikegod:\n%s\nlog of libreswan:\n%s", d.Log(), p.Log())
+			t.Logf("log of ikegod:\n%s\nlog of its peer:\n%s", d.Log(), p.Log())
 		}
 	})
-	return &meeting{scenario: s, ours: ours, theirs: theirs, daemon: d, peer: p}
+	return &meeting{scenario: s, backend: b, ours: ours, theirs: theirs, daemon: d, peer: p}
 }
 
 // up brings the connection up from one end.
@@ -133,8 +150,8 @@ func (m *meeting) up(t *testing.T, weBegin bool) {
 		if out, status := m.daemon.Ikectl("up", "meeting"); status != 0 {
 			t.Fatalf("ikectl up: %d\n%s", status, out)
 		}
-	} else if out, err := m.peer.Whack("--initiate", "--name", "meeting"); err != nil {
-		t.Logf("whack --initiate: %v\n%s", err, out) // it gives up on UDP here, and goes on by itself
+	} else if out, err := m.peer.Begin("meeting"); err != nil {
+		t.Logf("the peer's attempt: %v\n%s", err, out) // libreswan gives up on UDP here, and goes on by itself over TCP
 	}
 	netns.Until(t, 20*time.Second, "one Child SA at both ends", func() bool { return len(m.sas(t)) == 1 && len(m.sas(t)[0].Children) == 1 && len(m.states(t)) == 2 })
 	sa := m.sas(t)[0]
@@ -148,7 +165,7 @@ func (m *meeting) up(t *testing.T, weBegin bool) {
 	}
 	for _, state := range m.states(t) {
 		if !strings.Contains(state, "mode "+mode) || strings.Contains(state, "encap") != (m.encap != "") || !strings.Contains(state, m.encap) {
-			t.Errorf("a state of libreswan's kernel is not mode %s with encap %q:\n%s", mode, m.encap, state)
+			t.Errorf("a state of the peer's kernel is not mode %s with encap %q:\n%s", mode, m.encap, state)
 		}
 	}
 }
@@ -160,8 +177,8 @@ func (m *meeting) down(t *testing.T, weEnd bool) {
 		if out, status := m.daemon.Ikectl("down", "meeting"); status != 0 {
 			t.Errorf("ikectl down: %d\n%s", status, out)
 		}
-	} else if out, err := m.peer.Down("meeting"); err != nil {
-		t.Errorf("whack --terminate: %v\n%s", err, out)
+	} else if out, err := m.peer.End("meeting"); err != nil {
+		t.Errorf("the peer's end: %v\n%s", err, out)
 	}
 	netns.Until(t, 5*time.Second, "no SA at either end", func() bool { return len(m.sas(t)) == 0 && len(m.states(t)) == 0 })
 }
@@ -198,15 +215,17 @@ func (m *meeting) carries(t *testing.T, toUs bool) {
 	if m.transport {
 		theirs = m.theirs.seen
 	}
-	if err := m.ours.host.Count(); err != nil {
-		t.Fatal(err)
+	if m.backend == userspace { // what the kernel has decrypted comes by the counters again
+		if err := m.ours.host.Count(); err != nil {
+			t.Fatal(err)
+		}
+		defer m.ours.host.Uncount()
 	}
-	defer m.ours.host.Uncount()
 	if out, err := m.ours.host.Output("ping", "-n", "-c", "3", "-i", "0.05", "-W", "2", "-I", ours, theirs); err != nil {
 		t.Errorf("ping: %v: %s", err, out)
 	}
 	if out, err := m.theirs.host.Output("ping", "-n", "-c", "3", "-i", "0.05", "-W", "2", "-I", theirs, ours); err != nil {
-		t.Errorf("ping from libreswan: %v: %s", err, out)
+		t.Errorf("ping from the peer: %v: %s", err, out)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
@@ -219,31 +238,46 @@ func (m *meeting) carries(t *testing.T, toUs bool) {
 		t.Errorf("download from %s: %v", server.Name, err)
 	}
 	t.Logf("20 MB from %s in %s", server.Name, d.Took.Round(time.Millisecond))
+	if m.backend != userspace {
+		return
+	}
 	if c, err := m.ours.host.Counts(); err != nil || c.Clear() != 0 {
 		t.Errorf("%s saw packets in clear: %v %v", m.ours.host.Name, c, err)
 	}
 }
 
-// TestLibreswan meets libreswan 4.10, which has its ESP in the kernel, in every scenario: each begins twice and ends twice.
-func TestLibreswan(t *testing.T) {
-	for _, s := range scenarios {
-		t.Run(s.name, func(t *testing.T) {
-			if uml.Outside(t, uml.Full, uml.Programs, libreswan) {
-				return
+// everywhere runs the scenarios that fit, with either datapath of ikegod, a guest each.
+func everywhere(t *testing.T, need uml.Need, start func(s scenario, here, there end) (other, error), fits func(scenario) bool) {
+	t.Helper()
+	if os.Getenv("INTEROP") == "" && !uml.Inside() {
+		t.Skipf("NOT TESTED: %s, which takes a minute for each scenario; make interop-kernel runs it", t.Name())
+	}
+	for _, b := range []backend{userspace, xfrm} {
+		for _, s := range scenarios {
+			if !fits(s) {
+				continue
 			}
-			m := meet(t, s)
-			for _, role := range []struct {
-				name           string
-				weBegin, weEnd bool
-			}{{"we-initiate", true, true}, {"libreswan-initiates", false, false}, {"we-initiate-libreswan-deletes", true, false}, {"libreswan-initiates-we-delete", false, true}} {
-				t.Run(role.name, func(t *testing.T) {
-					m.up(t, role.weBegin)
-					if role.weBegin == role.weEnd {
-						m.carries(t, role.weBegin)
-					}
-					m.down(t, role.weEnd)
-				})
+			t.Run(string(b)+"-"+s.name, func(t *testing.T) {
+				if !uml.Outside(t, uml.Full, uml.Programs, need) {
+					meet(t, b, s, start).both(t)
+				}
+			})
+		}
+	}
+}
+
+// both lets each end begin twice and end twice, in one scenario.
+func (m *meeting) both(t *testing.T) {
+	for _, role := range []struct {
+		name           string
+		weBegin, weEnd bool
+	}{{"we-initiate", true, true}, {"peer-initiates", false, false}, {"we-initiate-peer-deletes", true, false}, {"peer-initiates-we-delete", false, true}} {
+		t.Run(role.name, func(t *testing.T) {
+			m.up(t, role.weBegin)
+			if role.weBegin == role.weEnd {
+				m.carries(t, role.weBegin)
 			}
+			m.down(t, role.weEnd)
 		})
 	}
 }

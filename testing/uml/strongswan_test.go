@@ -1,0 +1,62 @@
+package uml_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/ikegod/ikegod/testing/peer"
+)
+
+// strongswan is a need of tests: the packages, which are downloaded outside.
+func strongswan() ([]string, error) {
+	_, err := peer.Fetched()
+	return nil, err
+}
+
+// startStrongSwan starts a strongSwan that has its ESP in the kernel.
+func startStrongSwan(s scenario, here, there end) (other, error) {
+	mode, selectors, encap := "tunnel", fmt.Sprintf("local_ts = %s\n        remote_ts = %s", here.net, there.net), "no"
+	if s.transport {
+		mode, selectors = "transport", ""
+	}
+	if slices.Contains(s.conn, "encapsulation=yes") {
+		encap = "yes"
+	}
+	return peer.StartWith(here.host, peer.ESPKernel, fmt.Sprintf(`connections {
+  meeting {
+    version = 2
+    local_addrs = %[1]s
+    remote_addrs = %[2]s
+    proposals = aes256gcm16-prfsha512-x25519
+    encap = %[3]s
+    local {
+      auth = psk
+      id = %[4]s
+    }
+    remote {
+      auth = psk
+      id = %[5]s
+    }
+    children {
+      meeting {
+        mode = %[6]s
+        esp_proposals = aes256gcm16-esn-noesn
+        %[7]s
+      }
+    }
+  }
+}
+secrets {
+  ike-all {
+    secret = "a secret that nobody guesses"
+  }
+}
+`, here.addr, there.seen, encap, here.name, there.name, mode, selectors))
+}
+
+// TestStrongSwan meets strongSwan 5.9.8 with its ESP in the kernel, in every scenario but those over TCP, which it does not have: plain ESP and transport
+// mode, which its userspace ESP lacks, among them.
+func TestStrongSwan(t *testing.T) {
+	everywhere(t, strongswan, startStrongSwan, func(s scenario) bool { return s.carrier != "ESPinTCP" })
+}
