@@ -151,6 +151,7 @@ func (b *build) connection() *policy.Connection {
 	b.authentication(c)
 	b.hosts(c)
 	b.identities(c)
+	b.updown(c)
 	b.selectors(c)
 	b.transportMode(c)
 	b.proposalsOf(c)

@@ -15,7 +15,8 @@ type compiler struct {
 	defaulted map[*keyword]any // parsed defaults
 	inherited map[entryKey]*entry
 	proposals map[string]suite.Proposals
-	asked     func(*keyword) // told of each keyword that is asked for; for a test
+	scripts   map[string]string // file of leftupdown=: why it cannot be run, empty if it can
+	asked     func(*keyword)    // told of each keyword that is asked for; for a test
 }
 
 // remark is what was said about an entry. It is said once, however many connections the entry is part of.

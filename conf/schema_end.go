@@ -17,10 +17,10 @@ var endKeywords = []keyword{
 	{name: "vti", state: NotYet, doc: "address of the VTI device", why: whyVTI},
 	{name: "nexthop", state: NoEffect, def: "%direct", doc: "next hop towards the peer", why: "the system's routes decide"},
 	{
-		name: "updown", state: Refused, harmless: []string{"", "%disabled", "ipsec _updown"}, doc: "script that runs when a tunnel changes",
-		why: "what the script would do, such as set firewall rules, would not be done",
+		name: "updown", state: Implemented, def: "built in",
+		doc: "command that this host runs with /bin/sh when a tunnel changes, see UPDOWN; ikegod needs none: the empty value, %disabled and ipsec _updown stand for no script",
 	},
-	{name: "updown-config", state: NotYet, doc: "how the script is run", why: "no script is run"},
+	{name: "updown-config", state: NotYet, doc: "how the script is run: exec, async", why: "/bin/sh runs it, and a Child SA is up when it has ended"},
 	{name: "id", state: Implemented, kind: kindID, doc: "identity: address, @fqdn, user@domain, @#hex, @[key id], DN; without it the address"},
 	{name: "rsasigkey", state: NotYet, harmless: []string{"%cert"}, doc: "raw RSA key", why: "authby=secret has no use for it"},
 	{name: "ecdsakey", state: NotYet, harmless: []string{"%cert"}, doc: "raw ECDSA key", why: "authby=secret has no use for it"},

@@ -262,6 +262,7 @@ func TestImplementedValues(t *testing.T) {
 		hostKeyword:           {nil, []string{"192.1.2.300", "192.1.2", "192.1.2.0/24", "%eth0", "%group", "a..b", "x y", "", "224.0.0.1", "fe80::1%eth0", "fe80::1"}},
 		"subnet":              {[]string{"10.0.0.0/8", "10.0.0.0/8,172.16.0.0/12", "10/8", "0/0", "10.0.0.0/255.0.0.0", "10.0.0.1", "10.0.0.1-10.0.0.9", "10.0.0.0/8/tcp/80", "10.0.0.0/8/17"}, []string{"10.0.0.0/33", "10.0.0.0/255.0.255.0", "10.0.0.0/x", "vhost:%no,%priv", "ten/8", "10.0.0.9-10.0.0.1", "10.0.0.0/8/foo", "10.0.0.0/8/tcp/x", "", "fe80::/64", "fe80::1", "fe80::1-fe80::9"}},
 		"subnets":             {[]string{"10.0.0.0/8", "10.0.0.0/8 172.16.0.0/12", "{10/8, 172.16/12}", "10.0.0.0/8/tcp/80,10.0.0.1"}, []string{"10.0.0.0/33", "{}", "ten/8"}},
+		"updown":              {[]string{"", "%disabled", "ipsec _updown", "/bin/sh -c true", "logger it", "if true; then :; fi"}, nil},
 		"sourceip":            {[]string{"10.0.0.1"}, []string{"ten", "10.0.0.0/8", ""}},
 		"id":                  {[]string{"@west", "192.1.2.45", "a@b.c", "@#0102", "@[key]", "C=CA, CN=west", "/C=CA/CN=*"}, []string{"%fromcert", "%null", "%none", "", "C=CA, west", "XY=CA"}},
 		"auth":                {nil, []string{"password"}},
@@ -350,7 +351,7 @@ func TestNothingIsWeakenedQuietly(t *testing.T) {
 		"keyexchange=ikev1", "ikev2=no", "ikev2=never", "ikev2=permit", "rightaddresspool=10.0.0.1-10.0.0.9", "leftmodecfgclient=yes",
 		"rightmodecfgserver=yes", "leftauth=secret", "rightxauthserver=yes", "leftxauthclient=yes", "leftautheap=tls", "pam-authorize=yes",
 		"vti-interface=vti0", "iptfs=yes", "tfc=1400", "reauth=yes", "dns-match-id=yes",
-		"sha2-truncbug=yes", "aggressive=yes", "aggrmode=yes", "leftcat=yes", "leftupdown=/usr/local/bin/x", "rightid=%null", "tcp-remoteport=500", "leftsubnet=vnet:%priv",
+		"sha2-truncbug=yes", "aggressive=yes", "aggrmode=yes", "leftcat=yes", "rightid=%null", "tcp-remoteport=500", "leftsubnet=vnet:%priv",
 	} {
 		word, _, _ := strings.Cut(line, "=")
 		text := "conn a" + strings.Replace(good, "\t"+word+"=", "\tx-", 1) + "\t" + line + "\n"

@@ -20,6 +20,7 @@ import (
 	"github.com/ikegod/ikegod/ike/engine"
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/kernel/hostnet"
+	"github.com/ikegod/ikegod/kernel/updown"
 	"github.com/ikegod/ikegod/kernel/userspace"
 	"github.com/ikegod/ikegod/pkg/ctl"
 	"github.com/ikegod/ikegod/transport/mux"
@@ -30,6 +31,8 @@ const (
 	shutdownTime = 5 * time.Second
 	// lastAnswers is how long requests on the control socket may take to end then.
 	lastAnswers = 200 * time.Millisecond
+	// lastScripts is how long scripts of leftupdown= that undo what they have done may take after that.
+	lastScripts = 10 * time.Second
 	// waitingEvents is how many events may wait for the log.
 	waitingEvents = 8192
 )
@@ -52,6 +55,7 @@ type daemon struct {
 	addrs  *hostnet.Addrs
 	mux    *mux.Mux
 	engine *engine.Engine
+	updown *updown.Runner
 	config *configuration
 }
 
@@ -160,7 +164,10 @@ func (d *daemon) parts(first loaded, pump *engine.Pump, undo *undoList) (err err
 	if err := d.carrier(setup.ListenUDP, events); err != nil {
 		return err
 	}
-	d.engine, err = engine.New(engine.Options{Mux: d.mux, Datapath: d.dp, Secrets: first.store, Local: d.addrs, Resolver: resolver(s.Mark), Events: pump.Push})
+	d.updown = updown.New(updown.Options{Towards: d.addrs.Towards, Reqid: d.reqid})
+	d.engine, err = engine.New(engine.Options{
+		Mux: d.mux, Datapath: d.dp, Secrets: first.store, Local: d.addrs, Resolver: resolver(s.Mark), Events: pump.Push, Updown: d.updown,
+	})
 	if err != nil {
 		return err
 	}
@@ -268,6 +275,11 @@ func (d *daemon) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
 	if err := d.engine.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		d.z.Error("shutdown: " + err.Error())
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), lastScripts)
+	defer cancel()
+	if err := d.updown.Close(ctx); err != nil {
 		d.z.Error("shutdown: " + err.Error())
 	}
 }

@@ -185,6 +185,14 @@ func (d *daemon) userspace(plain bool, events func(kernel.Event)) (*userspace.Da
 	return userspace.New(cfg, d.mux, events)
 }
 
+// reqid is that of a policy in the kernel, zero if the kernel has no part in it.
+func (d *daemon) reqid(id kernel.PolicyID) uint32 {
+	if dp, ok := d.xfrm.(*xfrm.Datapath); ok {
+		return dp.Reqid(id)
+	}
+	return 0
+}
+
 // sweep takes away what an earlier daemon left behind and the first policies have replaced.
 func (d *daemon) sweep() {
 	if d.user == nil {

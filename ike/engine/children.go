@@ -338,7 +338,7 @@ func (c *control) childGone(ch child, left int) {
 		case c.side != nil:
 			c.base(nil)
 		default:
-			c.e.policies.idle(c.home, c, kernel.Policy{ID: ch.policy}, false, nil)
+			c.e.policies.idle(c.home, c, kernel.Policy{ID: ch.policy}, false, nil, nil)
 		}
 		if ch.told {
 			if c.instances--; c.instances == 0 {

@@ -280,7 +280,7 @@ func (c *control) settle() {
 	}
 	c.stopDial()
 	c.set(phaseDown)
-	c.base(func(d kernel.Done) { c.finishDowns(d.Err) })
+	c.base(func(d kernel.Done) { c.afterScripts(func() { c.finishDowns(d.Err) }) })
 }
 
 // base sets what traffic meets when the connection is neither up nor negotiating: nothing, or for a loaded auto=ondemand the trap that starts it.
@@ -389,7 +389,7 @@ func (c *control) shuntOne(i int, action kernel.Action, route bool, done func(ke
 	}
 	pol := c.e.protectPolicy(o, i, local, remote)
 	pol.Action = action
-	c.e.policies.idle(c.home, c, pol, route, func(d kernel.Done) {
+	c.e.policies.idle(c.home, c, pol, route, c.tunnel(o, i, pol), func(d kernel.Done) {
 		if d.Err != nil {
 			c.tell(event.Event{Level: event.Warn, Child: o.Children[i].Name, Text: fmt.Sprintf("connection %q: the policy %s === %s was refused: %v",
 				c.conn.Name, pol.Local, pol.Remote, d.Err)})

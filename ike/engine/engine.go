@@ -34,7 +34,8 @@ type Options struct {
 	Datapath kernel.Datapath
 	Secrets  *auth.Store
 	Local    LocalAddrs
-	Resolver Resolver // of hosts that are names; nil: they stay unresolved
+	Resolver Resolver      // of hosts that are names; nil: they stay unresolved
+	Updown   kernel.Updown // runs leftupdown=; nil: nothing is run
 	// Events is called from shard goroutines and must not block: NewPump makes a function that hands over to a slow consumer. nil: nobody listens.
 	Events func(event.Event)
 	Shards int       // zero: GOMAXPROCS; at most 256
@@ -63,6 +64,7 @@ type Engine struct {
 	attach  func(p path.Path, done func(error)) // transport.Attacher's, or nil
 	dp      kernel.Datapath
 	local   LocalAddrs
+	updown  kernel.Updown // nil: none
 	events  func(event.Event)
 	shards  []*shard
 	epoch   time.Time // deadlines are kept as durations since this
@@ -121,7 +123,7 @@ func New(o Options) (*Engine, error) {
 		o.Secrets = auth.NewStore(nil)
 	}
 	e := &Engine{
-		mux: o.Mux, dp: o.Datapath, local: o.Local, events: o.Events, epoch: time.Now().Add(-time.Second),
+		mux: o.Mux, dp: o.Datapath, local: o.Local, updown: o.Updown, events: o.Events, epoch: time.Now().Add(-time.Second),
 		seed: maphash.MakeSeed(), make: machineMakers, stopped: make(chan struct{}),
 		change: make(chan struct{}, 1),
 	}

@@ -133,7 +133,9 @@ func (s *shard) install(a *sa, ef machine.Install) {
 		pol.LocalAddr, pol.RemoteAddr = ef.Path.Local.Addr(), ef.Path.Remote.Addr()
 	}
 	c.carrier = ef.Path.Kind
-	c.policy, c.instance = pol.ID, !ef.Conn.RemoteAddr.IsValid()
+	c.policy, c.instance, c.spiOut = pol.ID, !ef.Conn.RemoteAddr.IsValid(), kernel.SPI(ef.SPIOut)
+	script, scripted := s.tunnelUp(a, control, ef, pol)
+	c.scripted = scripted
 	pair := pairOf(ef, pol.ID)
 	s.e.policies.protect(s, control, pol, func(d kernel.Done) {
 		switch {
@@ -142,7 +144,9 @@ func (s *shard) install(a *sa, ef machine.Install) {
 			s.installed(a, ef.Child, d.Err)
 		default:
 			s.e.dp.Install(s.request(request{fn: func(d kernel.Done) {
-				s.attached(ef.Path, d.Err, func(err error) { s.installed(a, ef.Child, err) })
+				s.attached(ef.Path, d.Err, func(err error) {
+					s.runUp(script, scripted, err, func(err error) { s.installed(a, ef.Child, err) })
+				})
 			}}), pair)
 		}
 	})
@@ -192,12 +196,16 @@ func (s *shard) removeChild(a *sa, id machine.ChildID) {
 	c := a.children[i]
 	a.children = slices.Delete(a.children, i, i+1)
 	delete(s.inbound, c.spi)
+	var last kernel.LastPair
+	if c.scripted {
+		last = s.e.lastPair(c)
+	}
 	s.e.traffic.end(c.spi, s.e.dp.Usage)
 	s.e.dp.Remove(s.request(request{}), c.spi)
 	if c.policy == "" {
 		return
 	}
-	left := s.e.policies.release(c.policy)
+	left := s.e.policies.release(c.policy, last)
 	s.e.policies.unclaim(&c)
 	if c.installed {
 		s.e.counters.children.Add(-1)
@@ -405,21 +413,23 @@ func (p *policies) protect(s *shard, c *control, pol kernel.Policy, done func(ke
 	p.e.dp.Route(p.launch(s, done), pol)
 }
 
-// release counts one user less and returns how many are left.
-func (p *policies) release(id kernel.PolicyID) int {
+// release counts one user less and returns how many are left. last is what has gone with the last of them.
+func (p *policies) release(id kernel.PolicyID, last kernel.LastPair) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.m[id]
 	if r == nil {
 		return 0
 	}
-	r.users = max(r.users-1, 0)
+	if r.users = max(r.users-1, 0); r.users == 0 && p.e.updown != nil {
+		p.e.updown.Down(id, last)
+	}
 	return r.users
 }
 
 // idle decides what happens to traffic of a policy that no Child SA stands behind; with one it changes nothing. route false takes the policy away.
-// done, if not nil, is called in s, later.
-func (p *policies) idle(s *shard, c *control, pol kernel.Policy, route bool, done func(kernel.Done)) {
+// done, if not nil, is called in s, later. With a script the policy is routed for leftupdown= too.
+func (p *policies) idle(s *shard, c *control, pol kernel.Policy, route bool, script *kernel.Tunnel, done func(kernel.Done)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.get(c, pol.ID)
@@ -432,7 +442,11 @@ func (p *policies) idle(s *shard, c *control, pol kernel.Policy, route bool, don
 	case route:
 		r.policy, r.in = pol, true
 		p.e.dp.Route(p.launch(s, done), pol)
+		if script != nil {
+			p.e.updown.Route(*script)
+		}
 	default:
+		p.e.unrouteScript(pol.ID)
 		p.e.dp.Unroute(p.launch(s, done), pol.ID)
 		r.in = false
 	}

@@ -79,10 +79,12 @@ type child struct {
 	control   *control // its connection, from Install on
 	index     int      // in the connection's Children
 	spi       kernel.SPI
+	spiOut    kernel.SPI      // set from Install on
 	policy    kernel.PolicyID // set from Install on
 	hosts     hostPair        // transport mode
 	instance  bool            // its policy is one of a template's many
 	carrier   path.Kind       // that its ESP travels on; set from Install on
+	scripted  bool            // leftupdown= is run for its policy
 	installed bool
 	told      bool // its connection has heard of it, and counts it
 }

@@ -95,6 +95,7 @@ func (e *Engine) unrouteAll() error {
 	ids := e.policies.all()
 	done := make(chan error, len(ids))
 	for _, id := range ids {
+		e.unrouteScript(id)
 		s.box.post(func() {
 			e.dp.Unroute(s.request(request{fn: func(d kernel.Done) { done <- d.Err }}), id)
 		})

@@ -79,6 +79,7 @@ func (e *encoding) end(x *End) {
 	e.selectors(x.Subnets)
 	e.addr(x.SourceIP)
 	e.text(x.InterfaceIP.String())
+	e.text(x.Updown)
 	e.number(uint64(x.Protocol))
 	e.number(uint64(x.StartPort))
 	e.number(uint64(x.EndPort))

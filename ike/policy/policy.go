@@ -68,6 +68,7 @@ type End struct {
 	SourceIP netip.Addr
 	// InterfaceIP is the address on the XFRM interface, with the length of its network (leftinterface-ip=); invalid: none.
 	InterfaceIP netip.Prefix
+	Updown      string // leftupdown=, a command for /bin/sh; empty: none
 	// Protocol and the ports are leftprotoport=: with protocol 0 (any) the ports do not count, 0-65535 is any port, 65535-0 OPAQUE
 	// (RFC 7296 3.13.1). Subnets hold them already.
 	Protocol           uint8

@@ -26,7 +26,7 @@ func sample() *Connection {
 		return End{
 			Host: Host{Kind: HostAddress, Addr: addr(host), Name: "n", Family: FamilyV4},
 			ID:   ident.Pattern{ID: ident.ID{Type: iana.ID_FQDN, Data: id}}, Auth: iana.AuthSharedKey,
-			Subnets: ts.Set{selector(from, to)}, SourceIP: addr(from), Protocol: 6, StartPort: 1, EndPort: 2,
+			Subnets: ts.Set{selector(from, to)}, Updown: "x", SourceIP: addr(from), Protocol: 6, StartPort: 1, EndPort: 2,
 			Positions: map[string]string{"left": "a:1", "right": "a:2"},
 		}
 	}

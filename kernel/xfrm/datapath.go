@@ -50,6 +50,8 @@ type Datapath struct {
 	mu    sync.Mutex // guards usage
 	usage map[kernel.SPI]counted
 
+	reqids sync.Map // kernel.PolicyID -> uint32, for Reqid
+
 	worker worker
 }
 

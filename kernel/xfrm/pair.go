@@ -337,6 +337,7 @@ func (w *worker) removePair(p *pair) error {
 	if len(r.pairs) == 0 && !r.routed { // unrouted before
 		delete(w.routes, r.policy.ID)
 		delete(w.byReqid, r.reqid)
+		w.d.reqids.Delete(r.policy.ID)
 		w.share.freeReqid(r.reqid)
 	}
 	return errors.Join(errs...)

@@ -66,6 +66,7 @@ func (w *worker) route(p kernel.Policy) error {
 	}
 	*r = next
 	w.routes[p.ID], w.byReqid[r.reqid] = r, r
+	w.d.reqids.Store(p.ID, r.reqid)
 	if err := w.forgetAcquires(r); err != nil {
 		return fail(err)
 	}
@@ -104,6 +105,7 @@ func (w *worker) unroute(id kernel.PolicyID) error {
 	if len(r.pairs) == 0 {
 		delete(w.routes, id)
 		delete(w.byReqid, r.reqid)
+		w.d.reqids.Delete(r.policy.ID)
 		w.share.freeReqid(r.reqid)
 	}
 	return err

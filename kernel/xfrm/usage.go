@@ -83,3 +83,11 @@ func latest(before time.Time, sa *message.SA) time.Time {
 	}
 	return before
 }
+
+// Reqid is the reqid of a policy's SAs and templates; zero if there is no such policy.
+func (d *Datapath) Reqid(id kernel.PolicyID) uint32 {
+	if n, ok := d.reqids.Load(id); ok {
+		return n.(uint32)
+	}
+	return 0
+}

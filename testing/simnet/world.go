@@ -44,6 +44,7 @@ type Node struct {
 	Host     *Host
 	Engine   *engine.Engine
 	Datapath *kernel.Fake
+	Updown   *Scripts
 
 	journal *journal
 	stop    func()
@@ -86,11 +87,11 @@ func newWorld(seed uint64, f Faults, shards int) (*World, error) {
 }
 
 func (w *World) node(name string, addr netip.Addr, seed uint64) (*Node, error) {
-	n := &Node{Name: name, Host: w.Net.Host(name, addr), journal: &journal{}}
+	n := &Node{Name: name, Host: w.Net.Host(name, addr), journal: &journal{}, Updown: &Scripts{}}
 	n.Datapath = kernel.NewFake(kernel.FakeOptions{Rand: generator(seed, "spi")})
 	e, err := engine.New(engine.Options{
 		Mux: n.Host, Datapath: n.Datapath, Local: localAddr(addr), Shards: w.Shards, Rand: generator(seed, "ike"),
-		Secrets: secrets(),
+		Secrets: secrets(), Updown: n.Updown,
 		Events: func(ev event.Event) {
 			n.journal.add(ev)
 			if ev.Level > event.Debug || ev.Kind != event.KindNote {
