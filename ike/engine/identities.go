@@ -64,7 +64,8 @@ const crossingSettle = 15 * time.Second
 // When we are the responder of the new one, an older one is what a restarted peer has left behind: it goes at once, with the Child SAs of whatever connection it
 // carries. Only the responder of the newer IKE SA does this. When both ends initiate at once, the responder of each has it before its initiator; so it cannot be
 // that each end sees the one that the other keeps as the older, and deletes it. An older one that this connection has nothing on stays: the peer may have one
-// for each connection. But a peer that says INITIAL_CONTACT has none but this (RFC 7296 2.4).
+// for each connection. For the same reason the older ones stay while the new one has no Child SA of this connection: without that the peer may have meant another,
+// which is not there or was refused. But a peer that says INITIAL_CONTACT has none but this (RFC 7296 2.4).
 //
 // When we are the initiator of the new one, the older is the peer's: both ends may now have both, each in its own order. After a while the one with the
 // larger SPIi goes, by the hand of its initiator. Both ends see the same two numbers.
@@ -91,10 +92,20 @@ func (s *shard) ikeUp(a *sa, ev event.Event) {
 	switch {
 	case a.sole:
 		s.supersede(a, ofPeer, a.peer)
-	case !a.initiator:
-		s.supersede(a, older, identity)
-	default:
+	case a.initiator:
 		s.settleCrossing(a, older, identity)
+	case a.idleHere(a.control):
+		a.older = older
+	default:
+		s.supersede(a, older, identity)
+	}
+}
+
+// firstChild does what had to wait for a Child SA of the connection that an IKE SA was negotiated for.
+func (s *shard) firstChild(a *sa, c *control) {
+	if older := a.older; len(older) > 0 && c == a.control {
+		a.older = nil
+		s.supersede(a, older, a.users[a.user(c)].identity)
 	}
 }
 

@@ -176,6 +176,7 @@ func (s *shard) installed(a *sa, id machine.ChildID, err error) {
 		c.installed = true
 		s.e.counters.children.Add(1)
 		s.e.traffic.begin(c.spi, c.control.conn.Name)
+		s.firstChild(a, c.control)
 	} else {
 		s.removeChild(a, id)
 	}

@@ -57,6 +57,7 @@ type sa struct {
 	authSent    bool // initiator: the responder may have established it already
 	established bool
 	sole        bool        // the peer has said INITIAL_CONTACT
+	older       []wire.SPI  // IKE SAs that go when this one has a Child SA of control
 	over        bool        // Ended or closed: it counts for nothing any more
 	closed      bool        // forgotten: late completions only clean up
 	forgotten   atomic.Bool // closed, for workers: nobody waits for their result
