@@ -187,6 +187,7 @@ func (b *build) selectors(c *policy.Connection) {
 	child.MTU = int(b.mtu())
 	b.kernelOf(c)
 	b.selectorFamilies(c)
+	b.selectorProtocols(c)
 	if l, r := child.Left, child.Right; !b.listed && len(l) > 0 && slices.Equal(l, r) {
 		b.refuseEntry(b.get("subnet", right), "leftsubnet= and rightsubnet= are the same", "")
 	}
@@ -292,6 +293,31 @@ func (b *build) selectorFamilies(c *policy.Connection) {
 	}
 	if !common && e != nil {
 		b.refuseEntry(e, fmt.Sprintf("the left side is IPv%d and the right side is IPv%d: no traffic can match", l[0], r[0]), "")
+	}
+}
+
+// selectorProtocols finds two sides of different protocols: a packet has one.
+func (b *build) selectorProtocols(c *policy.Connection) {
+	of := func(e policy.End) ts.Set {
+		if len(e.Subnets) > 0 {
+			return e.Subnets
+		}
+		return ts.Set{{Protocol: e.Protocol, StartPort: e.StartPort, EndPort: e.EndPort}}
+	}
+	l, r := of(c.Left), of(c.Right)
+	for _, x := range l {
+		if slices.ContainsFunc(r, func(y ts.Selector) bool { return x.Protocol == y.Protocol || x.Protocol == 0 || y.Protocol == 0 }) {
+			return
+		}
+	}
+	for _, word := range []string{"protoport", "subnet", "subnets"} {
+		for _, s := range []side{right, left} {
+			if e := b.get(word, s); e != nil {
+				b.refuseEntry(e, fmt.Sprintf("the left side is %s and the right side is %s: no packet has both protocols", l[0].ProtoPort(), r[0].ProtoPort()),
+					"write the same protocol for both sides, or none for one of them")
+				return
+			}
+		}
 	}
 }
 

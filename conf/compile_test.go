@@ -199,6 +199,8 @@ func TestSemanticErrors(t *testing.T) {
 		{"left=%defaultroute\n\tright=%defaultroute", "both %defaultroute"},
 		{"leftsubnet=10.0.0.0/8\n\trightsubnet=2001:db8::/32", "no traffic can match"},
 		{"rightsubnet=2001:db8::/32", "no traffic can match"},
+		{"leftprotoport=tcp/80\n\trightprotoport=udp/80", "the left side is TCP/80 and the right side is UDP/80: no packet has both protocols"},
+		{"leftsubnet=10.0.0.0/8/tcp\n\trightprotoport=icmp/8", "the left side is TCP and the right side is ICMP/8"},
 		{"leftsubnet=10.0.0.0/8\n\trightsubnet=10.0.0.0/8", "are the same"},
 		{"leftsubnet=10.0.0.0/8/tcp\n\tleftprotoport=tcp", "write it in one place"},
 		{"ike=aes256-sha2_512;dh19,aes256-rot13", `"rot13"`},

@@ -125,13 +125,15 @@ func stateOf(c ctl.Connection) string {
 	return fmt.Sprintf("%s %d/%d", c.State, c.ChildrenUp, len(c.Children))
 }
 
-// endText prints an end as libreswan does: net===host[id] on the left, host[id]===net on the right.
+// endText prints an end as libreswan does: net===host[id] on the left, host[id]===net on the right, and host[id]:TCP/443 where the host itself is protected in part.
 func endText(e ctl.End, left bool) string {
 	host := e.Host
 	if e.ID != "" {
 		host += "[" + e.ID + "]"
 	}
 	switch {
+	case e.Subnets == "" && e.ProtoPort != "":
+		return host + ":" + e.ProtoPort
 	case e.Subnets == "":
 		return host
 	case left:

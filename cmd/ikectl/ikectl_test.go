@@ -390,6 +390,18 @@ func TestPartlyUp(t *testing.T) {
 	}
 }
 
+// TestHostInPart: a connection for one port of the hosts does not look like one for all that goes between them.
+func TestHostInPart(t *testing.T) {
+	var out strings.Builder
+	(&app{out: &out}).printConnection(ctl.Connection{
+		Name: "web", State: "down", Local: ctl.End{Host: "192.1.2.45", ID: "@west", ProtoPort: "TCP/443"},
+		Remote: ctl.End{Host: "192.1.2.23", ID: "@east", ProtoPort: "TCP"},
+	})
+	if want := "192.1.2.45[@west]:TCP/443...192.1.2.23[@east]:TCP\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("%q does not have %q", out.String(), want)
+	}
+}
+
 // TestTemplateOfSeveralChildren: the children of a template have no state of their own, and an instance stands with each template whose Child SAs its IKE SA carries.
 func TestTemplateOfSeveralChildren(t *testing.T) {
 	var out strings.Builder

@@ -120,7 +120,7 @@ func ctlConnection(s engine.ConnectionStatus) ctl.Connection {
 }
 
 func ctlEnd(e *policy.End) ctl.End {
-	end := ctl.End{Host: e.Host.String(), Subnets: e.Subnets.String()}
+	end := ctl.End{Host: e.Host.String(), Subnets: e.Subnets.String(), ProtoPort: e.ProtoPort()}
 	if e.ID.Any || !e.ID.ID.IsZero() {
 		end.ID = e.ID.String()
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/ident"
+	"github.com/ikegod/ikegod/pkg/ts"
 )
 
 // Setting is one keyword of a connection as it counts, and where it comes from.
@@ -71,12 +72,25 @@ func (c *Connection) endSettings(left bool) []Setting {
 	if subnets == "" {
 		subnets = "the host itself"
 	}
+	protoport := e.ProtoPort()
+	if protoport == "" {
+		protoport = "%any"
+	}
 	return []Setting{
 		{word, e.Host.String(), at("")},
 		{word + "id", id, at("id")},
-		{word + "subnet", subnets, at("subnet", "subnets", "protoport")},
+		{word + "subnet", subnets, at("subnet", "subnets")},
+		{word + "protoport", protoport, at("protoport")},
 		{"authby", authBy(e.Auth), at("auth", "authby")},
 	}
+}
+
+// ProtoPort is leftprotoport= or rightprotoport=, such as "TCP/443"; empty: any.
+func (e *End) ProtoPort() string {
+	if e.Protocol == 0 {
+		return ""
+	}
+	return ts.Selector{Protocol: e.Protocol, StartPort: e.StartPort, EndPort: e.EndPort}.ProtoPort()
 }
 
 func authBy(a iana.AuthMethod) string {

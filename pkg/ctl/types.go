@@ -129,9 +129,10 @@ type Child struct {
 
 // End is one side of a connection.
 type End struct {
-	Host    string `json:"host"`
-	ID      string `json:"id,omitempty"`
-	Subnets string `json:"subnets,omitempty"`
+	Host      string `json:"host"`
+	ID        string `json:"id,omitempty"`
+	Subnets   string `json:"subnets,omitempty"`
+	ProtoPort string `json:"protoport,omitempty"` // leftprotoport=, which Subnets hold too
 }
 
 // Explanation says with what a connection would be negotiated, and which connection a peer would get (GET /v1/connections/NAME/explain?peer=ADDRESS&id=ID).

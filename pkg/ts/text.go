@@ -49,10 +49,19 @@ func (s Selector) String() string {
 	} else {
 		fmt.Fprintf(&b, "%v-%v", s.Start, s.End)
 	}
-	if s.Protocol == 0 && s.AnyPort() {
-		return b.String()
+	if p := s.ProtoPort(); p != "" {
+		b.WriteString("/" + p)
 	}
-	b.WriteString("/" + protocolName(s.Protocol))
+	return b.String()
+}
+
+// ProtoPort prints the protocol and ports alone, as they stand in leftprotoport=: "TCP/443", "UDP"; empty: any.
+func (s Selector) ProtoPort() string {
+	if s.Protocol == 0 && s.AnyPort() {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString(protocolName(s.Protocol))
 	switch {
 	case s.AnyPort():
 	case s.Opaque():

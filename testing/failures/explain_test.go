@@ -188,7 +188,7 @@ func TestSettingsHavePositions(t *testing.T) {
 		"left=192.1.2.46": "", "leftid=@w": "", "leftsubnet=10.0.0.0/8": "", "right=192.1.2.24": "", "rightid=@e": "", "rightsubnet=10.1.0.0/16": "", "authby=secret": "", "auto=ondemand": "",
 		"ike=aes_gcm128-sha2_384-dh20": "ike=AES_GCM_16_128-HMAC_SHA2_384-DH20", "esp=aes_gcm128": "esp=AES_GCM_16_128;SN=ESN+NO_ESN", "pfs=no": "", "narrowing=yes": "", "enable-tcp=fallback": "",
 		"tcp-remoteport=4501": "", "retransmit-timeout=7s": "", "dpddelay=11s": "", "ikelifetime=2h": "ikelifetime=2h0m0s", "ipsec-lifetime=1h": "ipsec-lifetime=1h0m0s",
-		"negotiationshunt=hold": "", "failureshunt=drop": "",
+		"leftprotoport=tcp/443": "leftprotoport=TCP/443", "negotiationshunt=hold": "", "failureshunt=drop": "",
 	} {
 		if err := os.WriteFile("west.conf", []byte(edit(base, setting)), 0o600); err != nil {
 			t.Fatal(err)
