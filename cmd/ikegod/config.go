@@ -178,6 +178,7 @@ func (c *configuration) add(ctx context.Context, name string) (ctl.LoadReport, e
 			Refused: []string{name}, Diagnostics: ctlDiagnostics(diags),
 		}}
 	}
+	was := slices.ContainsFunc(c.engine.Connections(), func(s engine.ConnectionStatus) bool { return s.Name == name })
 	before := c.engine.SetSecrets(l.store)
 	if err := c.engine.Add(ctx, conn); err != nil {
 		c.engine.SetSecrets(before)
@@ -188,19 +189,19 @@ func (c *configuration) add(ctx context.Context, name string) (ctl.LoadReport, e
 	for _, old := range c.set.Connections {
 		if old.Name != name {
 			set.Connections = append(set.Connections, old)
-		} else {
-			r.Changed = []string{name}
 		}
 	}
 	set.Connections = append(set.Connections, conn)
 	c.set = set
-	if r.Changed == nil {
+	if was {
+		r.Changed = []string{name}
+	} else {
 		r.Added = []string{name}
 	}
 	return r, nil
 }
 
-// delete unloads one connection, until the next reload or add.
+// delete unloads one connection, until the next add or, but for auto=ignore, the next reload.
 func (c *configuration) delete(ctx context.Context, name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -208,7 +209,9 @@ func (c *configuration) delete(ctx context.Context, name string) error {
 		return err
 	}
 	set := *c.set
-	set.Connections = slices.DeleteFunc(slices.Clone(set.Connections), func(p *policy.Connection) bool { return p.Name == name })
+	set.Connections = slices.DeleteFunc(slices.Clone(set.Connections), func(p *policy.Connection) bool {
+		return p.Name == name && p.Auto != policy.AutoIgnore // that one is in the set without being loaded
+	})
 	c.set = &set
 	return nil
 }

@@ -324,6 +324,46 @@ func first(effects []machine.Effect) machine.Effect {
 	return effects[0]
 }
 
+// TestAddedByHand: what `ikectl add` has loaded of a connection with auto=ignore stays over a reload, changed or not, until the file has it no more. Nothing else of
+// auto=ignore is loaded.
+func TestAddedByHand(t *testing.T) {
+	inRig(t, policy.Setup{}, responder, func(t *testing.T, r *rig) {
+		with := func(name string, auto policy.Auto) *policy.Connection {
+			c := connection(name)
+			c.Auto = auto
+			return c
+		}
+		apply := func(want string, conns ...*policy.Connection) {
+			t.Helper()
+			if err := r.e.Apply(t.Context(), &policy.Set{Connections: conns}); err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, c := range r.e.Connections() {
+				names = append(names, c.Name)
+			}
+			if got := strings.Join(names, " "); got != want {
+				t.Errorf("loaded: %q, want %q", got, want)
+			}
+		}
+		other, hand := with("other", policy.AutoAdd), with("hand", policy.AutoIgnore)
+		apply("other", other, hand)
+		if err := r.e.Add(t.Context(), hand); err != nil {
+			t.Fatal(err)
+		}
+		apply("other hand", other, with("hand", policy.AutoIgnore))
+		changed := with("hand", policy.AutoIgnore)
+		changed.Liveness = time.Minute
+		apply("other hand", other, changed)
+		if c := r.e.Connections(); len(c) != 2 || c[1].Conn.Liveness != time.Minute {
+			t.Error("the change of it was not taken")
+		}
+		apply("other", other)
+		apply("other", other, hand)
+		apply("", with("other", policy.AutoIgnore), hand)
+	})
+}
+
 // TestApply: unchanged connections keep their SAs, changed and removed ones lose them, and a bad set changes nothing.
 func TestApply(t *testing.T) {
 	inRig(t, policy.Setup{}, responder, func(t *testing.T, r *rig) {

@@ -27,7 +27,7 @@ type ConnectionStatus struct {
 }
 
 // Apply swaps the policy set atomically: added connections are loaded (and started if auto=start says so), removed ones go down, unchanged ones keep
-// their SAs; a changed one goes down and is loaded anew. On an error the old set stays. Apply returns when what had to go down is down, or when
+// their SAs; a changed one goes down and is loaded anew. One with auto=ignore is loaded by Add alone, and stays as long as the set has it. On an error the old set stays. Apply returns when what had to go down is down, or when
 // ctx ends.
 func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 	if err := checkSet(set); err != nil {
@@ -45,10 +45,10 @@ func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 	kept, unresolved := map[*control]bool{}, false
 	here := e.here(set.Setup.Listen)
 	for _, c := range set.Connections {
-		if c.Auto == policy.AutoIgnore {
+		was := old.byName[c.Name]
+		if c.Auto == policy.AutoIgnore && (was == nil || was.conn.Auto != policy.AutoIgnore) { // one that Add has loaded stays
 			continue
 		}
-		was := old.byName[c.Name]
 		if was != nil && (was.oriented != nil || was.side != nil) && was.conn.Hash() == c.Hash() && sameCarriers(old.setup, set.Setup) {
 			kept[was], unresolved = true, unresolved || was.oriented == nil
 			was.written.Store(c)
@@ -315,8 +315,10 @@ func (e *Engine) Connections() []ConnectionStatus {
 	var out []ConnectionStatus
 	for _, c := range e.view.Load().list {
 		c.public.mu.Lock()
-		out = append(out, c.public.ConnectionStatus)
+		s := c.public.ConnectionStatus
 		c.public.mu.Unlock()
+		s.Conn = c.written.Load() // the same, with the lines where they are now
+		out = append(out, s)
 	}
 	return out
 }

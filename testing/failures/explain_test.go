@@ -227,6 +227,11 @@ func TestExplainAfterReload(t *testing.T) {
 		if err != nil || x.Conn.Position != "east.conf:8" || x.Settings[0].Position != "east.conf:3" {
 			t.Errorf("%v, %+v, %v", x.Conn.Position, x.Settings[0], err)
 		}
+		for _, c := range e.Connections() {
+			if want := map[string]string{"west": "east.conf:8"}[c.Name]; want != "" && c.Conn.Position != want {
+				t.Errorf("%q is at %s, want %s", c.Name, c.Conn.Position, want)
+			}
+		}
 	})
 }
 
