@@ -97,6 +97,16 @@ func (b *build) hosts(c *policy.Connection) {
 		b.refuseEntry(r, "left= and right= are both %defaultroute, which is this host", "write the peer's address, or %any")
 	case !local(lh) && !local(rh):
 		b.refuseEntry(r, fmt.Sprintf("neither left=%s nor right=%s can be this host", l.value, r.value), "write an address of this host, or %defaultroute, for one of them")
+	case !local(lh) || !local(rh):
+		b.startOfTemplate()
+	}
+}
+
+// startOfTemplate tells of an auto= that would have to know whom to ask.
+func (b *build) startOfTemplate() {
+	e := b.get("auto", noSide)
+	if a := b.auto(); e != nil && (a == policy.AutoOnDemand || a == policy.AutoStart && value[string](b, "auto", noSide) != "keep") {
+		b.warn(e, Note, fmt.Sprintf("auto=%s has no effect: a peer that may come from anywhere cannot be asked, so the connection waits for it", printable(e.value)), "write auto=add")
 	}
 }
 

@@ -232,6 +232,20 @@ func TestSemanticErrors(t *testing.T) {
 	}
 }
 
+// A peer from anywhere cannot be asked: that auto= waits for it is told.
+func TestStartOfATemplate(t *testing.T) {
+	for auto, want := range map[string]string{"start": "auto=start has no effect", "route": "auto=route has no effect", "add": "", "keep": ""} {
+		text := "conn a" + strings.NewReplacer("\tright=", "\tright=%any\n\tx-", "\tauto=add", "\tauto="+auto).Replace(good)
+		set, ds := compileText(text)
+		if len(set.Connections) != 1 {
+			t.Fatalf("%s: %v", auto, ds)
+		}
+		if found := find(ds, "has no effect"); (want == "") != (len(found) == 0) || want != "" && (len(find(found, want)) != 1 || found[0].Severity != Note) {
+			t.Errorf("auto=%s: expected %q among\n%v", auto, want, ds)
+		}
+	}
+}
+
 // An error inside a list points at the element.
 func TestColumnsInsideValues(t *testing.T) {
 	for _, tt := range []struct {

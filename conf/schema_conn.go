@@ -108,7 +108,7 @@ var connKeywords = []keyword{
 	{name: "clones", state: NotYet, def: "no", harmless: []string{"0", "n", "false", "off"}, doc: "Child SAs per processor (RFC 9611)", why: "a connection has one Child SA for a pair of subnets"},
 	{name: "nic-offload", state: NotYet, kind: kindEnum, words: []string{"no", "crypto", "packet", "yes"}, def: "no", doc: "encryption by the network interface", why: "packets are encrypted here"},
 	{name: "encapsulation", state: Implemented, kind: kindEnum, words: []string{"auto", "yes", "no"}, def: "auto", doc: "ESP in UDP: where there is a NAT or the peer asks for it; always; never, even through a NAT. Without UDP it is plain ESP (IP protocol 50), over TCP it is in TCP always"},
-	{name: "overlapip", state: NotYet, kind: kindBool, def: "no", doc: "allow peers with the same virtual addresses", why: "they are not allowed"},
+	{name: "overlapip", state: NotYet, kind: kindBool, def: "no", doc: "allow peers with the same virtual addresses", why: "two peers may protect the same addresses, and packets for those go to the one that came last"},
 	{name: "reauth", state: Refused, kind: kindBool, def: "no", doc: "authenticate anew instead of rekeying the IKE SA", why: whyAuth},
 	{name: "rekey", state: NotYet, kind: kindBool, def: "yes", always: true, harmless: []string{"no"}, doc: "renew SAs before they expire", why: whyRekey},
 	{name: "rekeymargin", state: NotYet, kind: kindDuration, def: "9m", doc: "how long before the end to renew", why: whyRekey},
