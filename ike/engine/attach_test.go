@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -124,12 +125,16 @@ func TestHandOverAfterMove(t *testing.T) {
 			r.strangerOn(first)
 			m := r.machines()[0]
 			r.e.Accepted(second)
+			r.inShard(func() { r.s.ownStream(r.s.sas[m.cfg.SPI], second) }) // as after a dial of our own
 			r.e.IKE(transport.Datagram{Path: second, Data: header(wire.Header{
 				InitiatorSPI: 1, ResponderSPI: m.cfg.SPI, Exchange: iana.INFORMATIONAL, Flags: wire.FlagInitiator, MessageID: 2,
 			})})
 			synctest.Wait()
 			if len(a.asked) != 2 || a.asked[1] != second {
 				t.Fatalf("asked for %v", a.asked)
+			}
+			if !slices.Contains(r.mux.owned, second) {
+				t.Errorf("the transport does not know that the IKE SA owns its new stream; it knows of %v", r.mux.owned)
 			}
 			closed := false
 			for _, in := range m.inputs {

@@ -227,7 +227,7 @@ func (s *shard) removeChildren(a *sa) {
 // move sends a child's packets another way. That the machine moves shows that a fresh message authenticated on the new path: a stream becomes the IKE
 // SA's own (RFC 9329 6.1).
 func (s *shard) move(a *sa, ef machine.Move) {
-	if ef.Path.Kind.Stream() && ef.Path.Generation != a.stream && s.ownStream(a, ef.Path) {
+	if ef.Path.Kind.Stream() && s.ownStream(a, ef.Path) { // one that we have dialed is the IKE SA's already, but the transport has yet to hear of it
 		s.e.mux.Own(ef.Path)
 	}
 	if c := a.childOf(ef.Child); c != nil {
