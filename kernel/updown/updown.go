@@ -121,7 +121,7 @@ func (r *Runner) Route(spec kernel.Tunnel) {
 func (r *Runner) Up(spec kernel.Tunnel, done func(error)) {
 	r.mu.Lock()
 	t := r.of(spec)
-	already := t.state == up && t.asked == 0
+	already := t.state == up && t.asked == 0 && !moved(t.told, spec)
 	if already || !r.admit(spec, done) {
 		r.mu.Unlock()
 		if already {

@@ -136,6 +136,41 @@ command "unroute" output: unroute-client 0x0 0x0`
 	}
 }
 
+// TestMoved: a peer that comes from elsewhere, or a Child SA for other traffic, is another tunnel for a script, which sees the old one go as it came.
+func TestMoved(t *testing.T) {
+	var b book
+	r := runner(t, Options{})
+	spec := b.of("echo $PLUTO_VERB $PLUTO_PEER $PLUTO_PEER_CLIENT")
+	if err := bring(t, r, spec); err != nil {
+		t.Fatal(err)
+	}
+	b.output = nil
+	wider := spec
+	wider.Remote = set("192.0.2.0/23")
+	elsewhere := wider
+	elsewhere.RemoteAddr = netip.MustParseAddr("192.1.3.209")
+	for _, s := range []kernel.Tunnel{wider, wider, elsewhere} {
+		if err := bring(t, r, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := `down-client 192.1.2.23 192.0.2.0/24
+up-client 192.1.2.23 192.0.2.0/23
+down-client 192.1.2.23 192.0.2.0/23
+unroute-client 192.1.2.23 192.0.2.0/23
+prepare-client 192.1.3.209 192.0.2.0/23
+route-client 192.1.3.209 192.0.2.0/23
+up-client 192.1.3.209 192.0.2.0/23`
+	var got []string
+	for _, line := range b.output {
+		_, line, _ = strings.Cut(line, " output: ")
+		got = append(got, line)
+	}
+	if strings.Join(got, "\n") != want {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), want)
+	}
+}
+
 // TestFailure: prepare is told and ignored, route and up are not; what has failed is not undone, and is tried again.
 func TestFailure(t *testing.T) {
 	for _, tc := range []struct{ verb, ran string }{

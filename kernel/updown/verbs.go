@@ -26,10 +26,14 @@ func (r *Runner) route(t *tunnel, spec kernel.Tunnel) error {
 	return nil
 }
 
-// up gets a tunnel up. One whose up has failed gets no down, as in libreswan.
+// up gets a tunnel up. One whose up has failed gets no down, as in libreswan. One that is up for other hosts or traffic goes down first, as it came up: its peer has come
+// again from elsewhere before the old SAs were gone.
 func (r *Runner) up(t *tunnel, spec kernel.Tunnel) error {
 	if t.state == up {
-		return nil
+		if !moved(t.told, spec) {
+			return nil
+		}
+		r.down(t, kernel.LastPair{})
 	}
 	if err := r.route(t, spec); err != nil {
 		return err
@@ -39,6 +43,12 @@ func (r *Runner) up(t *tunnel, spec kernel.Tunnel) error {
 		r.become(t, up, spec)
 	}
 	return err
+}
+
+// moved reports whether a tunnel that is up is another for a script.
+func moved(old, next kernel.Tunnel) bool {
+	return old.Script != next.Script || old.LocalAddr != next.LocalAddr || old.RemoteAddr != next.RemoteAddr || old.RemoteID != next.RemoteID ||
+		!old.Local.Equal(next.Local) || !old.Remote.Equal(next.Remote)
 }
 
 func (r *Runner) down(t *tunnel, last kernel.LastPair) {
