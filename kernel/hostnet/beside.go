@@ -13,7 +13,7 @@ const metaSecpath expr.MetaKey = 25
 
 // besideKernel is for a host on which the kernel's IPsec carries ESP too. In words of nft, at the head of the table:
 //
-//	chain prerouting { meta secpath exists accept; iifname TUN meta mark set meta mark | BIT }
+//	chain prerouting { meta ipsec exists accept; iifname TUN meta mark set meta mark | BIT }
 //	chain forward { type filter hook forward priority raw; iifname TUN meta mark set meta mark & ~BIT }
 //
 // What the kernel has decrypted is not clear traffic; its policies have the last word: they want the SA that belongs to the packet's selectors, and let nothing pass from a
