@@ -1,0 +1,92 @@
+package uml_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ikegod/ikegod/testing/netns"
+	"github.com/ikegod/ikegod/testing/uml"
+)
+
+// golden compares what `ip xfrm state` and `ip xfrm policy` say at both ends with testdata/TEST.WHEN.golden. What it found is in Dir, under golden/, if it differs:
+// copy it to testdata when it is right.
+func (p *pairOfOurs) golden(t *testing.T, when string) {
+	t.Helper()
+	var b strings.Builder
+	names := names{}
+	for _, g := range p.both() {
+		fmt.Fprintf(&b, "# %s: ip xfrm state list nokeys\n%s# %s: ip xfrm policy\n%s", g.name, names.clean(xfrmBlocks(t, g.host, "state", "list", "nokeys")),
+			g.name, names.clean(xfrmBlocks(t, g.host, "policy")))
+	}
+	name := strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "-") + "." + when + ".golden"
+	want, err := os.ReadFile(filepath.Join("testdata", name))
+	if err == nil && string(want) == b.String() {
+		return
+	}
+	t.Errorf("%s: %v; want:\n%s\nfound:\n%s", name, err, want, b.String())
+	dir := filepath.Join(uml.Dir(), "golden")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// xfrmBlocks is the output of ip xfrm in its blocks, one for each state or policy, in the order of the text.
+func xfrmBlocks(t *testing.T, h *netns.Host, args ...string) string {
+	t.Helper()
+	out, err := h.Output("ip", append([]string{"xfrm"}, args...)...)
+	if err != nil {
+		t.Fatalf("ip xfrm: %v: %s", err, out)
+	}
+	var blocks []string
+	for line := range strings.Lines(out) {
+		if !strings.HasPrefix(line, "\t") || len(blocks) == 0 {
+			blocks = append(blocks, "")
+		}
+		blocks[len(blocks)-1] += strings.TrimRight(line, " \n") + "\n"
+	}
+	// Each socket of IKE has policies of its own, which say no more than that it goes past all others.
+	blocks = slices.DeleteFunc(blocks, func(b string) bool { return strings.Contains(b, "\n\tsocket ") })
+	slices.Sort(blocks)
+	return strings.Join(blocks, "")
+}
+
+// names gives what differs from run to run a name by its turn: the same number has the same name everywhere.
+type names map[string]string
+
+var changing = regexp.MustCompile(`(spi|reqid|if_id|sport|dport) (0x[0-9a-f]+|[0-9]+)(\([0-9]+\)|\(0x[0-9a-f]+\))?`)
+
+func (n names) clean(text string) string {
+	return changing.ReplaceAllStringFunc(text, func(s string) string {
+		f := strings.SplitN(s, " ", 2)
+		kind, value := f[0], f[1]
+		value, _, _ = strings.Cut(value, "(")
+		if kind == "sport" || kind == "dport" {
+			kind = "port"
+			if value == "4500" || value == "500" {
+				return s
+			}
+		}
+		if value == "0x00000000" || value == "0" {
+			return s
+		}
+		key := kind + value
+		if n[key] == "" {
+			count := 1
+			for k := range n {
+				if strings.HasPrefix(k, kind) {
+					count++
+				}
+			}
+			n[key] = fmt.Sprintf("%s-%d", strings.ToUpper(kind), count)
+		}
+		return f[0] + " " + n[key]
+	})
+}

@@ -1,0 +1,344 @@
+package uml_test
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ikegod/ikegod/pkg/ctl"
+	"github.com/ikegod/ikegod/testing/netns"
+	"github.com/ikegod/ikegod/testing/uml"
+)
+
+// ours is one way for two ikegods to meet, whose kernels carry everything.
+type ours struct {
+	name      string
+	place     place
+	inner6    bool // the inner networks are those of IPv6
+	outer6    bool // the gateways know each other by IPv6
+	transport bool
+	conn      []string // lines of the connection, at both ends
+	carrier   string
+}
+
+var useUDP = []string{"encapsulation=yes"}
+
+var oursTable = []ours{
+	{name: "nat", place: weBehindNAT, carrier: "ESPinUDP"},
+}
+
+// kernelGateway is an ikegod, whose kernel carries its ESP, and where it is.
+type kernelGateway struct {
+	*netns.Daemon
+	end
+	conf string
+}
+
+// pairOfOurs is two of them.
+type pairOfOurs struct {
+	ours
+	west, east *kernelGateway
+}
+
+// ends places the two, with the addresses of the families that are wanted.
+func (o *ours) ends(t *testing.T) (w, e end) {
+	t.Helper()
+	w, e = o.place(t)
+	if o.inner6 {
+		w.in, w.net, e.in, e.net = netns.WestInner6, netns.WestNet6, netns.EastInner6, netns.EastNet6
+	}
+	if o.outer6 {
+		w.addr, w.seen, e.addr, e.seen = netns.West6, netns.West6, netns.East6, netns.East6
+	}
+	if o.transport {
+		w.in, e.in = w.addr, e.addr
+	}
+	return w, e
+}
+
+// confOf is ipsec.conf of one end.
+func (o *ours) confOf(here, there end, auto string) string {
+	lines := []string{
+		"left=" + here.addr, "leftid=@" + here.name, "right=" + there.seen, "rightid=@" + there.name, "authby=secret", "auto=" + auto,
+	}
+	if o.transport {
+		lines = append(lines, "type=transport")
+	} else {
+		lines = append(lines, "leftsubnet="+here.net, "rightsubnet="+there.net)
+	}
+	return "config setup\n\tlisten-tcp=yes\n\nconn meeting\n\t" + strings.Join(append(lines, o.conn...), "\n\t") + "\n"
+}
+
+// meet starts both daemons; west's connection has auto.
+func (o ours) meet(t *testing.T, auto string) *pairOfOurs {
+	t.Helper()
+	w, e := o.ends(t)
+	p := &pairOfOurs{ours: o, west: &kernelGateway{end: w, conf: o.confOf(w, e, auto)}, east: &kernelGateway{end: e, conf: o.confOf(e, w, "add")}}
+	t.Cleanup(func() {
+		for _, g := range p.both() {
+			if t.Failed() && g.Daemon != nil {
+				out, _ := g.host.Output("sh", "-c", "ip -s xfrm state list nokeys; ip xfrm policy; ip route show table all; grep -v '\t0$' /proc/net/xfrm_stat; ss -tnp")
+				t.Logf("log of %s:\n%s\nits kernel:\n%s", g.name, g.Log(), out)
+			}
+		}
+	})
+	for _, g := range []*kernelGateway{p.east, p.west} {
+		g.start(t)
+	}
+	return p
+}
+
+func (p *pairOfOurs) both() []*kernelGateway { return []*kernelGateway{p.west, p.east} }
+
+func (g *kernelGateway) start(t *testing.T) {
+	t.Helper()
+	d, err := g.host.Ikegod(g.conf, psk, "--log-level=debug", "--backend=xfrm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Daemon = d
+}
+
+// up brings the connection up from west.
+func (p *pairOfOurs) up(t *testing.T) {
+	t.Helper()
+	if out, status := p.west.Ikectl("up", "meeting"); status != 0 {
+		t.Fatalf("ikectl up: %d\n%s", status, out)
+	}
+	p.settled(t)
+}
+
+// settled waits until both ends have one IKE SA with one Child SA, and looks at it.
+func (p *pairOfOurs) settled(t *testing.T) {
+	t.Helper()
+	for _, g := range p.both() {
+		netns.Until(t, 10*time.Second, g.name+" has one Child SA, in two states", func() bool {
+			list := ikeSAs(t, g.Daemon)
+			return len(list) == 1 && len(list[0].Children) == 1 && kernelStates(t, g.host) == 2
+		})
+		mode := "tunnel"
+		if p.transport {
+			mode = "transport"
+		}
+		if c := onlyChild(t, g.Daemon); c.Datapath != "xfrm" || c.Carrier != p.carrier || c.Mode != mode {
+			t.Errorf("the Child SA of %s is %s, %s by %s; want %s, %s by xfrm", g.name, c.Mode, c.Carrier, c.Datapath, mode, p.carrier)
+		}
+	}
+}
+
+// onlyProtected counts what arrives on the wire of a host that is neither IKE nor ESP, in any carrier, and came without passing an SA. Neighbour discovery has to
+// be in clear.
+const onlyProtected = `table netdev wire {
+	counter clear { }
+	counter carried { }
+	chain in {
+		type filter hook ingress device "` + netns.Outer + `" priority -500;
+		meta protocol != { ip, ip6 } return
+		meta secpath exists return
+		icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld2-listener-report, mld-listener-report } return
+		meta l4proto esp counter name carried return
+		udp dport { 500, 4500 } counter name carried return
+		udp sport { 500, 4500 } counter name carried return
+		tcp dport 4500 counter name carried return
+		tcp sport 4500 counter name carried return
+		ip frag-off & 0x1fff != 0 return
+		counter name clear
+	}
+}
+`
+
+// watched does something while both wires are watched, and wants nothing in clear on them.
+func (p *pairOfOurs) watched(t *testing.T, do func()) {
+	t.Helper()
+	for _, g := range p.both() {
+		if err := g.host.RunInput(onlyProtected, "nft", "-f", "-"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do()
+	for _, g := range p.both() {
+		out, err := g.host.Output("nft", "list", "counters", "table", "netdev", "wire")
+		clear, carried := nftCounter(out, "clear"), nftCounter(out, "carried")
+		if err != nil || clear != 0 || carried == 0 {
+			t.Errorf("%s saw %d packets in clear and %d protected ones: %v %s", g.name, clear, carried, err, out)
+		}
+		if err := g.host.Run("nft", "delete", "table", "netdev", "wire"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func nftCounter(list, name string) int {
+	_, after, _ := strings.Cut(list, "counter "+name+" {")
+	f := strings.Fields(after)
+	if len(f) < 2 || f[0] != "packets" {
+		return -1
+	}
+	n, _ := strconv.Atoi(f[1])
+	return n
+}
+
+// carries pings both ways and transfers 20 MB from east, with nothing in clear, and looks whether the kernel's SAs have counted all of it.
+func (p *pairOfOurs) carries(t *testing.T) {
+	t.Helper()
+	east := p.east.in
+	if p.transport {
+		east = p.east.seen
+	}
+	before := carriedBytes(t, p.west.host)
+	p.watched(t, func() {
+		p.pings(t, p.west, p.west.in, east)
+		p.pings(t, p.east, east, p.west.in)
+		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+		defer cancel()
+		begin := time.Now()
+		if _, err := netns.Transfer(ctx, p.east.host, net.JoinHostPort(east, "0"), p.west.host, p.west.in, megabytes20); err != nil {
+			t.Errorf("download: %v", err)
+		}
+		t.Logf("20 MB in %s", time.Since(begin).Round(time.Millisecond))
+	})
+	if got := carriedBytes(t, p.west.host) - before; got < megabytes20 {
+		t.Errorf("the kernel's SAs have carried %d octets of %d", got, megabytes20)
+	}
+	if c := onlyChild(t, p.west.Daemon); c.InBytes < megabytes20 || c.OutPackets < 6 {
+		t.Errorf("ikectl's counters: %+v", c)
+	}
+}
+
+func (p *pairOfOurs) pings(t *testing.T, from *kernelGateway, source, to string, more ...string) {
+	t.Helper()
+	args := append([]string{"-n", "-c", "3", "-i", "0.05", "-W", "2", "-I", source}, append(more, to)...)
+	if out, err := from.host.Output("ping", args...); err != nil {
+		t.Errorf("ping from %s: %v: %s", from.name, err, out)
+	}
+}
+
+// carriedBytes is the sum of what the ESP states of a kernel have counted.
+func carriedBytes(t *testing.T, h *netns.Host) (sum int) {
+	t.Helper()
+	out, err := h.Output("ip", "-s", "xfrm", "state", "list", "nokeys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range strings.Split(out, "lifetime current:")[1:] {
+		text, _, _ := strings.Cut(strings.TrimSpace(part), "(bytes)")
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("%v in %s", err, out)
+		}
+		sum += n
+	}
+	return sum
+}
+
+// rekeys rekeys the Child SA from both ends, while echo requests are on their way, of which none may be lost.
+func (p *pairOfOurs) rekeys(t *testing.T) {
+	t.Helper()
+	east := p.east.in
+	if p.transport {
+		east = p.east.seen
+	}
+	type pinged struct {
+		out string
+		err error
+	}
+	done := make(chan pinged, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := p.west.host.Command(ctx, "ping", "-n", "-q", "-i", "0.01", "-c", "100", "-W", "2", "-I", p.west.in, east)
+	go func() {
+		out, err := cmd.CombinedOutput()
+		done <- pinged{string(out), err}
+	}()
+	for _, g := range p.both() {
+		before := onlyChild(t, p.west.Daemon).SPIIn
+		if out, status := g.Ikectl("rekey-child", "meeting"); status != 0 {
+			t.Errorf("rekey-child at %s: %d\n%s", g.name, status, out)
+		}
+		p.settled(t)
+		if after := onlyChild(t, p.west.Daemon).SPIIn; after == before {
+			t.Errorf("the Child SA has kept its SPI %#x", after)
+		}
+	}
+	if got := <-done; got.err != nil || !strings.Contains(got.out, "100 received") {
+		t.Errorf("echo requests while rekeying: %v\n%s", got.err, got.out)
+	}
+}
+
+// down takes the connection down from west, and wants no state at either end.
+func (p *pairOfOurs) down(t *testing.T) {
+	t.Helper()
+	if out, status := p.west.Ikectl("down", "meeting"); status != 0 {
+		t.Errorf("ikectl down: %d\n%s", status, out)
+	}
+	for _, g := range p.both() {
+		netns.Until(t, 5*time.Second, g.name+" has no SA", func() bool { return len(ikeSAs(t, g.Daemon)) == 0 && kernelStates(t, g.host) == 0 })
+	}
+}
+
+// leavesNothing stops both, and wants nothing in their kernels: neither of ours nor anything else.
+func (p *pairOfOurs) leavesNothing(t *testing.T) {
+	t.Helper()
+	for _, g := range p.both() {
+		if err := g.Stop(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, g := range p.both() {
+		for _, what := range []string{"ip xfrm state", "ip xfrm policy", "nft list tables | grep -i ikegod", "ip link show type xfrm", "ip -4 route show table all proto 73; ip -6 route show table all proto 73", "ip rule | grep -vE '^(0|32766|32767):'"} {
+			if out, _ := g.host.Output("sh", "-c", what); strings.TrimSpace(out) != "" {
+				t.Errorf("%s: %s after the stop:\n%s", g.name, what, out)
+			}
+		}
+	}
+}
+
+func ikeSAs(t *testing.T, d *netns.Daemon) (list []ctl.IKESA) {
+	t.Helper()
+	if err := d.SAs(t.Context(), func(sa ctl.IKESA) bool { list = append(list, sa); return true }); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// onlyChild is the one Child SA of a daemon.
+func onlyChild(t *testing.T, d *netns.Daemon) ctl.ChildSA {
+	t.Helper()
+	list := ikeSAs(t, d)
+	if len(list) != 1 || len(list[0].Children) != 1 {
+		t.Fatalf("not one IKE SA with one Child SA: %+v", list)
+	}
+	return list[0].Children[0]
+}
+
+// kernelStates counts the ESP states of a kernel.
+func kernelStates(t *testing.T, h *netns.Host) int {
+	t.Helper()
+	out, err := h.Output("ip", "xfrm", "state", "list", "nokeys")
+	if err != nil {
+		t.Fatalf("ip xfrm state: %v: %s", err, out)
+	}
+	return strings.Count(out, "proto esp")
+}
+
+// TestIkegod lets two ikegods meet by every carrier, in both modes and families, with all packets in the kernel.
+func TestIkegod(t *testing.T) {
+	for _, o := range oursTable {
+		t.Run(o.name, func(t *testing.T) {
+			if uml.Outside(t, uml.Full, uml.Programs) {
+				return
+			}
+			p := o.meet(t, "add")
+			p.up(t)
+			p.golden(t, "up")
+			p.carries(t)
+			p.rekeys(t)
+			p.down(t)
+			p.golden(t, "down")
+			p.leavesNothing(t)
+		})
+	}
+}
