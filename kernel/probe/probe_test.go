@@ -51,6 +51,13 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestTCPAttempt: a connection with itself gets as far as the question for the ULP, which this kernel may not have.
+func TestTCPAttempt(t *testing.T) {
+	if err := (&trial{}).tcpULP(); err != nil && !strings.Contains(err.Error(), "TCP_ULP espintcp") {
+		t.Error(err)
+	}
+}
+
 // TestRunInPlace: where no namespace can be made the attempts are made beside what is there, and leave nothing either.
 func TestRunInPlace(t *testing.T) {
 	if os.Getuid() != 0 {

@@ -37,7 +37,7 @@ func (t *trial) tcpULP() (err error) {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err == nil {
 			fds = append(fds, fd)
-			err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Usec: netlinkTimeout.Microseconds()}) // connect's, too
+			err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, new(unix.NsecToTimeval(netlinkTimeout.Nanoseconds()))) // connect's, too
 		}
 		return fd, err
 	}
