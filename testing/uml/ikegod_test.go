@@ -27,7 +27,9 @@ type ours struct {
 var useUDP = []string{"encapsulation=yes"}
 
 var oursTable = []ours{
+	{name: "esp", place: direct, carrier: "ESP"},
 	{name: "nat", place: weBehindNAT, carrier: "ESPinUDP"},
+	{name: "tcp", place: direct, conn: []string{"enable-tcp=yes"}, carrier: "ESPinTCP"},
 }
 
 // kernelGateway is an ikegod, whose kernel carries its ESP, and where it is.
