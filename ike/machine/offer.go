@@ -105,8 +105,10 @@ func (m *Machine) chooseChild(r request, among []target) (*chosen, *childRefusal
 		local, remote := m.selectors(t.conn, t.index)
 		ours, theirs, md, refusal := m.chooseMode(r, t)
 		if refusal != nil {
-			if noESP == nil {
+			if noESP == nil && len(ts.Narrow(r.ours, local, true)) > 0 && len(ts.Narrow(r.theirs, remote, true)) > 0 {
 				noESP = refusal
+			} else {
+				noTS = append(noTS, refusal.text) // it is for other traffic: the mode is not what keeps the peer from it
 			}
 			continue
 		}

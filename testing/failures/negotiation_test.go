@@ -118,6 +118,13 @@ var traffic = []row{
 	selectors("subnet-other", []string{"leftsubnet=10.9.9.0/24"}, nil,
 		says{"leftsubnet=", "west.conf:4", "10.9.9.0/24", nil},
 		says{"leftsubnet=", "east.conf:4", "10.9.9.0/24 has no address in common with the allowed 192.0.1.0/24", []string{"on the peer's side"}}),
+	{
+		name: "subnet-other-beside-a-transport-connection", west: []string{"leftsubnet=10.9.9.0/24"},
+		second: [2][]string{{"-leftsubnet", "-rightsubnet", "type=transport"}, {"-leftsubnet", "-rightsubnet", "type=transport"}},
+		onWest: tells("leftsubnet=", "west.conf:4", "10.9.9.0/24", "TS_UNACCEPTABLE"),
+		onEast: tells("leftsubnet=", "east.conf:4", "10.9.9.0/24 has no address in common with the allowed 192.0.1.0/24",
+			`"second" is type=transport (type= of east.conf:23), and the peer asks for tunnel mode`),
+	},
 	selectors("subnet-missing", []string{"-rightsubnet"}, nil,
 		says{"rightsubnet=", "west.conf:1", "192.1.2.23/32", []string{"no rightsubnet= in the connection"}},
 		says{"rightsubnet=", "east.conf:7", "192.1.2.23/32 has no address in common with the allowed 192.0.2.0/24", nil}),
