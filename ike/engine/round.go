@@ -330,7 +330,11 @@ func (c *control) revive(delay time.Duration, why string) {
 	c.set(phaseWaiting)
 	c.publish(func(s *ConnectionStatus) { s.NextTry = time.Now().Add(delay) })
 	c.home.alarms.set(c, time.Since(c.e.epoch)+delay)
-	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q must remain up: next attempt in %v (%s)", c.conn.Name, delay.Round(100*time.Millisecond), why)})
+	when := "at once"
+	if delay >= 100*time.Millisecond {
+		when = "in " + delay.Round(100*time.Millisecond).String()
+	}
+	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q must remain up: next attempt %s (%s)", c.conn.Name, when, why)})
 }
 
 // lasting is how long a Child SA must have lived to count as a success for the back-off.
