@@ -363,6 +363,35 @@ func TestDownOneAfterTheOther(t *testing.T) {
 	})
 }
 
+// TestDownOfEachFromItsEnd: each end takes down the connection that it has brought up, at once. When the second leaves, the first is leaving already; the IKE SA goes.
+func TestDownOfEachFromItsEnd(t *testing.T) {
+	set := family(policy.TCPNo, 1, 2)
+	inFamily(t, 1, fine, 1, set, func(t *testing.T, w *World) {
+		ends := []*Node{w.West, w.East}
+		for i, n := range ends {
+			if err := n.Engine.Up(t.Context(), set.Connections[i].Name, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.one(t, 3)
+		var all sync.WaitGroup
+		for i, n := range ends {
+			all.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), deleteTime)
+				defer cancel()
+				if err := n.Engine.Down(ctx, set.Connections[i].Name, nil); err != nil {
+					t.Errorf("down %s: %v", set.Connections[i].Name, err)
+				}
+			})
+		}
+		all.Wait()
+		time.Sleep(deleteTime)
+		if n := len(w.East.Snapshots()) + len(w.West.Snapshots()); n != 0 {
+			t.Errorf("%d IKE SAs are left", n)
+		}
+	})
+}
+
 // TestSharedIKEDies: the IKE SA of several connections dies; all of them come up again, on one.
 func TestSharedIKEDies(t *testing.T) {
 	set := family(policy.TCPNo, 2, 1)
