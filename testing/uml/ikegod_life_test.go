@@ -1,11 +1,13 @@
 package uml_test
 
 import (
+	"context"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/ikegod/ikegod/testing/netns"
 	"github.com/ikegod/ikegod/testing/uml"
 )
 
@@ -16,7 +18,9 @@ func TestIkegodLife(t *testing.T) {
 		with ours
 		do   func(*testing.T, ours)
 	}{
+		{"ondemand", ours{place: direct, carrier: "ESP"}, onDemand},
 		{"killed-tcp", ours{place: direct, conn: []string{"enable-tcp=yes"}, carrier: "ESPinTCP"}, killed},
+		{"stream-lost", ours{place: direct, conn: []string{"enable-tcp=yes"}, carrier: "ESPinTCP"}, streamLost},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if !uml.Outside(t, uml.Full, uml.Programs) {
@@ -24,6 +28,20 @@ func TestIkegodLife(t *testing.T) {
 			}
 		})
 	}
+}
+
+// onDemand: a packet that meets the trap starts the connection. The kernel drops it, and those after it until there are SAs. After a down the trap is there again.
+func onDemand(t *testing.T, o ours) {
+	p := o.meet(t, "ondemand")
+	p.golden(t, "trap")
+	netns.Until(t, 20*time.Second, "an answer", func() bool {
+		return p.west.host.Run("ping", "-n", "-q", "-c", "1", "-W", "1", "-I", p.west.in, p.east.in) == nil
+	})
+	p.settled(t)
+	p.watched(t, func() { p.pings(t, p.east, p.east.in, p.west.in) })
+	p.down(t)
+	p.golden(t, "trap")
+	p.leavesNothing(t)
 }
 
 // killed: what a killed daemon has left goes on carrying packets, the next daemon takes it away, and nobody else's.
@@ -58,4 +76,49 @@ func killed(t *testing.T, o ours) {
 	p.up(t) // INITIAL_CONTACT makes east forget the SAs of before (RFC 7296 2.4)
 	p.watched(t, func() { p.pings(t, p.west, p.west.in, p.east.in) })
 	p.leavesNothing(t)
+}
+
+// streamLost: a reset ends the TCP connection under the SAs. The initiator dials again, and they go on with it as they are (RFC 9329 6.3).
+func streamLost(t *testing.T, o ours) {
+	p := o.meet(t, "add")
+	p.up(t)
+	before, ports := onlyChild(t, p.west.Daemon), tcpPorts(t, p.west)
+	_, port, _ := strings.Cut(strings.Fields(ports)[0], ":") // of this stream alone: the next must not be met by it
+	reset := "table inet lost {\n\tchain out {\n\t\ttype filter hook output priority 0;\n\t\ttcp sport " + port + " tcp dport 4500 reject with tcp reset\n\t}\n}\n"
+	if err := p.west.host.RunInput(reset, "nft", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	lost := p.west.host.Command(ctx, "ping", "-n", "-q", "-c", "1", "-W", "1", "-I", p.west.in, p.east.in) // is answered by a reset
+	if out, err := lost.CombinedOutput(); err == nil {
+		t.Errorf("the stream is still there: %s", out)
+	}
+	netns.Until(t, 10*time.Second, "the stream is lost", func() bool { return tcpPorts(t, p.west) != ports })
+	if err := p.west.host.Run("nft", "delete", "table", "inet", "lost"); err != nil {
+		t.Fatal(err)
+	}
+	netns.Until(t, 20*time.Second, "packets pass again", func() bool {
+		return p.west.host.Run("ping", "-n", "-q", "-c", "1", "-W", "1", "-I", p.west.in, p.east.in) == nil
+	})
+	p.settled(t)
+	if after := onlyChild(t, p.west.Daemon); after.SPIIn != before.SPIIn || after.SPIOut != before.SPIOut {
+		t.Errorf("the Child SA is another one: %s %s, before %s %s", after.SPIIn, after.SPIOut, before.SPIIn, before.SPIOut)
+	}
+	if now := tcpPorts(t, p.west); now == ports || now == "" {
+		t.Errorf("the SAs have the ports %q, before the loss %q", now, ports)
+	}
+	p.carries(t)
+	p.rekeys(t)
+	p.leavesNothing(t)
+}
+
+// tcpPorts is the established streams of a gateway.
+func tcpPorts(t *testing.T, g *kernelGateway) string {
+	t.Helper()
+	out, err := g.host.Output("sh", "-c", "ss -Htn state established '( dport = :4500 or sport = :4500 )' | awk '{print $3, $4}'")
+	if err != nil {
+		t.Fatal(err, out)
+	}
+	return out
 }
