@@ -184,10 +184,15 @@ func (m *meeting) down(t *testing.T, weBegan, weEnd bool) {
 		}
 		return true
 	})
-	if weBegan != weEnd {
-		m.end(t, weBegan)
-	}
-	netns.Until(t, 10*time.Second, "no SA at either end", func() bool { return len(m.sas(t)) == 0 && len(m.states(t)) == 0 })
+	netns.Until(t, 20*time.Second, "no SA at either end", func() bool {
+		if len(m.sas(t)) == 0 && len(m.states(t)) == 0 {
+			return true
+		}
+		if weBegan != weEnd {
+			m.end(t, weBegan) // more than once: libreswan 4.10 revives a connection that is told to end at the moment when that is due
+		}
+		return false
+	})
 }
 
 func (m *meeting) end(t *testing.T, we bool) {
