@@ -223,7 +223,7 @@ func (m *meeting) states(t *testing.T) []string {
 		t.Fatalf("ip xfrm state: %v: %s", err, out)
 	}
 	var list []string
-	for _, s := range strings.Split("\n"+out, "\nsrc ") {
+	for s := range strings.SplitSeq("\n"+out, "\nsrc ") {
 		if strings.Contains(s, "proto esp") {
 			list = append(list, s)
 		}

@@ -39,7 +39,7 @@ func Outside(t *testing.T, k Kernel, needs ...Need) bool {
 	}
 	kernel, env := prepare(t, k, needs)
 	dir := directory(t)
-	script, err := command(t, dir)
+	script, err := command(t)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func find(k Kernel) (string, error) {
 // directory makes the guest's Dir. It is removed with the test, unless that failed.
 func directory(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "uml-"+strings.ReplaceAll(t.Name(), "/", "-")+"-")
+	dir, err := os.MkdirTemp("", "uml-"+strings.ReplaceAll(t.Name(), "/", "-")+"-") //nolint:usetesting // stays when the test failed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,9 +144,8 @@ func patience(t *testing.T) time.Duration {
 	return p
 }
 
-// command makes the script that runs this test, and it alone, from this test binary in this directory. The binary goes where the guest sees it whatever
-// lies over the host's temporary directory.
-func command(t *testing.T, dir string) (string, error) {
+// command makes the script that runs this test, and it alone, from this test binary in this directory.
+func command(t *testing.T) (string, error) {
 	here, err := os.Getwd()
 	if err != nil {
 		return "", err
@@ -155,8 +154,10 @@ func command(t *testing.T, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	args := []string{self, "-test.v", "-test.paniconexit0", "-test.count=1", "-test.run=" + pattern(t.Name(), flag.Lookup("test.run").Value.String()),
-		fmt.Sprintf("-test.timeout=%s", (patience(t) * 3 / 4).Round(time.Second))} // it is to say where it hangs, before it is killed
+	args := []string{
+		self, "-test.v", "-test.paniconexit0", "-test.count=1", "-test.run=" + pattern(t.Name(), flag.Lookup("test.run").Value.String()),
+		fmt.Sprintf("-test.timeout=%s", (patience(t) * 3 / 4).Round(time.Second)), // it is to say where it hangs, before it is killed
+	}
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}

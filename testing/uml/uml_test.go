@@ -21,8 +21,10 @@ func TestKernels(t *testing.T) {
 				return
 			}
 			state := func(encap ...string) error {
-				args := []string{"xfrm", "state", "add", "src", "127.0.0.1", "dst", "127.0.0.2", "proto", "esp", "spi", "0x1234", "mode", "tunnel",
-					"aead", "rfc4106(gcm(aes))", "0x" + strings.Repeat("ab", 36), "128"}
+				args := []string{
+					"xfrm", "state", "add", "src", "127.0.0.1", "dst", "127.0.0.2", "proto", "esp", "spi", "0x1234", "mode", "tunnel",
+					"aead", "rfc4106(gcm(aes))", "0x" + strings.Repeat("ab", 36), "128",
+				}
 				out, err := exec.Command("ip", append(args, encap...)...).CombinedOutput()
 				t.Logf("%v: %s%v", encap, out, err)
 				exec.Command("ip", "xfrm", "state", "flush").Run()
