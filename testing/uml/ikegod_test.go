@@ -197,15 +197,15 @@ func (p *pairOfOurs) carries(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 		defer cancel()
 		begin := time.Now()
-		if _, err := netns.Transfer(ctx, p.east.host, net.JoinHostPort(east, "0"), p.west.host, p.west.in, megabytes20); err != nil {
+		if _, err := netns.Transfer(ctx, p.east.host, net.JoinHostPort(east, "0"), p.west.host, p.west.in, 20*megabytes); err != nil {
 			t.Errorf("download: %v", err)
 		}
 		t.Logf("20 MB in %s", time.Since(begin).Round(time.Millisecond))
 	})
-	if got := carriedBytes(t, p.west.host) - before; got < megabytes20 {
-		t.Errorf("the kernel's SAs have carried %d octets of %d", got, megabytes20)
+	if got := carriedBytes(t, p.west.host) - before; got < 20*megabytes {
+		t.Errorf("the kernel's SAs have carried %d octets of %d", got, 20*megabytes)
 	}
-	if c := onlyChild(t, p.west.Daemon); c.InBytes < megabytes20 || c.OutPackets < 6 {
+	if c := onlyChild(t, p.west.Daemon); c.InBytes < 20*megabytes || c.OutPackets < 6 {
 		t.Errorf("ikectl's counters: %+v", c)
 	}
 }

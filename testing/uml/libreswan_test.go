@@ -90,5 +90,8 @@ func startLibreswan(s scenario, here, there end) (other, error) {
 
 // TestLibreswan meets libreswan 4.10, which has its ESP in the kernel, in every scenario.
 func TestLibreswan(t *testing.T) {
-	everywhere(t, libreswan, startLibreswan, func(scenario) bool { return true })
+	everywhere(t, opponent{
+		need: libreswan, start: startLibreswan, fits: func(scenario) bool { return true }, load: 20 * megabytes,
+		always: []string{"userspace-tcp", "userspace-fallback", "xfrm-tcp", "xfrm-fallback"},
+	})
 }

@@ -58,5 +58,8 @@ secrets {
 // TestStrongSwan meets strongSwan 5.9.8 with its ESP in the kernel, in every scenario but those over TCP, which it does not have: plain ESP and transport
 // mode, which its userspace ESP lacks, among them.
 func TestStrongSwan(t *testing.T) {
-	everywhere(t, strongswan, startStrongSwan, func(s scenario) bool { return s.carrier != "ESPinTCP" })
+	everywhere(t, opponent{
+		need: strongswan, start: startStrongSwan, fits: func(s scenario) bool { return s.carrier != "ESPinTCP" }, load: 50 * megabytes,
+		always: []string{"userspace-plain"},
+	})
 }
