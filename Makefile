@@ -40,7 +40,7 @@ test-hosted: build
 
 # On a real kernel that has ESP and ESP in TCP: built once (five minutes), then a program that boots in a second.
 test-kernel: deps build kernel
-	TEST_KERNEL=1 TEST_BIN=$(CURDIR)/bin $(GO) test -p 1 -count=1 -timeout 20m $(KERNEL)
+	TEST_KERNEL=1 TEST_BIN=$(CURDIR)/bin $(GO) test -p 1 -count=1 -timeout 30m $(KERNEL)
 
 # ikegod, with either datapath, and the peers that have their ESP in the kernel.
 interop-kernel: deps build kernel
