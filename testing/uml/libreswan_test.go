@@ -92,6 +92,6 @@ func startLibreswan(s scenario, here, there end) (other, error) {
 func TestLibreswan(t *testing.T) {
 	everywhere(t, opponent{
 		need: libreswan, start: startLibreswan, fits: func(scenario) bool { return true }, load: 20 * megabytes,
-		always: []string{"userspace-tcp", "userspace-fallback", "xfrm-tcp", "xfrm-fallback"},
+		always: []string{"userspace-fallback", "xfrm-tcp"},
 	})
 }
