@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -189,13 +190,16 @@ func TestStartErrors(t *testing.T) {
 		{"broken-configuration", []string{"--config", broken, "--secrets", secretsFile}, []string{broken + ":2"}},
 		{"secrets-readable-by-others", []string{"--config", good, "--secrets", open}, []string{open, "chmod"}},
 		{"unknown-setting", []string{"--config", good, "--secrets", secretsFile, "--settings", settings}, []string{settings, "log-levl"}},
-		{"xfrm", []string{"--config", good, "--secrets", secretsFile, "--backend", "xfrm"}, []string{"not in this build yet"}},
+		{"xfrm", []string{"--config", good, "--secrets", secretsFile, "--backend", "xfrm"}, []string{"backend=xfrm: ", "CONFIG_INET_ESP", "backend=userspace needs"}},
 		{"main-table", []string{"--config", good, "--secrets", secretsFile, "--table", "254"}, []string{"table=254"}},
 		{"late-preference", []string{"--config", good, "--secrets", secretsFile, "--preference", "32766"}, []string{"preference=32766"}},
 		{"unknown-flag", []string{"--confg", good}, []string{"--confg"}},
 		{"metrics", []string{"--config", good, "--secrets", secretsFile, "--metrics-listen", "192.0.9.9:1"}, []string{"metrics-listen=192.0.9.9:1"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			if tc.name == "xfrm" && kernelESP(w) {
+				t.Skip("NOT TESTED: backend=xfrm where the kernel has no ESP; this one has")
+			}
 			before, err := w.State()
 			if err != nil {
 				t.Fatal(err)
@@ -217,6 +221,17 @@ func TestStartErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// kernelESP says whether the kernel of a host can carry ESP.
+func kernelESP(h *netns.Host) bool {
+	state := []string{"src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "spi", "0x1000"}
+	err := h.Run("ip", slices.Concat([]string{"xfrm", "state", "add"}, state, []string{"mode", "tunnel", "aead", "rfc4106(gcm(aes))", "0x" + strings.Repeat("ab", 20), "128"})...)
+	if err != nil {
+		return false
+	}
+	_ = h.Run("ip", slices.Concat([]string{"xfrm", "state", "delete"}, state)...)
+	return true
 }
 
 // TestStartWithErrors leaves connections with errors out, says so, and serves the others.

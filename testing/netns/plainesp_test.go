@@ -88,7 +88,7 @@ func TestPlainESP(t *testing.T) {
 				t.Errorf("IKE is on %+v", p)
 			}
 			out, _ := west.Ikectl("status")
-			for _, want := range []string{"ESP *", "installed", ", ESP\n", "NAT         none"} {
+			for _, want := range []string{"ESP *", "installed", ", ESP (userspace)\n", "NAT         none"} {
 				if !strings.Contains(out, want) {
 					t.Errorf("status does not show %q:\n%s", want, out)
 				}
