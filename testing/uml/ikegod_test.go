@@ -22,14 +22,30 @@ type ours struct {
 	transport bool
 	conn      []string // lines of the connection, at both ends
 	carrier   string
+	short     bool // -short runs it too, and so CI
 }
 
-var useUDP = []string{"encapsulation=yes"}
+var (
+	useTCP   = []string{"enable-tcp=yes"}
+	useUDP   = []string{"encapsulation=yes"}
+	fallback = []string{"enable-tcp=fallback", "retransmit-timeout=4s"}
+)
 
 var oursTable = []ours{
-	{name: "esp", place: direct, carrier: "ESP"},
-	{name: "nat", place: weBehindNAT, carrier: "ESPinUDP"},
-	{name: "tcp", place: direct, conn: []string{"enable-tcp=yes"}, carrier: "ESPinTCP"},
+	{name: "esp", place: direct, carrier: "ESP", short: true},
+	{name: "udp", place: direct, conn: useUDP, carrier: "ESPinUDP"},
+	{name: "nat", place: weBehindNAT, carrier: "ESPinUDP", short: true},
+	{name: "tcp", place: direct, conn: useTCP, carrier: "ESPinTCP", short: true},
+	{name: "tcp-nat", place: weBehindNAT, conn: useTCP, carrier: "ESPinTCP"},
+	{name: "fallback", place: udpDropped, conn: fallback, carrier: "ESPinTCP"},
+	{name: "transport-esp", place: direct, transport: true, carrier: "ESP"},
+	{name: "transport-tcp", place: direct, transport: true, conn: useTCP, carrier: "ESPinTCP"},
+	{name: "6in4-udp", place: direct, inner6: true, conn: useUDP, carrier: "ESPinUDP"},
+	{name: "6in4-tcp", place: direct, inner6: true, conn: useTCP, carrier: "ESPinTCP"},
+	{name: "4in6-esp", place: direct, outer6: true, carrier: "ESP"},
+	{name: "4in6-tcp", place: direct, outer6: true, conn: useTCP, carrier: "ESPinTCP"},
+	{name: "esn", place: direct, conn: append([]string{"esn=yes", "replay-window=1024"}, useUDP...), carrier: "ESPinUDP"},
+	{name: "no-esn", place: direct, conn: append([]string{"esn=no", "replay-window=32"}, useTCP...), carrier: "ESPinTCP"},
 }
 
 // kernelGateway is an ikegod, whose kernel carries its ESP, and where it is.
@@ -330,6 +346,9 @@ func kernelStates(t *testing.T, h *netns.Host) int {
 func TestIkegod(t *testing.T) {
 	for _, o := range oursTable {
 		t.Run(o.name, func(t *testing.T) {
+			if testing.Short() && !o.short {
+				t.Skipf("NOT TESTED: %s, which takes a minute; make test-kernel runs it", t.Name())
+			}
 			if uml.Outside(t, uml.Full, uml.Programs) {
 				return
 			}

@@ -3,7 +3,6 @@ package uml_test
 import (
 	"context"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -126,7 +125,7 @@ type opponent struct {
 	need   uml.Need
 	start  func(s scenario, here, there end) (other, error)
 	fits   func(scenario) bool
-	always []string // the guests that are run without INTEROP too, and so in CI
+	always []string // the guests that -short runs too, and so CI
 	load   int      // octets from either end
 }
 
@@ -291,8 +290,8 @@ func everywhere(t *testing.T, o opponent) {
 			}
 			name := string(b) + "-" + s.name
 			t.Run(name, func(t *testing.T) {
-				if os.Getenv("INTEROP") == "" && !uml.Inside() && !slices.Contains(o.always, name) {
-					t.Skipf("NOT TESTED: %s, which takes a minute; make interop-kernel runs it", t.Name())
+				if testing.Short() && !slices.Contains(o.always, name) {
+					t.Skipf("NOT TESTED: %s, which takes a minute; make test-kernel runs it", t.Name())
 				}
 				if !uml.Outside(t, uml.Full, uml.Programs, o.need) {
 					meet(t, b, s, o).both(t, o.load)
