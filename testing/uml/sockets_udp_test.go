@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -22,6 +21,8 @@ import (
 
 var kernelUDP = mux.Options{ListenUDP: true, UDPPorts: []udp.Port{{Number: 500}, {Number: 4500, Marker: true}}, Prepare: socket.Bypass, EncapUDP: socket.EncapUDP}
 
+const espinudp = "espinudp 4500 4500"
+
 // TestSocketsInUDP: one socket, ESP in the kernel and IKE in user space, and batches that arrive as one.
 func TestSocketsInUDP(t *testing.T) {
 	if uml.Outside(t, uml.Full) {
@@ -30,9 +31,7 @@ func TestSocketsInUDP(t *testing.T) {
 	for _, six := range []bool{false, true} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[six], func(t *testing.T) {
 			west, east := facing(t, six, kernelUDP)
-			if err := errors.Join(west.install(east, "espinudp 4500 4500"), east.install(west, "espinudp 4500 4500")); err != nil {
-				t.Fatal(err)
-			}
+			protect(t, west, east, espinudp, espinudp)
 			if !six {
 				batch(t, west, east)
 			}
@@ -52,14 +51,12 @@ func interleaved(t *testing.T, west, east *gateway) {
 		}
 		before := len(east.messages())
 		for i := range n {
-			if err := west.mux.Send(w, message(exchangeAuth, fmt.Sprint(port, " ", i))); err != nil {
-				t.Fatal(err)
-			}
+			west.send(t, w, message(exchangeAuth, fmt.Sprint(port, " ", i)))
 			if i%10 == 0 {
 				west.pings(t, east, 1, 0)
 			}
 		}
-		east.until(t, fmt.Sprintf("IKE on port %d", port), func() bool { return len(east.messages()) == before+n })
+		east.has(t, before+n, fmt.Sprintf("IKE on port %d", port))
 		for i, d := range east.messages()[before:] {
 			if want := message(exchangeAuth, fmt.Sprint(port, " ", i)); string(d.Data) != string(want) || d.Path.Local.Port() != port {
 				t.Fatalf("message %d on %s is %q", i, d.Path, d.Data)
@@ -77,14 +74,7 @@ func batch(t *testing.T, west, east *gateway) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c net.PacketConn
-	if err := east.host.Do(func() (err error) {
-		c, err = net.ListenPacket("udp", netip.AddrPortFrom(east.inner, 9).String())
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := east.listenUDP(t, 9)
 	// The SA that install has made for what goes from west to east.
 	key := slices.Repeat([]byte{0x01}, 20)
 	out, err := esp.NewOutbound(esp.Params{SPI: 0x1001, Suite: suite.Suite{Encr: suite.Encr{ID: iana.ENCR_AES_GCM_16, KeyBits: 128}}, EncrKey: key})
@@ -113,15 +103,14 @@ func batch(t *testing.T, west, east *gateway) {
 		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
 		k, _, err := c.ReadFrom(b)
 		if err != nil || string(b[:k]) != fmt.Sprintf("packet %02d", got) {
-			state, _ := east.host.Output("ip", "-s", "xfrm", "state")
-			stat, _ := east.host.Output("cat", "/proc/net/xfrm_stat")
-			t.Fatalf("after %d of %d packets: %q, %v\n%s%s", got, n, b[:k], err, nonZero(stat), state)
+			t.Fatalf("after %d of %d packets: %q, %v\n%s%s", got, n, b[:k], err, east.counters(), east.states())
 		}
 	}
 	// West's own kernel begins with sequence number 1 again, which east has seen: both SAs anew.
-	if err := errors.Join(west.flush(), east.flush(), west.install(east, "espinudp 4500 4500"), east.install(west, "espinudp 4500 4500")); err != nil {
+	if err := errors.Join(west.flush(), east.flush()); err != nil {
 		t.Fatal(err)
 	}
+	protect(t, west, east, espinudp, espinudp)
 }
 
 // inner is a UDP datagram in IPv4, without UDP checksum.
