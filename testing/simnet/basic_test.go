@@ -4,33 +4,15 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/ikegod/ikegod/ike/event"
-	"github.com/ikegod/ikegod/ike/policy"
 )
 
-// fine is a network without faults.
-var fine = Faults{Delay: 10 * time.Millisecond, Jitter: time.Millisecond}
-
 func TestUpDown(t *testing.T) {
-	for name, mode := range map[string]policy.TCPMode{"udp": policy.TCPNo, "tcp": policy.TCPYes} {
+	for name, mode := range carriersOf {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w, err := NewWorld(1, fine)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer w.Close()
-				defer func() {
-					if t.Failed() {
-						t.Log("\n" + w.Net.Text())
-					}
-				}()
-				if err := w.Apply(Connection(mode)); err != nil {
-					t.Fatal(err)
-				}
+			inLoaded(t, 1, fine, Connection(mode), func(t *testing.T, w *World) {
 				ctx := context.Background()
 				var lines []event.Event
 				began := time.Now()

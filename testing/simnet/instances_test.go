@@ -17,9 +17,7 @@ func TestSharedInstanceChangesTemplate(t *testing.T) {
 		for _, c := range templates.Connections {
 			c.Left.Host = policy.Host{Kind: policy.HostAny}
 		}
-		if err := w.East.Engine.Apply(t.Context(), templates); err != nil {
-			t.Fatal(err)
-		}
+		w.East.load(t, templates)
 		do := func(what, name string) {
 			t.Helper()
 			f := w.West.Engine.Up
@@ -59,9 +57,7 @@ func TestDownOfSharedInstance(t *testing.T) {
 		for _, c := range templates.Connections {
 			c.Left.Host = policy.Host{Kind: policy.HostAny}
 		}
-		if err := w.East.Engine.Apply(t.Context(), templates); err != nil {
-			t.Fatal(err)
-		}
+		w.East.load(t, templates)
 		for _, id := range []kernel.PolicyID{"conn-0/1x1", "conn-1/1x1"} {
 			w.West.Engine.KernelEvent(kernel.Acquire{Policy: id})
 			time.Sleep(time.Second)

@@ -20,15 +20,9 @@ func TestTwoConnectionsOfOnePair(t *testing.T) {
 	set.Connections = append(set.Connections, second)
 	inWorld(t, 1, fine, first, func(t *testing.T, w *World) {
 		for _, n := range []*Node{w.West, w.East} {
-			if err := n.Engine.Apply(t.Context(), set); err != nil {
-				t.Fatal(err)
-			}
+			n.load(t, set)
 		}
-		for _, c := range set.Connections {
-			if err := w.West.Engine.Up(t.Context(), c.Name, nil); err != nil {
-				t.Fatal(err)
-			}
-		}
+		w.West.bring(t, namesOf(set)...)
 		time.Sleep(time.Minute)
 		w.agreed(t, 2)
 		for _, n := range []*Node{w.West, w.East} {
@@ -41,9 +35,7 @@ func TestTwoConnectionsOfOnePair(t *testing.T) {
 		if s := w.West.Engine.Stats(); s.Revivals != 0 {
 			t.Errorf("%d revivals", s.Revivals)
 		}
-		if err := w.West.Engine.Down(t.Context(), second.Name, nil); err != nil {
-			t.Fatal(err)
-		}
+		w.West.end(t, second.Name)
 		time.Sleep(time.Minute)
 		w.agreed(t, 1)
 		if p := w.East.Datapath.Policies(); len(p) != 1 || p[0].ID != "west-east" {
@@ -69,12 +61,8 @@ func TestPairPartlyThere(t *testing.T) {
 	set := Set(first)
 	set.Connections = append(set.Connections, second)
 	inWorld(t, 1, fine, first, func(t *testing.T, w *World) {
-		if err := w.West.Engine.Apply(t.Context(), set); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.West.Engine.Up(t.Context(), first.Name, nil); err != nil {
-			t.Fatal(err)
-		}
+		w.West.load(t, set)
+		w.West.bring(t, first.Name)
 		if err := w.West.Engine.Up(t.Context(), second.Name, nil); err == nil || !strings.Contains(err.Error(), "TS_UNACCEPTABLE") {
 			t.Fatalf("up of a connection that the peer does not have: %v", err)
 		}
@@ -83,9 +71,7 @@ func TestPairPartlyThere(t *testing.T) {
 		if after := w.West.Datapath.Pairs(); len(before) != 1 || len(after) != 1 || after[0].In.SPI != before[0].In.SPI {
 			t.Errorf("the Child SA of the first was replaced or lost:\n%v\n%v", before, after)
 		}
-		if err := w.East.Engine.Apply(t.Context(), set); err != nil {
-			t.Fatal(err)
-		}
+		w.East.load(t, set)
 		time.Sleep(5 * time.Minute)
 		for _, n := range []*Node{w.West, w.East} {
 			for _, c := range n.Engine.Connections() {

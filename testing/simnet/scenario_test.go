@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/ikegod/ikegod/ike/engine"
@@ -15,76 +14,6 @@ import (
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/path"
 )
-
-// inWorld runs f in a bubble with both daemons, shows the exchange if it fails, and asks in the end that nothing is left in either datapath.
-func inWorld(t *testing.T, seed uint64, f Faults, c *policy.Connection, do func(t *testing.T, w *World)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		w, err := NewWorld(seed, f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer w.Close()
-		defer func() {
-			if t.Failed() {
-				t.Logf("seed %d\n%s", seed, w.Net.Text())
-			}
-		}()
-		if err := w.Apply(c); err != nil {
-			t.Fatal(err)
-		}
-		do(t, w)
-		ctx := t.Context()
-		if err := errors.Join(w.West.Engine.Shutdown(ctx), w.East.Engine.Shutdown(ctx)); err != nil {
-			t.Error(err)
-		}
-		if l := w.West.Leftovers() + w.East.Leftovers(); l != "" {
-			t.Error(l)
-		}
-		for _, n := range []*Node{w.West, w.East} {
-			if s := n.Engine.Stats(); s.IKESAs != 0 || s.HalfOpen != 0 || s.Established != 0 || s.Children != 0 || s.Panics != 0 {
-				t.Errorf("%s after the end: %+v", n.Name, s)
-			}
-		}
-	})
-}
-
-const connName = "west-east"
-
-func (n *Node) up(t *testing.T) ([]event.Event, error) {
-	t.Helper()
-	var seen []event.Event
-	err := n.Engine.Up(t.Context(), connName, func(ev event.Event) { seen = append(seen, ev) })
-	return seen, err
-}
-
-func (n *Node) state(t *testing.T) engine.ConnectionStatus {
-	t.Helper()
-	all := n.Engine.Connections()
-	if len(all) != 1 {
-		t.Fatalf("%s has %d connections", n.Name, len(all))
-	}
-	return all[0]
-}
-
-// agreed asks that both ends have the same, and how many Child SAs.
-func (w *World) agreed(t *testing.T, children int) {
-	t.Helper()
-	if d := w.Disagreement(); d != "" {
-		t.Error(d)
-	}
-	if a, b := len(w.West.Datapath.Pairs()), len(w.East.Datapath.Pairs()); a != children || b != children {
-		t.Errorf("%d Child SAs on west and %d on east, want %d", a, b, children)
-	}
-}
-
-func texts(evs []event.Event) string {
-	var b strings.Builder
-	for _, ev := range evs {
-		b.WriteString(ev.Text + "\n")
-	}
-	return b.String()
-}
 
 // TestFallback: UDP is dropped; after retransmit-timeout the same `up` goes on over TCP at once, and shows both attempts.
 func TestFallback(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/ikegod/ikegod/ike/machine"
@@ -17,12 +16,7 @@ import (
 // between. Its use is with -race; whatever the order of things, both ends must agree in the end.
 func TestManyShards(t *testing.T) {
 	const conns = 40
-	synctest.Test(t, func(t *testing.T) {
-		w, err := newWorld(1, lossy, 4)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer w.Close()
+	inBubble(t, 1, lossy, 4, func(t *testing.T, w *World) {
 		set := Set(nil)
 		set.Connections = nil
 		for i := range conns {
@@ -90,19 +84,6 @@ func TestManyShards(t *testing.T) {
 			})
 		}
 		all.Wait()
-		for _, n := range []*Node{w.West, w.East} {
-			if err := n.Engine.Shutdown(ctx); err != nil {
-				t.Error(err)
-			}
-			if l := n.Leftovers(); l != "" {
-				t.Error(l)
-			}
-			if s := n.Engine.Stats(); s.IKESAs != 0 || s.Children != 0 || s.HalfOpen != 0 {
-				t.Errorf("%s: %+v", n.Name, s)
-			}
-		}
-		if t.Failed() {
-			t.Log("\n" + w.Net.Text())
-		}
+		w.shutdown(t)
 	})
 }

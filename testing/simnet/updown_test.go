@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/ikegod/ikegod/ike/event"
@@ -18,26 +17,6 @@ func scripted() *policy.Connection {
 	return c
 }
 
-func inScripted(t *testing.T, c *policy.Connection, f func(t *testing.T, w *World)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		w, err := NewWorld(1, fine)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer w.Close()
-		defer func() {
-			if t.Failed() {
-				t.Log("\n" + w.Net.Text())
-			}
-		}()
-		if err := w.Apply(c); err != nil {
-			t.Fatal(err)
-		}
-		f(t, w)
-	})
-}
-
 func (n *Node) asked() string { return strings.Join(n.Updown.Asked(), ", ") }
 
 // TestUpdown: routed while it is negotiated, up with the first Child SA; a rekeying asks for nothing but what the runner knows to be up already, and never for down; down with
@@ -45,7 +24,7 @@ func (n *Node) asked() string { return strings.Join(n.Updown.Asked(), ", ") }
 func TestUpdown(t *testing.T) {
 	for _, initiator := range []string{"west", "east"} {
 		t.Run(initiator, func(t *testing.T) {
-			inScripted(t, scripted(), func(t *testing.T, w *World) {
+			inLoaded(t, 1, fine, scripted(), func(t *testing.T, w *World) {
 				node, want := w.West, "route west-east, up west-east"
 				if initiator == "east" {
 					node, want = w.East, "up west-east"
@@ -75,9 +54,7 @@ func TestUpdown(t *testing.T) {
 					t.Errorf("a rekeying asks for %s", w.West.asked())
 				}
 				before := len(w.West.Updown.Asked())
-				if err := node.Engine.Down(t.Context(), "west-east", nil); err != nil {
-					t.Fatal(err)
-				}
+				node.end(t, connName)
 				time.Sleep(time.Second)
 				if got := strings.Join(w.West.Updown.Asked()[before:], ", "); got != "down in=true out=true west-east, unroute west-east" {
 					t.Errorf("down asks for %s", got)
@@ -96,17 +73,13 @@ func TestUpdown(t *testing.T) {
 func TestUpdownOnDemand(t *testing.T) {
 	c := scripted()
 	c.Auto = policy.AutoOnDemand
-	inScripted(t, c, func(t *testing.T, w *World) {
+	inLoaded(t, 1, fine, c, func(t *testing.T, w *World) {
 		time.Sleep(time.Second)
 		if got := w.West.asked(); got != "route west-east" {
 			t.Fatalf("a trap asks for %s", got)
 		}
-		if err := w.West.Engine.Up(t.Context(), "west-east", nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.West.Engine.Down(t.Context(), "west-east", nil); err != nil {
-			t.Fatal(err)
-		}
+		w.West.bring(t, connName)
+		w.West.end(t, connName)
 		time.Sleep(time.Second)
 		if got := w.West.asked(); strings.Contains(got, "unroute") || !strings.Contains(got, "up west-east, down in=true out=true west-east") {
 			t.Errorf("asked for %s", got)
@@ -122,7 +95,7 @@ func TestUpdownOnDemand(t *testing.T) {
 
 // TestUpdownFails: a Child SA whose script fails does not come up on either side, the operator reads why, and nothing stays.
 func TestUpdownFails(t *testing.T) {
-	inScripted(t, scripted(), func(t *testing.T, w *World) {
+	inLoaded(t, 1, fine, scripted(), func(t *testing.T, w *World) {
 		w.West.Updown.Refuse(errors.New(`command "up": exited with status 7`))
 		for _, n := range []*Node{w.West, w.East} {
 			var seen []event.Event
@@ -156,10 +129,8 @@ func TestUpdownFails(t *testing.T) {
 
 // TestUpdownShutdown: what is up is taken down by its script.
 func TestUpdownShutdown(t *testing.T) {
-	inScripted(t, scripted(), func(t *testing.T, w *World) {
-		if err := w.West.Engine.Up(t.Context(), "west-east", nil); err != nil {
-			t.Fatal(err)
-		}
+	inLoaded(t, 1, fine, scripted(), func(t *testing.T, w *World) {
+		w.West.bring(t, connName)
 		if err := w.West.Engine.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
