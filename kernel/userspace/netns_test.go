@@ -17,6 +17,7 @@ import (
 	"github.com/ikegod/ikegod/pkg/suite"
 	"github.com/ikegod/ikegod/pkg/ts"
 	"github.com/ikegod/ikegod/testing/netns"
+	"github.com/ikegod/ikegod/testing/subnets"
 	"github.com/ikegod/ikegod/transport"
 	"github.com/ikegod/ikegod/transport/mux"
 )
@@ -87,17 +88,6 @@ func (g *gateway) wait() {
 	}
 }
 
-func set(all ...string) (out ts.Set) {
-	for _, s := range all {
-		sel, err := ts.Parse(s)
-		if err != nil {
-			panic(err)
-		}
-		out = append(out, sel)
-	}
-	return out
-}
-
 // pair makes SAs with SPI 0xc0000001 in west and 0xc0000002 in east.
 func (g *gateway) pair(local, remote ts.Set, p path.Path) kernel.SAPair {
 	s := suite.Suite{Encr: suite.Encr{ID: iana.ENCR_AES_GCM_16, KeyBits: 256}, SN: iana.SN_ESN}
@@ -151,8 +141,8 @@ func lab(t *testing.T, kind path.Kind, cfg userspace.Config) (west, east *gatewa
 	_, w, e := netns.Gateways(t)
 	west, east = open(t, w, cfg), open(t, e, cfg)
 	wp, ep := paths(t, kind, west, east)
-	west.protect(set(netns.WestNet), set(netns.EastNet), wp)
-	east.protect(set(netns.EastNet), set(netns.WestNet), ep)
+	west.protect(subnets.Of(netns.WestNet), subnets.Of(netns.EastNet), wp)
+	east.protect(subnets.Of(netns.EastNet), subnets.Of(netns.WestNet), ep)
 	if err := errors.Join(w.Count(), e.Count()); err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +222,7 @@ func TestPlainESPOverIPv6(t *testing.T) {
 	_, w, e := netns.Gateways(t)
 	west, east := open(t, w, userspace.Config{}), open(t, e, userspace.Config{})
 	p := path.Path{Local: netip.MustParseAddrPort("[2001:db8:1:2::45]:0"), Remote: netip.MustParseAddrPort("[2001:db8:1:2::23]:0"), Kind: path.ESP}
-	westNets, eastNets := set(netns.WestNet, "2001:db8:0:1::/64"), set(netns.EastNet, "2001:db8:0:2::/64")
+	westNets, eastNets := subnets.Of(netns.WestNet, "2001:db8:0:1::/64"), subnets.Of(netns.EastNet, "2001:db8:0:2::/64")
 	west.protect(westNets, eastNets, p)
 	east.protect(eastNets, westNets, path.Path{Local: p.Remote, Remote: p.Local, Kind: path.ESP})
 	if err := errors.Join(w.Count(), e.Count()); err != nil {
@@ -304,8 +294,8 @@ func TestForwardedPackets(t *testing.T) {
 	}
 	west, east := open(t, w, userspace.Config{}), open(t, e, userspace.Config{})
 	wp, ep := paths(t, path.UDP, west, east)
-	west.protect(set("192.0.9.0/24"), set(netns.EastNet), wp)
-	east.protect(set(netns.EastNet), set("192.0.9.0/24"), ep)
+	west.protect(subnets.Of("192.0.9.0/24"), subnets.Of(netns.EastNet), wp)
+	east.protect(subnets.Of(netns.EastNet), subnets.Of("192.0.9.0/24"), ep)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if _, err := netns.Transfer(ctx, e, netns.EastInner+":0", inner, "192.0.9.1", 8<<20); err != nil {
@@ -364,8 +354,8 @@ func TestHostToHost(t *testing.T) {
 			_, w, e := netns.Gateways(t)
 			west, east := open(t, w, userspace.Config{}), open(t, e, userspace.Config{})
 			wp, ep := paths(t, kind, west, east)
-			west.protect(set(netns.West), set(netns.East), wp)
-			east.protect(set(netns.East), set(netns.West), ep)
+			west.protect(subnets.Of(netns.West), subnets.Of(netns.East), wp)
+			east.protect(subnets.Of(netns.East), subnets.Of(netns.West), ep)
 			if out, err := ping(t, west, netns.East); err != nil {
 				t.Errorf("ping: %v\n%s", err, out)
 			}
@@ -386,9 +376,9 @@ func TestSinglePort(t *testing.T) {
 	_, w, e := netns.Gateways(t)
 	west, east := open(t, w, userspace.Config{}), open(t, e, userspace.Config{})
 	wp, ep := paths(t, path.UDP, west, east)
-	port := set(netns.EastNet + "/tcp/8080")
-	west.protect(set(netns.WestNet), port, wp)
-	east.protect(port, set(netns.WestNet), ep)
+	port := subnets.Of(netns.EastNet + "/tcp/8080")
+	west.protect(subnets.Of(netns.WestNet), port, wp)
+	east.protect(port, subnets.Of(netns.WestNet), ep)
 	if err := errors.Join(w.Count(), e.Count()); err != nil {
 		t.Fatal(err)
 	}
@@ -428,8 +418,8 @@ func TestWhatIsNotProtectedFlows(t *testing.T) {
 	}
 	west, east := open(t, w, userspace.Config{}), open(t, e, userspace.Config{})
 	wp, ep := paths(t, path.UDP, west, east)
-	west.protect(set(netns.WestNet), set("0.0.0.0/0"), wp)
-	east.protect(set("0.0.0.0/0"), set(netns.WestNet), ep)
+	west.protect(subnets.Of(netns.WestNet), subnets.Of("0.0.0.0/0"), wp)
+	east.protect(subnets.Of("0.0.0.0/0"), subnets.Of(netns.WestNet), ep)
 	mustPing(t, west)
 	mustPing(t, east)
 	before := west.Usage(0xc0000001)[0].OutPackets
@@ -479,7 +469,7 @@ func TestNothingLeaksWithoutSA(t *testing.T) {
 	for _, action := range []kernel.Action{kernel.Protect, kernel.Hold, kernel.Drop, kernel.Trap, kernel.Reject} {
 		west.Remove(4, 0xc0000001)
 		west.wait()
-		west.Route(5, kernel.Policy{ID: "c", Local: set(netns.WestNet), Remote: set(netns.EastNet), Action: action})
+		west.Route(5, kernel.Policy{ID: "c", Local: subnets.Of(netns.WestNet), Remote: subnets.Of(netns.EastNet), Action: action})
 		west.wait()
 		out, err := ping(t, west, "-I", netns.WestInner, netns.EastInner)
 		if err == nil {
@@ -511,8 +501,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 	}
 	west, east := open(t, w, userspace.Config{}), open(t, e, userspace.Config{Queues: 2})
 	wp, ep := paths(t, path.UDP, west, east)
-	west.protect(set(netns.WestNet), set("0.0.0.0/0"), wp)
-	east.protect(set(netns.EastNet), set(netns.WestNet), ep)
+	west.protect(subnets.Of(netns.WestNet), subnets.Of("0.0.0.0/0"), wp)
+	east.protect(subnets.Of(netns.EastNet), subnets.Of(netns.WestNet), ep)
 	for _, g := range []*gateway{west, east} {
 		if err := errors.Join(g.mux.Close(), g.Close()); err != nil {
 			t.Error(err)

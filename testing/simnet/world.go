@@ -21,6 +21,7 @@ import (
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/suite"
 	"github.com/ikegod/ikegod/pkg/ts"
+	"github.com/ikegod/ikegod/testing/subnets"
 )
 
 // Addresses of the test bench.
@@ -178,7 +179,7 @@ func Set(c *policy.Connection) *policy.Set {
 
 func id(s string) ident.Pattern { return ident.Pattern{ID: must(ident.Parse(s))} }
 
-func subnet(s string) ts.Set { return ts.Set{must(ts.Parse(s))} }
+func subnet(s string) ts.Set { return subnets.Of(s) }
 
 // must is for constants of this package only.
 func must[T any](v T, err error) T {

@@ -10,6 +10,7 @@ import (
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/suite"
 	"github.com/ikegod/ikegod/pkg/ts"
+	"github.com/ikegod/ikegod/testing/subnets"
 )
 
 // Addresses of the test bench.
@@ -23,7 +24,7 @@ const Secret = "a secret of a hundred and twenty eight bits or more"
 
 // Connection is the connection of the tests: west and east with pre-shared keys, a subnet behind each, UDP and then TCP.
 func Connection() *policy.Connection {
-	left, right := ts.Set{mustSelector("192.0.1.0/24")}, ts.Set{mustSelector("192.0.2.0/24")}
+	left, right := TS("192.0.1.0/24"), TS("192.0.2.0/24")
 	return &policy.Connection{
 		Name:     "west-east",
 		Position: "ipsec.conf:4", Positions: map[string]string{"authby": "ipsec.conf:11", "ike": "ipsec.conf:12"},
@@ -104,18 +105,4 @@ func ESP(s string) suite.Proposals {
 }
 
 // TS is a list of subnets.
-func TS(list ...string) ts.Set {
-	var s ts.Set
-	for _, l := range list {
-		s = append(s, mustSelector(l))
-	}
-	return s
-}
-
-func mustSelector(s string) ts.Selector {
-	sel, err := ts.Parse(s)
-	if err != nil {
-		panic(err)
-	}
-	return sel
-}
+func TS(list ...string) ts.Set { return subnets.Of(list...) }
