@@ -13,6 +13,7 @@ import (
 
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/testing/netns"
+	"github.com/ikegod/ikegod/testing/subnets"
 )
 
 // fragment makes one of a UDP datagram, the first of which has the ports.
@@ -93,7 +94,7 @@ func TestFragmentsHidePorts(t *testing.T) {
 	namespace(t)
 	n := open(t, Settings{})
 	sh(t, "ip neigh add 192.1.2.254 lladdr 02:00:00:00:00:01 dev eth0 nud permanent")
-	route(t, n, "one", set(t, "192.0.1.0/24/udp"), set(t, "192.0.2.0/24/udp/5000"), 1400)
+	route(t, n, "one", subnets.Of("192.0.1.0/24/udp"), subnets.Of("192.0.2.0/24/udp/5000"), 1400)
 	sh(t, "nft add table ip saw")
 	sh(t, "nft add chain ip saw out { type filter hook postrouting priority 0 ; }")
 	sh(t, "nft add rule ip saw out oifname eth0 ip saddr 192.0.1.77 ip daddr 192.0.2.1 counter")
@@ -118,9 +119,9 @@ func TestFragmentsHidePorts(t *testing.T) {
 // TestIPv6FragmentsHideProtocols: in IPv6 the protocol hides as well, behind options in the fragments, and the ports even in a fragment that is whole.
 func TestIPv6FragmentsHideProtocols(t *testing.T) {
 	namespace(t)
+	sh(t, "sysctl -qw net.ipv6.conf.all.forwarding=1")
+	addIPv6(t, "2001:db8:0:1::254", "2001:db8:1:2::45")
 	for _, c := range []string{
-		"sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
-		"ip addr add 2001:db8:0:1::254/64 dev eth0 nodad", "ip addr add 2001:db8:1:2::45/64 dev eth0 nodad", "ip route add default via 2001:db8:1:2::254",
 		"ip neigh add 2001:db8:1:2::254 lladdr 02:00:00:00:00:01 dev eth0 nud permanent",
 		"nft add table ip6 saw", "nft add chain ip6 saw out { type filter hook postrouting priority 0 ; }",
 	} {
@@ -128,8 +129,8 @@ func TestIPv6FragmentsHideProtocols(t *testing.T) {
 	}
 	n := open(t, Settings{})
 	const from, udp, options = "2001:db8:0:1::77", unix.IPPROTO_UDP, unix.IPPROTO_DSTOPTS
-	route(t, n, "udp", set(t, "2001:db8:0:1::/64/udp"), set(t, "2001:db8:0:2::/64/udp"), 1400)
-	route(t, n, "port", set(t, "2001:db8:0:1::/64/udp"), set(t, "2001:db8:0:3::/64/udp/5000"), 1400)
+	route(t, n, "udp", subnets.Of("2001:db8:0:1::/64/udp"), subnets.Of("2001:db8:0:2::/64/udp"), 1400)
+	route(t, n, "port", subnets.Of("2001:db8:0:1::/64/udp"), subnets.Of("2001:db8:0:3::/64/udp/5000"), 1400)
 	protected, others := []string{"2001:db8:0:2::1", "2001:db8:0:3::1"}, "2001:db8:0:4::1"
 	for _, to := range append(protected, others) {
 		sh(t, "nft add rule ip6 saw out oifname eth0 ip6 saddr "+from+" ip6 daddr "+to+" counter")
@@ -162,9 +163,9 @@ func TestFragmentsInClear(t *testing.T) {
 	namespace(t)
 	n := open(t, Settings{})
 	if n.guard == nil {
-		need(t, "nft")
+		netns.Missing(t, tested, "nft")
 	}
-	route(t, n, "one", set(t, "192.1.2.45/32", "192.0.1.0/24"), set(t, "192.1.2.23/32", "192.0.2.0/24"), 1400, between("192.1.2.45", "192.1.2.23"))
+	route(t, n, "one", subnets.Of("192.1.2.45/32", "192.0.1.0/24"), subnets.Of("192.1.2.23/32", "192.0.2.0/24"), 1400, between("192.1.2.45", "192.1.2.23"))
 	const us, inner, behind, peer, its = "192.1.2.45", "192.0.1.254", "192.0.1.77", "192.1.2.23", "192.0.2.77"
 	sure := fragmentOf(unix.IPPROTO_TCP, its, behind, 0, false)
 	judge(t, n, sure, []verdicts{
@@ -190,12 +191,12 @@ func TestFragmentsInClear(t *testing.T) {
 		{"a later of UDP with those ports where a first has its own", fragment(its, us, 8, false), 1},
 		{"a later of TCP with those ports", fragmentOf(unix.IPPROTO_TCP, peer, us, 8, false), 1},
 	})
-	route(t, n, "one", set(t, "192.1.2.45/32", "192.0.1.0/24"), set(t, "192.1.2.23/32", "192.0.2.0/24"), 1400, between("192.1.2.45", "192.1.2.24"))
+	route(t, n, "one", subnets.Of("192.1.2.45/32", "192.0.1.0/24"), subnets.Of("192.1.2.23/32", "192.0.2.0/24"), 1400, between("192.1.2.45", "192.1.2.24"))
 	judge(t, n, sure, []verdicts{{"a later of UDP from where the peer was", fragment(peer, us, 8, true), 1}})
 	// One policy may protect the address of another's peer, whichever comes first.
-	route(t, n, "two", set(t, "192.0.1.0/24"), set(t, "10.1.0.0/16"), 1400, between(us, "192.1.2.98"))
-	route(t, n, "all", set(t, "192.1.2.45/32"), set(t, "192.1.2.96/29"), 1400)
-	route(t, n, "three", set(t, "192.0.1.0/24"), set(t, "10.2.0.0/16"), 1400, between(us, "192.1.2.99"))
+	route(t, n, "two", subnets.Of("192.0.1.0/24"), subnets.Of("10.1.0.0/16"), 1400, between(us, "192.1.2.98"))
+	route(t, n, "all", subnets.Of("192.1.2.45/32"), subnets.Of("192.1.2.96/29"), 1400)
+	route(t, n, "three", subnets.Of("192.0.1.0/24"), subnets.Of("10.2.0.0/16"), 1400, between(us, "192.1.2.99"))
 	judge(t, n, sure, []verdicts{
 		{"a later of UDP from a peer that is protected later", fragment("192.1.2.98", us, 8, true), 0},
 		{"a later of UDP from a peer that is protected already", fragment("192.1.2.99", us, 8, true), 0},
@@ -212,12 +213,12 @@ func TestFragmentsOfSinglePortsInClear(t *testing.T) {
 	namespace(t)
 	n := open(t, Settings{})
 	if n.guard == nil {
-		need(t, "nft")
+		netns.Missing(t, tested, "nft")
 	}
 	const us4, its4, us6, udp6, port6 = "192.0.1.77", "192.0.2.1", "2001:db8:0:1::77", "2001:db8:0:2::1", "2001:db8:0:3::1"
-	route(t, n, "port4", set(t, "192.0.1.0/24/udp"), set(t, "192.0.2.0/24/udp/4000"), 1400)
-	route(t, n, "udp6", set(t, "2001:db8:0:1::/64/udp"), set(t, "2001:db8:0:2::/64/udp"), 1400)
-	route(t, n, "port6", set(t, "2001:db8:0:1::/64/udp"), set(t, "2001:db8:0:3::/64/udp/4000"), 1400)
+	route(t, n, "port4", subnets.Of("192.0.1.0/24/udp"), subnets.Of("192.0.2.0/24/udp/4000"), 1400)
+	route(t, n, "udp6", subnets.Of("2001:db8:0:1::/64/udp"), subnets.Of("2001:db8:0:2::/64/udp"), 1400)
+	route(t, n, "port6", subnets.Of("2001:db8:0:1::/64/udp"), subnets.Of("2001:db8:0:3::/64/udp/4000"), 1400)
 	sure := fragment(its4, us4, 0, false)
 	const udp, tcp, options = unix.IPPROTO_UDP, unix.IPPROTO_TCP, unix.IPPROTO_DSTOPTS
 	judge(t, n, sure, []verdicts{

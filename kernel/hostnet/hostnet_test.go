@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -17,49 +15,31 @@ import (
 
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/ts"
+	"github.com/ikegod/ikegod/testing/netns"
+	"github.com/ikegod/ikegod/testing/subnets"
 )
+
+const tested = "routes, rules and nft tables of a namespace"
 
 // namespace puts the test into a network namespace of its own, with interface eth0 (192.0.1.254/24 and 192.1.2.45/24) and TUN t0.
 func namespace(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		need(t, "root")
-	}
-	for _, tool := range []string{"ip", "nft"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			need(t, tool)
-		}
-	}
-	runtime.LockOSThread() // never unlocked: the thread ends with the test, and the namespace with it
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		need(t, "network namespaces ("+err.Error()+")")
-	}
-	for _, c := range []string{
+	netns.Alone(t, tested, []string{"ip", "nft"},
 		"sysctl -qw net.ipv4.ip_forward=1", "ip link set lo up", "ip link add eth0 type veth peer name wire", "ip addr add 192.0.1.254/24 dev eth0", "ip addr add 192.1.2.45/24 dev eth0",
-		"ip link set eth0 up", "ip link set wire up", "ip route add default via 192.1.2.254", "ip tuntap add t0 mode tun",
-	} {
-		sh(t, c)
-	}
+		"ip link set eth0 up", "ip link set wire up", "ip route add default via 192.1.2.254", "ip tuntap add t0 mode tun")
 }
 
-// need skips loudly, or fails where CI promises what is missing.
-func need(t *testing.T, what string) {
+// addIPv6 gives eth0 addresses, each in a /64, at once, and the namespace a default route in IPv6.
+func addIPv6(t *testing.T, addrs ...string) {
 	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI must have %s", what)
+	sh(t, "sysctl -qw net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.default.accept_dad=0")
+	for _, a := range addrs {
+		sh(t, "ip addr add "+a+"/64 dev eth0 nodad")
 	}
-	t.Skipf("NOT TESTED: routes, rules and nft tables of a namespace; this needs %s", what)
+	sh(t, "ip route add default via 2001:db8:1:2::254")
 }
 
-func sh(t *testing.T, command string) string {
-	t.Helper()
-	args := strings.Fields(command)
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v: %s", command, err, out)
-	}
-	return string(out)
-}
+func sh(t *testing.T, command string) string { t.Helper(); return netns.Sh(t, command) }
 
 // lines runs a command and returns its lines without surrounding blanks, and without the blackholes that stand behind each route.
 func lines(t *testing.T, command string) (out []string) {
@@ -82,18 +62,6 @@ func state(t *testing.T) string {
 		s += c + "\n" + sh(t, c)
 	}
 	return s
-}
-
-func set(t *testing.T, all ...string) (out ts.Set) {
-	t.Helper()
-	for _, s := range all {
-		sel, err := ts.Parse(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, sel)
-	}
-	return out
 }
 
 func open(t *testing.T, s Settings) *Net {
@@ -159,7 +127,7 @@ func TestRouteAndUnroute(t *testing.T) {
 		"0: from all lookup local", "4500: from all fwmark 0x494b45 goto 4504", "4502: from 0.0.0.0 iif lo lookup 4500", "4504: from all nop",
 		"32766: from all lookup main", "32767: from all lookup default",
 	})
-	route(t, n, "net", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24", "10.2.0.0/15"), 1438)
+	route(t, n, "net", subnets.Of("192.0.1.0/24"), subnets.Of("192.0.2.0/24", "10.2.0.0/15"), 1438)
 	same(t, "routes without source", lines(t, "ip route show table 4500"), []string{
 		"192.0.2.0/24 dev t0 scope link src 192.0.1.254 mtu 1438", "10.2.0.0/15 dev t0 scope link src 192.0.1.254 mtu 1438",
 	})
@@ -172,12 +140,12 @@ func TestRouteAndUnroute(t *testing.T) {
 	goes(t, "192.0.2.9 from 172.16.0.1 iif eth0", "via 192.1.2.254 dev eth0")
 	goes(t, "192.0.2.9 mark 0x494b45", "via 192.1.2.254 dev eth0")
 	// The same prefix for another policy; replaced with other selectors; taken away in the other order.
-	route(t, n, "other", set(t, "172.16.0.0/16"), set(t, "192.0.2.0/24"), 1400)
-	route(t, n, "third", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24"), 1390)
+	route(t, n, "other", subnets.Of("172.16.0.0/16"), subnets.Of("192.0.2.0/24"), 1400)
+	route(t, n, "third", subnets.Of("192.0.1.0/24"), subnets.Of("192.0.2.0/24"), 1390)
 	same(t, "rules of two", rules(t, "4503"), []string{"4503: from 192.0.1.0/24 lookup 4502", "4503: from 172.16.0.0/16 lookup 4503"})
 	same(t, "routes of two", lines(t, "ip route show table 4503"), []string{"192.0.2.0/24 dev t0 scope link mtu 1400"})
 	same(t, "routes of two", lines(t, "ip route show table 4502"), []string{"192.0.2.0/24 dev t0 scope link mtu 1390", "10.2.0.0/15 dev t0 scope link mtu 1438"})
-	route(t, n, "net", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24"), 1380)
+	route(t, n, "net", subnets.Of("192.0.1.0/24"), subnets.Of("192.0.2.0/24"), 1380)
 	same(t, "routes replaced", lines(t, "ip route show table 4502"), []string{"192.0.2.0/24 dev t0 scope link mtu 1380"})
 	for _, id := range []kernel.PolicyID{"net", "none", "third"} {
 		if err := n.Unroute(id); err != nil {
@@ -194,7 +162,7 @@ func TestRouteAndUnroute(t *testing.T) {
 	if got := rules(t, "4503"); len(got) != 0 {
 		t.Errorf("rules left: %q", got)
 	}
-	route(t, n, "net", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24"), 1438)
+	route(t, n, "net", subnets.Of("192.0.1.0/24"), subnets.Of("192.0.2.0/24"), 1438)
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -208,8 +176,8 @@ func TestRouteAndUnroute(t *testing.T) {
 func TestWholeInternet(t *testing.T) {
 	namespace(t)
 	n := open(t, Settings{})
-	route(t, n, "all", set(t, "192.0.1.0/24"), set(t, "0.0.0.0/0"), 1438)
-	route(t, n, "pass", set(t, "192.0.1.0/24"), set(t, "198.51.100.0/24"), 0, func(p *kernel.Policy) { p.Action = kernel.Pass })
+	route(t, n, "all", subnets.Of("192.0.1.0/24"), subnets.Of("0.0.0.0/0"), 1438)
+	route(t, n, "pass", subnets.Of("192.0.1.0/24"), subnets.Of("198.51.100.0/24"), 0, func(p *kernel.Policy) { p.Action = kernel.Pass })
 	same(t, "routes", lines(t, "ip route show table 4502"), []string{
 		"default dev t0 scope link mtu 1438", "throw 192.0.1.0/24", "throw 198.51.100.0/24", "throw 169.254.0.0/16", "throw 224.0.0.0/4", "throw 255.255.255.255",
 	})
@@ -226,15 +194,10 @@ func TestWholeInternet(t *testing.T) {
 // TestWholeIPv6Internet: the same in IPv6; what belongs to one link stays there.
 func TestWholeIPv6Internet(t *testing.T) {
 	namespace(t)
-	for _, c := range []string{
-		"sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
-		"ip addr add 2001:db8:0:1::254/64 dev eth0 nodad", "ip addr add 2001:db8:1:2::45/64 dev eth0 nodad", "ip addr add fe80::45/64 dev eth0 nodad",
-		"ip route add default via 2001:db8:1:2::254",
-	} {
-		sh(t, c)
-	}
+	sh(t, "sysctl -qw net.ipv6.conf.all.forwarding=1")
+	addIPv6(t, "2001:db8:0:1::254", "2001:db8:1:2::45", "fe80::45")
 	n := open(t, Settings{})
-	route(t, n, "all", set(t, "2001:db8:0:1::/64"), set(t, "::/0"), 1398)
+	route(t, n, "all", subnets.Of("2001:db8:0:1::/64"), subnets.Of("::/0"), 1398)
 	goes(t, "2001:db8:9::1 from 2001:db8:0:1::7 iif eth0", "dev t0")
 	goes(t, "2001:db8:9::1 from 2001:db8:0:1::254", "dev t0")
 	goes(t, "2001:db8:0:1::7 from 2001:db8:0:1::254", "dev eth0")
@@ -245,7 +208,7 @@ func TestWholeIPv6Internet(t *testing.T) {
 	if err := n.Unroute("all"); err != nil {
 		t.Fatal(err)
 	}
-	route(t, n, "group", set(t, "2001:db8:0:1::/64"), set(t, "ff05::/16"), 1398)
+	route(t, n, "group", subnets.Of("2001:db8:0:1::/64"), subnets.Of("ff05::/16"), 1398)
 	if got := sh(t, "ip -6 route show table 4502"); strings.Contains(got, "throw") || !strings.Contains(got, "ff05::/16 dev t0") {
 		t.Errorf("a policy that names groups: %s", got)
 	}
@@ -254,18 +217,12 @@ func TestWholeIPv6Internet(t *testing.T) {
 // TestUnboundIPv6: what is made here without a source address goes into the tunnel in IPv6 too, and what has one that is not protected goes on as ever.
 func TestUnboundIPv6(t *testing.T) {
 	namespace(t)
-	for _, c := range []string{
-		"sysctl -qw net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
-		"ip addr add 2001:db8:1:2::45/64 dev eth0 nodad", "ip addr add 2001:db8:1:2::46/64 dev eth0 nodad", "ip addr add fd00::45/64 dev eth0 nodad",
-		"ip route add default via 2001:db8:1:2::254",
-	} {
-		sh(t, c)
-	}
+	addIPv6(t, "2001:db8:1:2::45", "2001:db8:1:2::46", "fd00::45")
 	before := sh(t, "ip -6 rule")
 	n := open(t, Settings{})
-	route(t, n, "host", set(t, "2001:db8:1:2::45/128"), set(t, "2001:db8:1:2::23/128"), 1466)
-	route(t, n, "both", set(t, "192.1.2.45/32", "fd00::45/128"), set(t, "10.9.0.0/16", "2001:db8:9::/48"), 1398)
-	route(t, n, "web", set(t, "2001:db8:1:2::46/128"), set(t, "2001:db8:8::8/128/TCP/443"), 1398)
+	route(t, n, "host", subnets.Of("2001:db8:1:2::45/128"), subnets.Of("2001:db8:1:2::23/128"), 1466)
+	route(t, n, "both", subnets.Of("192.1.2.45/32", "fd00::45/128"), subnets.Of("10.9.0.0/16", "2001:db8:9::/48"), 1398)
+	route(t, n, "web", subnets.Of("2001:db8:1:2::46/128"), subnets.Of("2001:db8:8::8/128/TCP/443"), 1398)
 	goes(t, "2001:db8:1:2::23", "dev t0", "src 2001:db8:1:2::45")
 	goes(t, "2001:db8:1:2::23 from 2001:db8:1:2::45", "dev t0")
 	goes(t, "2001:db8:1:2::23 from 2001:db8:1:2::46", "dev eth0")
@@ -294,7 +251,7 @@ func TestUnboundIPv6(t *testing.T) {
 func TestWholeInternetOfThisHost(t *testing.T) {
 	namespace(t)
 	n := open(t, Settings{})
-	route(t, n, "all", set(t, "192.1.2.45/32"), set(t, "0.0.0.0/0"), 1438)
+	route(t, n, "all", subnets.Of("192.1.2.45/32"), subnets.Of("0.0.0.0/0"), 1438)
 	goes(t, "8.8.8.8", "dev t0 src 192.1.2.45")
 	goes(t, "8.8.8.8 from 192.1.2.45", "dev t0")
 	goes(t, "8.8.8.8 from 192.0.1.254", "dev eth0")
@@ -302,7 +259,7 @@ func TestWholeInternetOfThisHost(t *testing.T) {
 	if err := n.Unroute("all"); err != nil {
 		t.Fatal(err)
 	}
-	route(t, n, "vip", set(t, "10.9.0.5/32"), set(t, "0.0.0.0/0"), 1438, func(p *kernel.Policy) { p.SourceIP = netip.MustParseAddr("10.9.0.5") })
+	route(t, n, "vip", subnets.Of("10.9.0.5/32"), subnets.Of("0.0.0.0/0"), 1438, func(p *kernel.Policy) { p.SourceIP = netip.MustParseAddr("10.9.0.5") })
 	goes(t, "8.8.8.8", "dev t0 src 10.9.0.5")
 	goes(t, "8.8.8.8 from 192.1.2.45", "dev eth0") // bound to the address of the cable: a DHCP client
 }
@@ -311,8 +268,8 @@ func TestWholeInternetOfThisHost(t *testing.T) {
 func TestNothingFlowsWithoutTheTUN(t *testing.T) {
 	namespace(t)
 	n := open(t, Settings{})
-	route(t, n, "net", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24"), 1438)
-	route(t, n, "pass", set(t, "192.0.1.0/24"), set(t, "192.0.2.7/32"), 0, func(p *kernel.Policy) { p.Action = kernel.Pass })
+	route(t, n, "net", subnets.Of("192.0.1.0/24"), subnets.Of("192.0.2.0/24"), 1438)
+	route(t, n, "pass", subnets.Of("192.0.1.0/24"), subnets.Of("192.0.2.7/32"), 0, func(p *kernel.Policy) { p.Action = kernel.Pass })
 	for _, how := range []string{"ip link set t0 down", "ip link del t0"} {
 		sh(t, how)
 		for _, packet := range []string{"192.0.2.9", "192.0.2.9 from 192.0.1.254"} {
@@ -333,7 +290,7 @@ func TestTooManyLocalPrefixesShare(t *testing.T) {
 	namespace(t)
 	n := open(t, Settings{})
 	for i := range 300 {
-		route(t, n, fmt.Sprint(i), set(t, fmt.Sprintf("10.%d.%d.0/24", i/256, i%256)), set(t, "192.0.2.0/24"), 1400)
+		route(t, n, fmt.Sprint(i), subnets.Of(fmt.Sprintf("10.%d.%d.0/24", i/256, i%256)), subnets.Of("192.0.2.0/24"), 1400)
 	}
 	if got := len(rules(t, "4503")); got != maxLocals-2+1 {
 		t.Errorf("%d rules", got)
@@ -353,8 +310,8 @@ func TestSinglePorts(t *testing.T) {
 	namespace(t)
 	before := sh(t, "ip rule")
 	n := open(t, Settings{})
-	route(t, n, "bgp", set(t, "192.1.2.45/32"), set(t, "192.1.2.23/32/tcp/179"), 1400)
-	route(t, n, "gre", set(t, "192.1.2.45/32/gre"), set(t, "192.1.2.23/32/gre"), 1400)
+	route(t, n, "bgp", subnets.Of("192.1.2.45/32"), subnets.Of("192.1.2.23/32/tcp/179"), 1400)
+	route(t, n, "gre", subnets.Of("192.1.2.45/32/gre"), subnets.Of("192.1.2.23/32/gre"), 1400)
 	same(t, "rules", rules(t, "4501"), []string{
 		"4501: from 192.1.2.45 to 192.1.2.23 ipproto tcp dport 179 lookup 4501", "4501: from 0.0.0.0 to 192.1.2.23 iif lo ipproto tcp dport 179 lookup 4501",
 		"4501: from 192.1.2.45 to 192.1.2.23 ipproto gre lookup 4501", "4501: from 0.0.0.0 to 192.1.2.23 iif lo ipproto gre lookup 4501",
@@ -387,15 +344,15 @@ func TestSourceAddressOfOurOwn(t *testing.T) {
 	n := open(t, Settings{})
 	vip := netip.MustParseAddr("10.9.0.5")
 	with := func(p *kernel.Policy) { p.SourceIP = vip }
-	route(t, n, "one", set(t, "10.9.0.5/32"), set(t, "192.0.2.0/24"), 1438, with)
-	route(t, n, "two", set(t, "10.9.0.5/32"), set(t, "192.0.3.0/24"), 1438, with)
+	route(t, n, "one", subnets.Of("10.9.0.5/32"), subnets.Of("192.0.2.0/24"), 1438, with)
+	route(t, n, "two", subnets.Of("10.9.0.5/32"), subnets.Of("192.0.3.0/24"), 1438, with)
 	if got := sh(t, "ip -br addr show t0"); !strings.Contains(got, "10.9.0.5/32") {
 		t.Errorf("address: %s", got)
 	}
 	same(t, "routes", lines(t, "ip route show table 4500"), []string{
 		"192.0.2.0/24 dev t0 scope link src 10.9.0.5 mtu 1438", "192.0.3.0/24 dev t0 scope link src 10.9.0.5 mtu 1438",
 	})
-	route(t, n, "one", set(t, "10.9.0.5/32"), set(t, "192.0.2.0/24"), 1400, with) // replacing keeps it
+	route(t, n, "one", subnets.Of("10.9.0.5/32"), subnets.Of("192.0.2.0/24"), 1400, with) // replacing keeps it
 	if err := errors.Join(n.Unroute("one")); err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +365,7 @@ func TestSourceAddressOfOurOwn(t *testing.T) {
 	if got := sh(t, "ip -br addr show t0"); strings.Contains(got, "10.9.0.5") {
 		t.Errorf("the address stayed: %s", got)
 	}
-	route(t, n, "three", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24"), 0, func(p *kernel.Policy) { p.SourceIP = netip.MustParseAddr("192.0.1.254") })
+	route(t, n, "three", subnets.Of("192.0.1.0/24"), subnets.Of("192.0.2.0/24"), 0, func(p *kernel.Policy) { p.SourceIP = netip.MustParseAddr("192.0.1.254") })
 	if got := sh(t, "ip -br addr show t0"); strings.Contains(got, "192.0.1.254") {
 		t.Errorf("an address of eth0 was put on the TUN as well: %s", got)
 	}
@@ -422,12 +379,12 @@ func TestSourceAddressBesidePass(t *testing.T) {
 	with := func(a kernel.Action) func(*kernel.Policy) {
 		return func(p *kernel.Policy) { p.SourceIP, p.Action = vip, a }
 	}
-	route(t, n, "one", set(t, "10.9.0.5/32"), set(t, "192.0.2.0/24"), 1438, with(kernel.Pass))
-	route(t, n, "one", set(t, "10.9.0.5/32"), set(t, "192.0.2.0/24"), 1438, with(kernel.Protect))
+	route(t, n, "one", subnets.Of("10.9.0.5/32"), subnets.Of("192.0.2.0/24"), 1438, with(kernel.Pass))
+	route(t, n, "one", subnets.Of("10.9.0.5/32"), subnets.Of("192.0.2.0/24"), 1438, with(kernel.Protect))
 	if got := sh(t, "ip -br addr show t0"); !strings.Contains(got, "10.9.0.5/32") {
 		t.Errorf("a tunnel that came after negotiationshunt=passthrough has no source address: %s", got)
 	}
-	route(t, n, "two", set(t, "10.9.0.5/32"), set(t, "192.0.3.0/24"), 1438, with(kernel.Pass))
+	route(t, n, "two", subnets.Of("10.9.0.5/32"), subnets.Of("192.0.3.0/24"), 1438, with(kernel.Pass))
 	if err := n.Unroute("two"); err != nil {
 		t.Fatal(err)
 	}
@@ -447,9 +404,9 @@ func TestSettingsAreChecked(t *testing.T) {
 func TestRouteFailsWhole(t *testing.T) {
 	namespace(t)
 	n := open(t, Settings{})
-	route(t, n, "c", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24"), 1438)
+	route(t, n, "c", subnets.Of("192.0.1.0/24"), subnets.Of("192.0.2.0/24"), 1438)
 	before := state(t)
-	bad := kernel.Policy{ID: "c", Local: set(t, "192.0.1.0/24"), Remote: set(t, "192.0.3.0/24"), SourceIP: netip.MustParseAddr("192.0.1.254")}
+	bad := kernel.Policy{ID: "c", Local: subnets.Of("192.0.1.0/24"), Remote: subnets.Of("192.0.3.0/24"), SourceIP: netip.MustParseAddr("192.0.1.254")}
 	n.index += 1000 // no such interface
 	if err := n.Route(bad, 1400); err == nil {
 		t.Error("a route through no interface was put in place")
@@ -468,7 +425,7 @@ func TestPathMTU(t *testing.T) {
 	sh(t, "ip link set eth0 mtu 1400")
 	sh(t, "ip route add 203.0.113.0/24 via 192.1.2.254 mtu 1300")
 	n := open(t, Settings{})
-	route(t, n, "all", set(t, "192.0.1.0/24"), set(t, "0.0.0.0/0"), 1000) // does not count for what carries our mark
+	route(t, n, "all", subnets.Of("192.0.1.0/24"), subnets.Of("0.0.0.0/0"), 1000) // does not count for what carries our mark
 	for remote, want := range map[string]int{"192.1.2.23": 1400, "203.0.113.9": 1300} {
 		if got := n.PathMTU(netip.MustParseAddr("192.1.2.45"), netip.MustParseAddr(remote)); got != want {
 			t.Errorf("%s: %d, want %d", remote, got, want)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/testing/netns"
+	"github.com/ikegod/ikegod/testing/subnets"
 )
 
 // kill ends a Net as a kill of its daemon does: without a word, and the TUN goes with it.
@@ -31,28 +32,28 @@ func TestLeftoversOfACrashAreRemoved(t *testing.T) {
 	namespace(t)
 	sh(t, "sysctl -qw net.ipv6.conf.eth0.accept_dad=0")
 	sh(t, "ip addr add 2001:db8:0:1::254/64 dev eth0 nodad")
-	set1, set6 := set(t, "192.0.1.0/24"), set(t, "2001:db8:0:1::/64")
+	set1, set6 := subnets.Of("192.0.1.0/24"), subnets.Of("2001:db8:0:1::/64")
 	pass := func(p *kernel.Policy) { p.Action = kernel.Pass }
 	first, err := New("t0", Settings{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	route(t, first, "x", set(t, "192.1.2.45/32"), set(t, "192.0.8.0/24"), 1438, between("192.1.2.45", "192.1.2.99"))
-	route(t, first, "a", set1, set(t, "192.0.2.0/24"), 1438)
-	route(t, first, "b", set1, set(t, "192.0.3.0/24/tcp/80"), 1438)
-	route(t, first, "c", set1, set(t, "198.51.100.0/24"), 0, pass)
-	route(t, first, "d", set6, set(t, "2001:db8:0:2::/64", "2001:db8:0:3::/64/tcp/80"), 1438)
+	route(t, first, "x", subnets.Of("192.1.2.45/32"), subnets.Of("192.0.8.0/24"), 1438, between("192.1.2.45", "192.1.2.99"))
+	route(t, first, "a", set1, subnets.Of("192.0.2.0/24"), 1438)
+	route(t, first, "b", set1, subnets.Of("192.0.3.0/24/tcp/80"), 1438)
+	route(t, first, "c", set1, subnets.Of("198.51.100.0/24"), 0, pass)
+	route(t, first, "d", set6, subnets.Of("2001:db8:0:2::/64", "2001:db8:0:3::/64/tcp/80"), 1438)
 	kill(t, first)
 	second, err := New("t0", Settings{}) // does not get far
 	if err != nil {
 		t.Fatal(err)
 	}
-	route(t, second, "a", set1, set(t, "192.0.4.0/24"), 1438)
+	route(t, second, "a", set1, subnets.Of("192.0.4.0/24"), 1438)
 	kill(t, second)
 	loads := func(n *Net) {
-		route(t, n, "a", set1, set(t, "192.0.9.0/24"), 1438, between("192.1.2.45", "192.1.2.23"))
-		route(t, n, "b", set1, set(t, "192.0.3.0/24/tcp/443"), 1438)
-		route(t, n, "d", set6, set(t, "2001:db8:0:2::/64"), 1438)
+		route(t, n, "a", set1, subnets.Of("192.0.9.0/24"), 1438, between("192.1.2.45", "192.1.2.23"))
+		route(t, n, "b", set1, subnets.Of("192.0.3.0/24/tcp/443"), 1438)
+		route(t, n, "d", set6, subnets.Of("2001:db8:0:2::/64"), 1438)
 	}
 	n := open(t, Settings{})
 	loads(n)
@@ -91,7 +92,7 @@ func TestNothingFlowsWhileADaemonIsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	local, remote := set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24", "192.0.3.0/24/udp/4000")
+	local, remote := subnets.Of("192.0.1.0/24"), subnets.Of("192.0.2.0/24", "192.0.3.0/24/udp/4000")
 	route(t, first, "a", local, remote, 1438)
 	var asked, leaks atomic.Int64
 	stop, stopped := make(chan struct{}), make(chan struct{})

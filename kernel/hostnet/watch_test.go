@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/ikegod/ikegod/testing/subnets"
 )
 
 // TestWatch tells of addresses and routes that lead to peers, once for many, and not of our own routes.
@@ -51,7 +53,7 @@ func TestWatch(t *testing.T) {
 	if calls == 0 || calls > 25 { // as slowly as a busy machine adds them, they are more than one change
 		t.Errorf("fifty routes were told %d times", calls)
 	}
-	route(t, n, "ours", set(t, "192.0.1.0/24"), set(t, "192.0.2.0/24"), 1400)
+	route(t, n, "ours", subnets.Of("192.0.1.0/24"), subnets.Of("192.0.2.0/24"), 1400)
 	hears("a route of ours", false)
 	sh(t, "ip route del default")
 	hears("the end of the default route", true)

@@ -20,6 +20,7 @@ import (
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/suite"
+	"github.com/ikegod/ikegod/testing/subnets"
 )
 
 // gateway is a network namespace with a thread in it, and a Datapath. West and east are joined by a wire; behind each is a network, of which it has an address
@@ -171,11 +172,11 @@ func (c *tunnel) policy(t *testing.T, g, other *gateway, action kernel.Action) k
 	p := kernel.Policy{ID: "west-east", Action: action, Interface: c.iface, SourceIP: g.i4}
 	switch {
 	case c.transport && c.outer6:
-		p.Local, p.Remote = set(t, g.a6.String()+"/128"), set(t, other.a6.String()+"/128")
+		p.Local, p.Remote = subnets.Of(g.a6.String()+"/128"), subnets.Of(other.a6.String()+"/128")
 	case c.transport:
-		p.Local, p.Remote = set(t, g.a4.String()+"/32"), set(t, other.a4.String()+"/32")
+		p.Local, p.Remote = subnets.Of(g.a4.String()+"/32"), subnets.Of(other.a4.String()+"/32")
 	default:
-		p.Local, p.Remote = set(t, g.n4, g.n6), set(t, other.n4, other.n6)
+		p.Local, p.Remote = subnets.Of(g.n4, g.n6), subnets.Of(other.n4, other.n6)
 	}
 	return p
 }

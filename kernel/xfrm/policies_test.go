@@ -13,6 +13,7 @@ import (
 
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/ts"
+	"github.com/ikegod/ikegod/testing/subnets"
 )
 
 // policies lists the kernel's policies, each on a line, sorted.
@@ -29,7 +30,7 @@ func policies(t *testing.T, s *share) []string {
 }
 
 func westEast(t *testing.T, a kernel.Action) kernel.Policy {
-	return kernel.Policy{ID: "west-east", Local: set(t, "192.0.1.0/24"), Remote: set(t, "192.0.2.0/24"), Action: a}
+	return kernel.Policy{ID: "west-east", Local: subnets.Of("192.0.1.0/24"), Remote: subnets.Of("192.0.2.0/24"), Action: a}
 }
 
 func TestActions(t *testing.T) {
@@ -90,14 +91,14 @@ func TestSelectorsInTheKernel(t *testing.T) {
 		local, remote ts.Set
 		want          []string // of direction out
 	}{
-		{set(t, "192.0.1.0/24/tcp/80"), set(t, "192.0.2.0/24/tcp"), []string{"src 192.0.1.0/24 dst 192.0.2.0/24 proto tcp sport 80 dir out action block priority 1364177"}},
-		{set(t, "192.0.1.0/24", "192.0.3.0/24"), set(t, "192.0.2.0/24", "10.0.0.0/8"), []string{
+		{subnets.Of("192.0.1.0/24/tcp/80"), subnets.Of("192.0.2.0/24/tcp"), []string{"src 192.0.1.0/24 dst 192.0.2.0/24 proto tcp sport 80 dir out action block priority 1364177"}},
+		{subnets.Of("192.0.1.0/24", "192.0.3.0/24"), subnets.Of("192.0.2.0/24", "10.0.0.0/8"), []string{
 			"src 192.0.1.0/24 dst 10.0.0.0/8 dir out action block priority 1757425",
 			"src 192.0.1.0/24 dst 192.0.2.0/24 dir out action block priority 1757393",
 			"src 192.0.3.0/24 dst 10.0.0.0/8 dir out action block priority 1757425",
 			"src 192.0.3.0/24 dst 192.0.2.0/24 dir out action block priority 1757393",
 		}},
-		{set(t, "192.0.1.0-192.0.1.2"), set(t, "192.0.2.1/32"), []string{
+		{subnets.Of("192.0.1.0-192.0.1.2"), subnets.Of("192.0.2.1/32"), []string{
 			"src 192.0.1.0/31 dst 192.0.2.1/32 dir out action block priority 1753793",
 			"src 192.0.1.2/32 dst 192.0.2.1/32 dir out action block priority 1753281",
 		}},
@@ -162,7 +163,7 @@ func TestForeignPolicy(t *testing.T) {
 func TestNeighbourDiscovery(t *testing.T) {
 	namespace(t)
 	r := open(t, Config{})
-	r.route(kernel.Policy{ID: "six", Local: set(t, "2001:db8:1:2::45/128"), Remote: set(t, "2001:db8:1:2::23/128"), Action: kernel.Hold})
+	r.route(kernel.Policy{ID: "six", Local: subnets.Of("2001:db8:1:2::45/128"), Remote: subnets.Of("2001:db8:1:2::23/128"), Action: kernel.Hold})
 	want := []string{
 		"src ::/0 dst ::/0 proto ipv6-icmp type 135 dir in priority 1",
 		"src ::/0 dst ::/0 proto ipv6-icmp type 135 dir out priority 1",
@@ -183,7 +184,7 @@ func TestNeighbourDiscovery(t *testing.T) {
 func TestSpared(t *testing.T) {
 	namespace(t)
 	r := open(t, Config{})
-	r.route(kernel.Policy{ID: "road", Local: set(t, "192.0.1.0/24"), Remote: set(t, "0.0.0.0/0"), Action: kernel.Hold})
+	r.route(kernel.Policy{ID: "road", Local: subnets.Of("192.0.1.0/24"), Remote: subnets.Of("0.0.0.0/0"), Action: kernel.Hold})
 	all := strings.Join(policies(t, r.worker.share), "\n")
 	for _, want := range []string{
 		"src 192.0.1.0/24 dst 0.0.0.0/0 dir out action block", "src 192.0.1.0/24 dst 192.0.1.0/24 dir out priority", "src 192.0.1.0/24 dst 224.0.0.0/4 dir out priority",
@@ -228,7 +229,7 @@ func TestLeftovers(t *testing.T) {
 	cfg := Config{RunDir: dir}
 	first := openUnclosed(t, cfg)
 	first.route(westEast(t, kernel.Trap))
-	first.route(kernel.Policy{ID: "drop", Local: set(t, "192.0.1.0/24"), Remote: set(t, "10.0.0.0/8"), Action: kernel.Drop, MarkOut: kernel.Mark{Value: 5, Mask: 0xff}})
+	first.route(kernel.Policy{ID: "drop", Local: subnets.Of("192.0.1.0/24"), Remote: subnets.Of("10.0.0.0/8"), Action: kernel.Drop, MarkOut: kernel.Mark{Value: 5, Mask: 0xff}})
 	spi := first.must(func(n kernel.Request) { first.ReserveSPI(n, kernel.Endpoints{Path: westPath(0)}) }).SPI
 	if spi < 0x10000000 || spi > 0xbfffffff {
 		t.Errorf("SPI %#x", uint32(spi))
@@ -239,7 +240,7 @@ func TestLeftovers(t *testing.T) {
 	if other.worker.share.number == first.worker.share.number {
 		t.Errorf("both have share %d", first.worker.share.number)
 	}
-	other.route(kernel.Policy{ID: "other", Local: set(t, "192.0.1.0/24"), Remote: set(t, "172.16.0.0/12"), Action: kernel.Trap})
+	other.route(kernel.Policy{ID: "other", Local: subnets.Of("192.0.1.0/24"), Remote: subnets.Of("172.16.0.0/12"), Action: kernel.Trap})
 	theirs := func() (n int) {
 		for _, l := range policies(t, first.worker.share) {
 			if strings.Contains(l, "192.168.0.0") || strings.Contains(l, "172.16.0.0") {

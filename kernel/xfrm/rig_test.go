@@ -3,60 +3,25 @@ package xfrm
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/path"
-	"github.com/ikegod/ikegod/pkg/ts"
+	"github.com/ikegod/ikegod/testing/netns"
 )
-
-// need skips loudly, or fails where CI promises what is missing.
-func need(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI must have %s", what)
-	}
-	t.Skipf("NOT TESTED: policies and SAs of a network namespace; this needs %s", what)
-}
 
 // namespace puts the test into a network namespace of its own, with interface eth0 (192.0.1.254/24, 192.1.2.45/24 and 2001:db8:1:2::45/64).
 func namespace(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		need(t, "root")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		need(t, "iproute2")
-	}
-	runtime.LockOSThread() // never unlocked: the thread ends with the test, and the namespace with it
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		need(t, "network namespaces ("+err.Error()+")")
-	}
-	for _, c := range []string{
+	netns.Alone(t, "policies and SAs of a network namespace", []string{"ip"},
 		"ip link set lo up", "ip link add eth0 type veth peer name wire", "ip addr add 192.0.1.254/24 dev eth0", "ip addr add 192.1.2.45/24 dev eth0",
-		"ip addr add 2001:db8:1:2::45/64 dev eth0 nodad", "ip link set eth0 up", "ip link set wire up", "ip route add default via 192.1.2.254",
-	} {
-		sh(t, c)
-	}
+		"ip addr add 2001:db8:1:2::45/64 dev eth0 nodad", "ip link set eth0 up", "ip link set wire up", "ip route add default via 192.1.2.254")
 }
 
-func sh(t *testing.T, command string) string {
-	t.Helper()
-	args := strings.Fields(command)
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v: %s", command, err, out)
-	}
-	return string(out)
-}
+func sh(t *testing.T, command string) string { t.Helper(); return netns.Sh(t, command) }
 
 // rig is a Datapath with its events.
 type rig struct {
@@ -141,18 +106,6 @@ func (r *rig) must(ask func(kernel.Request)) kernel.Done {
 }
 
 func (r *rig) route(p kernel.Policy) { r.t.Helper(); r.must(func(n kernel.Request) { r.Route(n, p) }) }
-
-func set(t *testing.T, all ...string) (out ts.Set) {
-	t.Helper()
-	for _, s := range all {
-		sel, err := ts.Parse(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, sel)
-	}
-	return out
-}
 
 var (
 	westAddr = netip.MustParseAddr("192.1.2.45")

@@ -14,6 +14,7 @@ import (
 	"github.com/ikegod/ikegod/kernel/xfrm/message"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/testing/subnets"
 )
 
 var gcm = aead(iana.ENCR_AES_GCM_16, 256)
@@ -366,7 +367,7 @@ func testInterface(t *testing.T, west, east *gateway) {
 		}
 	}
 	loop := c.policy(t, west, east, kernel.Hold)
-	loop.Remote, loop.RemoteAddr = set(t, "192.1.2.0/24"), east.a4
+	loop.Remote, loop.RemoteAddr = subnets.Of("192.1.2.0/24"), east.a4
 	if d := west.await(func(n kernel.Request) { west.Route(n, loop) }); d.Err == nil || !strings.Contains(d.Err.Error(), "holds the peer 192.1.2.23") {
 		t.Errorf("%v", d.Err)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/testing/subnets"
 )
 
 // routesOfOurs lists our routes, one a line.
@@ -29,7 +30,7 @@ func TestSourceRoutes(t *testing.T) {
 	other := p
 	other.ID, other.MTU = "other", 1300
 	r.route(other) // shares it
-	p.Remote = set(t, "0.0.0.0/0")
+	p.Remote = subnets.Of("0.0.0.0/0")
 	r.route(p)
 	got := routesOfOurs(t)
 	for _, want := range []string{"0.0.0.0/1 via 192.1.2.254", "128.0.0.0/1 via 192.1.2.254", "192.0.2.0/24 via"} {
@@ -41,7 +42,7 @@ func TestSourceRoutes(t *testing.T) {
 	for _, id := range []kernel.PolicyID{"west-east", "other"} {
 		r.must(func(n kernel.Request) { r.Unroute(n, id) })
 	}
-	p.Remote, p.SourceIP = set(t, "192.0.2.0/24"), addr("192.1.2.45")
+	p.Remote, p.SourceIP = subnets.Of("192.0.2.0/24"), addr("192.1.2.45")
 	sh(t, "ip route add 192.0.2.0/25 via 192.1.2.254 src 192.1.2.45")
 	r.route(p)
 	p.ID, p.Action, p.SourceIP = "pass", kernel.Pass, addr("192.0.1.254")
@@ -61,7 +62,7 @@ func TestSourceBesideRoutes(t *testing.T) {
 	p := westEast(t, kernel.Hold)
 	p.SourceIP = addr("192.0.1.254")
 	r.route(p)
-	six := kernel.Policy{ID: "six", Local: set(t, "2001:dead:0:1::/64"), Remote: set(t, "2001:db8:0:2::/64"), SourceIP: addr("2001:dead:0:1::254")}
+	six := kernel.Policy{ID: "six", Local: subnets.Of("2001:dead:0:1::/64"), Remote: subnets.Of("2001:db8:0:2::/64"), SourceIP: addr("2001:dead:0:1::254")}
 	r.route(six)
 	for command, want := range map[string]string{
 		"ip route get 192.0.2.1":                 "via 192.1.2.23 dev eth0 table 4800 src 192.0.1.254",
