@@ -96,7 +96,11 @@ func (b *build) kernelOf(c *policy.Connection) {
 	}
 	k.DecapDSCP, k.NoPMTUDisc = value[bool](b, "decap-dscp", noSide), value[bool](b, "nopmtudisc", noSide)
 	k.NoEncapDSCP = !value[bool](b, "encap-dscp", noSide)
-	for s, end := range map[side]*policy.End{left: &c.Left, right: &c.Right} {
+	for _, s := range []side{left, right} {
+		end := &c.Left
+		if s == right {
+			end = &c.Right
+		}
 		e := b.get("interface-ip", s)
 		if e == nil {
 			continue

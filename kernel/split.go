@@ -219,10 +219,8 @@ func (s *Split) route(p Policy) error {
 	return err
 }
 
-// kernelOnly reports whether the userspace half cannot keep a policy: it knows no marks and no XFRM interfaces.
-func (p *Policy) kernelOnly() bool {
-	return p.Interface.ID != 0 || p.MarkIn != Mark{} || p.MarkOut != Mark{}
-}
+// kernelOnly reports whether the userspace half cannot keep a policy.
+func (p *Policy) kernelOnly() bool { return p.OnlyXFRM() != "" }
 
 // routeKernel puts a policy into the kernel, which takes outbound packets or lets them pass to the TUN.
 func (s *Split) routeKernel(st *splitPolicy, out bool) error {
@@ -291,7 +289,7 @@ func (s *Split) install(sa SAPair) error {
 	case s.pairs[spi] != nil:
 		return fmt.Errorf("install SA %#x: the SPI is in use", uint32(spi))
 	case p.half == inUserspace && st.policy.kernelOnly():
-		return fmt.Errorf("install SA %#x: marks and ipsec-interface= need the kernel's IPsec, and this kernel has no ESP in TCP; leave them out, or set enable-tcp=no", uint32(spi))
+		return fmt.Errorf("install SA %#x: %s needs the kernel's IPsec, and this kernel has no ESP in TCP; leave it out, or set enable-tcp=no", uint32(spi), st.policy.OnlyXFRM())
 	}
 	if err := s.ask(p.half, func(dp Datapath, r Request) { dp.Install(r, sa) }).Err; err != nil {
 		return err

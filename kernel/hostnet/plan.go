@@ -143,16 +143,9 @@ func (r *routed) add(k ruleKey) {
 	}
 }
 
-// linkBound is what no tunnel carries unless a policy names it: addresses that mean something on one link only, and groups. Neighbour discovery, DHCP and
-// routing protocols go on beside a remote side like ::/0.
-var linkBound = []netip.Prefix{
-	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32"),
-	netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
-}
-
 // spare keeps our own networks, and what belongs to a link, out of a wider remote side like 0.0.0.0/0.
 func (r *routed) spare(local ts.Set) {
-	for _, link := range linkBound {
+	for _, link := range ts.LinkBound() {
 		for k := range r.routes {
 			if k.prefix.Bits() < link.Bits() && k.prefix.Overlaps(link) {
 				r.routes[tableKey{link, k.table}] = want{kind: unix.RTN_THROW}

@@ -2,8 +2,10 @@ package xfrm
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
@@ -21,6 +23,7 @@ const newsBuffer = 8 << 20
 type listener struct {
 	d      *Datapath
 	socket *nl.NetlinkSocket
+	closed atomic.Bool
 	done   chan struct{}
 }
 
@@ -32,27 +35,40 @@ func listen(d *Datapath) (*listener, error) {
 	if s.SetReceiveBufferSize(newsBuffer, true) != nil {
 		_ = s.SetReceiveBufferSize(newsBuffer, false) // as large as net.core.rmem_max allows
 	}
-	return &listener{d, s, make(chan struct{})}, nil
+	return &listener{d: d, socket: s, done: make(chan struct{})}, nil
 }
 
 func (l *listener) close() {
+	l.closed.Store(true)
 	l.socket.Close()
 	<-l.done
 }
 
+// maxReceiveErrors is how many errors in a row are too many: one may be a message that cannot be understood.
+const maxReceiveErrors = 10
+
 func (l *listener) run() {
 	defer close(l.done)
-	for {
+	for failed := 0; ; {
 		messages, from, err := l.socket.Receive()
 		switch {
+		case l.closed.Load():
+			return
 		case errors.Is(err, unix.ENOBUFS):
 			l.resync()
 			continue
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 			continue
 		case err != nil:
-			return // closed
-		case from.Pid != nl.PidKernel:
+			if failed++; failed == maxReceiveErrors {
+				l.d.cfg.Notice(fmt.Sprintf("the kernel's messages about IPsec cannot be read any more (%v): traps, limits and NAT mappings do nothing; restart ikegod", err))
+				return
+			}
+			l.resync()
+			continue
+		}
+		failed = 0
+		if from.Pid != nl.PidKernel {
 			continue // any process may send to it
 		}
 		for _, m := range messages {
@@ -138,6 +154,10 @@ func (w *worker) pairOf(dst netip.Addr, spi uint32) *pair {
 }
 
 func (w *worker) expire(m *message.Expire) {
+	if r := w.byReqid[m.SA.Reqid]; r != nil && m.SA.SPI == 0 { // the kernel has waited long enough, and will ask again
+		r.acquires = slices.DeleteFunc(r.acquires, func(a acquired) bool { return a.seq == m.SA.Seq })
+		return
+	}
 	p := w.pairOf(m.SA.Dst, m.SA.SPI)
 	if p == nil || p.route.reqid != m.SA.Reqid {
 		return

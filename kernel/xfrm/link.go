@@ -215,7 +215,7 @@ func (l *links) drop(id kernel.PolicyID) error {
 	for _, to := range u.routes {
 		if i.routes[to]--; i.routes[to] == 0 {
 			delete(i.routes, to)
-			if err := l.handle.RouteDel(i.route(to, nil)); err != nil && !errors.Is(err, unix.ESRCH) {
+			if err := l.handle.RouteDel(i.route(to, nil)); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENODEV) {
 				errs = append(errs, refused(fmt.Sprintf("remove the route to %s through interface %s", to, u.name), err))
 			}
 		}
@@ -224,7 +224,7 @@ func (l *links) drop(id kernel.PolicyID) error {
 		if i.addrs[a]--; i.addrs[a] == 0 {
 			delete(i.addrs, a)
 			err := l.handle.AddrDel(i.itself(), &netlink.Addr{IPNet: ipNet(a)})
-			if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
 				errs = append(errs, refused(fmt.Sprintf("take %s from interface %s", a, u.name), err))
 			}
 		}
@@ -232,7 +232,7 @@ func (l *links) drop(id kernel.PolicyID) error {
 	if i.users--; i.users == 0 {
 		delete(l.links, u.name)
 		if i.made {
-			if err := l.handle.LinkDel(i.itself()); err != nil {
+			if err := l.handle.LinkDel(i.itself()); err != nil && !errors.Is(err, unix.ENODEV) { // somebody has removed it
 				errs = append(errs, refused("remove interface "+u.name, err))
 			}
 		}

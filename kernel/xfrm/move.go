@@ -80,7 +80,8 @@ func (w *worker) read(id message.SAID) (*message.SA, error) {
 	return message.ParseSA(b)
 }
 
-// migrate has the kernel move SAs and policies. With an error nothing has moved, or replaceSAs finds what is where.
+// migrate has the kernel move SAs and policies, one direction at a time: with an error the SAs that have moved are known where they are now, and replaceSAs moves
+// the others.
 func (w *worker) migrate(p *pair, to path.Path) error {
 	before := w.d.Usage(p.spi())[0]
 	r := p.route
@@ -98,11 +99,17 @@ func (w *worker) migrate(p *pair, to path.Path) error {
 			if err := w.d.conn.do(message.MIGRATE, &m); err != nil {
 				return err
 			}
+			switch d { // the first message of a direction has moved its SA
+			case message.Out:
+				delete(w.outbound, p.outID())
+				p.out.Src, p.out.Dst = newSrc, newDst
+				w.outbound[p.outID()] = p
+			case message.In:
+				p.in.Src, p.in.Dst = newDst, newSrc
+			case message.Forward:
+			}
 		}
 	}
-	delete(w.outbound, p.outID())
-	p.in.Src, p.in.Dst, p.out.Src, p.out.Dst = newDst, newSrc, newSrc, newDst
-	w.outbound[p.outID()] = p
 	w.carryCount(p, before)
 	return nil
 }
@@ -141,7 +148,9 @@ func (w *worker) replaceSAs(p *pair, to path.Path) error {
 	change := func(sa *message.SA) {
 		sa.Src, sa.Dst = newLocal, newRemote
 		sa.Encap = encapsulation(to.Kind, to.Local.Port(), to.Remote.Port())
-		sa.Replay.Out += sequenceGap
+		if sa.Replay.Out += sequenceGap; sa.Flags&message.FlagESN == 0 {
+			sa.Replay.Out = min(sa.Replay.Out, lastSequence) // where the kernel sends nothing more, rather than the same numbers again
+		}
 	}
 	if p.standby != nil {
 		change(p.standby)

@@ -23,13 +23,20 @@ func (s *spd) neighbours(more int) error {
 	s.six += more
 	switch {
 	case before == 0 && s.six > 0:
-		return s.letNeighboursThrough()
+		err := s.letNeighboursThrough()
+		if err != nil {
+			s.six = before // the next one tries again
+		}
+		return err
 	case before > 0 && s.six == 0:
 		var errs []error
-		for _, id := range s.neighbour {
+		for i := range s.neighbour {
+			p := &s.neighbour[i]
+			id := message.PolicyID{Selector: p.Selector, Direction: p.Direction}
 			if err := s.conn.do(message.DELPOLICY, &message.DelPolicy{ID: id}); err != nil && !errors.Is(err, unix.ENOENT) {
 				errs = append(errs, refused("remove the policy for neighbour discovery", err))
 			}
+			s.share.freeIndex(p.Index)
 		}
 		s.neighbour = nil
 		return errors.Join(errs...)
@@ -46,14 +53,14 @@ func (s *spd) letNeighboursThrough() error {
 				Direction: d, Priority: 1, Index: s.share.index(d),
 			}
 			err := s.conn.do(message.NEWPOLICY, &message.NewPolicy{Policy: p})
-			if errors.Is(err, unix.EEXIST) {
-				s.share.freeIndex(p.Index)
+			if err == nil {
+				s.neighbour = append(s.neighbour, p)
 				continue
 			}
-			if err != nil {
+			s.share.freeIndex(p.Index)
+			if !errors.Is(err, unix.EEXIST) {
 				return refused("policy for neighbour discovery", err)
 			}
-			s.neighbour = append(s.neighbour, message.PolicyID{Selector: p.Selector, Direction: d})
 		}
 	}
 	return nil

@@ -67,8 +67,8 @@ func (w *worker) route(p kernel.Policy) error {
 	*r = next
 	w.routes[p.ID], w.byReqid[r.reqid] = r, r
 	w.d.reqids.Store(p.ID, r.reqid)
-	if err := w.forgetAcquires(r); err != nil {
-		return fail(err)
+	if err := w.forgetAcquires(r); err != nil { // the policy is in place, only asks a little later
+		w.d.cfg.Notice(fail(err).Error())
 	}
 	return nil
 }
@@ -173,12 +173,12 @@ func (r *route) blank(s message.Selector, d message.Direction, strength uint32) 
 	return p
 }
 
-// sparing is a priority stronger than that of each of the route's policies.
+// sparing is the priority of what is spared: stronger than the selector that it is cut from, unless priority= leaves no room.
 func (r *route) sparing(s message.Selector) uint32 {
-	if r.policy.Priority > 1 {
-		return uint32(r.policy.Priority) - 1
+	if r.policy.Priority > 0 {
+		return uint32(max(r.policy.Priority-1, 1))
 	}
-	return min(priority(s), 1<<20)
+	return priority(s)
 }
 
 // head is the pair whose outbound SA is in the kernel and that packets take; nil: none.

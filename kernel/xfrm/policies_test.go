@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/kernel/xfrm/message"
 	"github.com/ikegod/ikegod/pkg/ts"
 	"github.com/ikegod/ikegod/testing/subnets"
 )
@@ -330,6 +331,44 @@ func TestTypesAndCodes(t *testing.T) {
 			if n != want {
 				t.Fatalf("%#x to %#x: %#x is covered %d times", c.first, c.last, probe, n)
 			}
+		}
+	}
+}
+
+// What a wide connection spares is still protected by a narrower one, and stands where no other claims it.
+func TestSparedBesideOthers(t *testing.T) {
+	namespace(t)
+	r := open(t, Config{})
+	r.route(kernel.Policy{ID: "road", Local: set(t, "192.0.1.0/24"), Remote: set(t, "0.0.0.0/0"), Action: kernel.Hold})
+	r.route(kernel.Policy{ID: "hosts", Local: set(t, "192.0.1.5/32"), Remote: set(t, "192.0.1.6/32"), Action: kernel.Hold})
+	r.route(kernel.Policy{ID: "groups", Local: set(t, "192.0.1.0/24"), Remote: set(t, "0.0.0.0/0", "224.0.0.0/4"), Action: kernel.Hold})
+	claim := func(src, dst string) message.Policy {
+		t.Helper()
+		s := message.Selector{Src: netip.MustParsePrefix(src), Dst: netip.MustParsePrefix(dst)}
+		at := r.worker.spd.places[place{selector: s, direction: message.Out}]
+		if at == nil || at.kernel == nil {
+			t.Fatalf("no policy %s to %s in\n%s", src, dst, strings.Join(policies(t, r.worker.share), "\n"))
+		}
+		return *at.kernel
+	}
+	wide, spare, narrow := claim("192.0.1.0/24", "0.0.0.0/0"), claim("192.0.1.0/24", "192.0.1.0/24"), claim("192.0.1.5/32", "192.0.1.6/32")
+	if spare.Action == message.Block || spare.Priority >= wide.Priority {
+		t.Errorf("spared %+v beside %+v", spare, wide)
+	}
+	if narrow.Action != message.Block || narrow.Priority >= spare.Priority {
+		t.Errorf("the narrower %+v beside what is spared, %+v", narrow, spare)
+	}
+	for _, p := range spared([]message.Selector{
+		{Src: netip.MustParsePrefix("192.0.1.0/24"), Dst: netip.MustParsePrefix("0.0.0.0/0")}, {Src: netip.MustParsePrefix("192.0.1.0/24"), Dst: netip.MustParsePrefix("224.0.0.0/4")},
+	}) {
+		if p.Dst.String() == "224.0.0.0/4" {
+			t.Error("what the policy names is spared")
+		}
+	}
+	ports := message.Ports{Port: 53, Mask: 0xffff}
+	for _, p := range spared([]message.Selector{{Src: netip.MustParsePrefix("192.0.1.0/24"), Dst: netip.MustParsePrefix("0.0.0.0/0"), Protocol: 17, DstPorts: ports}}) {
+		if p.Protocol != 17 || p.DstPorts != ports {
+			t.Errorf("more is spared than the policy has: %+v", p)
 		}
 	}
 }

@@ -153,32 +153,27 @@ func priority(s message.Selector) uint32 {
 	return p | uint32(128-s.Src.Bits())<<9 | uint32(128-s.Dst.Bits())<<1
 }
 
-// linkBound is what no tunnel carries unless a policy names it: addresses that mean something on one link only, and groups. Neighbour discovery, DHCP and
-// routing protocols go on beside a remote side like ::/0.
-var linkBound = []netip.Prefix{
-	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32"),
-	netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
-}
-
 // spared are outbound selectors within those of a policy whose packets go on in clear: to what is bound to the link, and from a local subnet to itself, where
-// the remote side is wider than these.
+// the remote side is wider than these. Each is narrower than the selector that it is cut from, and so stronger, but weaker than what is narrower still.
 func spared(all []message.Selector) (out []message.Selector) {
 	seen := map[message.Selector]bool{}
-	add := func(src, dst netip.Prefix) {
-		s := message.Selector{Src: src, Dst: dst}
-		if !seen[s] {
+	for _, s := range all {
+		seen[s] = true // what the policy names is not spared
+	}
+	add := func(s message.Selector, dst netip.Prefix) {
+		if s.Dst = dst; !seen[s] {
 			seen[s] = true
 			out = append(out, s)
 		}
 	}
 	for _, s := range all {
-		for _, link := range linkBound {
+		for _, link := range ts.LinkBound() {
 			if s.Dst.Bits() < link.Bits() && s.Dst.Overlaps(link) {
-				add(s.Src, link)
+				add(s, link)
 			}
 		}
 		if s.Dst.Bits() < s.Src.Bits() && s.Dst.Overlaps(s.Src) && !s.Src.IsSingleIP() {
-			add(s.Src, s.Src)
+			add(s, s.Src)
 		}
 	}
 	return out

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/ts"
 )
 
 // sources are routes that give packets of this host itself the source address of a policy (leftsourceip=, or an address of ours inside its local side): with
@@ -127,16 +128,15 @@ func (s *sources) make(p *kernel.Policy, to netip.Prefix, peer netip.Addr) (bool
 		there = &sourceRoute{}
 		s.made[to] = there
 	}
-	if there.users == 0 || there.src != p.SourceIP || there.route.MTU != p.MTU {
-		if err := s.handle.RouteReplace(&route); err != nil {
-			if there.users == 0 {
-				delete(s.made, to)
-				err = errors.Join(err, s.ruled(to, s.handle.RuleDel))
-			}
-			return false, refused(fmt.Sprintf("route to %s with source %s", to, p.SourceIP), err)
+	// Also where it has been made: the kernel drops the routes of a link that goes down, and says so to nobody here.
+	if err := s.handle.RouteReplace(&route); err != nil {
+		if there.users == 0 {
+			delete(s.made, to)
+			err = errors.Join(err, s.ruled(to, s.handle.RuleDel))
 		}
-		there.src, there.route = p.SourceIP, route
+		return false, refused(fmt.Sprintf("route to %s with source %s", to, p.SourceIP), err)
 	}
+	there.src, there.route = p.SourceIP, route
 	there.users++
 	return true, nil
 }
@@ -147,7 +147,7 @@ func wantSource(p *kernel.Policy) (out []netip.Prefix) {
 		return nil
 	}
 	for _, to := range p.Remote.Prefixes() {
-		if to.Addr().Is6() != p.SourceIP.Is6() || slices.ContainsFunc(linkBound, func(l netip.Prefix) bool { return l.Overlaps(to) && to.Bits() >= l.Bits() }) {
+		if to.Addr().Is6() != p.SourceIP.Is6() || slices.ContainsFunc(ts.LinkBound(), func(l netip.Prefix) bool { return l.Overlaps(to) && to.Bits() >= l.Bits() }) {
 			continue
 		}
 		if to.Bits() > 0 {

@@ -21,7 +21,7 @@ type spd struct {
 	owned  map[kernel.PolicyID][]message.Policy
 	// six is how many of owned are IPv6: as long as there are any, neighbour discovery is let through.
 	six       int
-	neighbour []message.PolicyID
+	neighbour []message.Policy
 }
 
 // place is what the kernel tells policies apart by.
@@ -76,8 +76,10 @@ func count6(all []message.Policy) (n int) {
 }
 
 func (s *spd) change(owner kernel.PolicyID, old, want []message.Policy) error {
+	stays := make(map[place]bool, len(want))
 	for i := range want {
 		pl := placeOf(&want[i])
+		stays[pl] = true
 		at := s.places[pl]
 		if at == nil {
 			at = &occupied{}
@@ -96,7 +98,7 @@ func (s *spd) change(owner kernel.PolicyID, old, want []message.Policy) error {
 	for i := range old {
 		pl := placeOf(&old[i])
 		at := s.places[pl]
-		if at == nil || slices.ContainsFunc(want, func(p message.Policy) bool { return placeOf(&p) == pl }) {
+		if at == nil || stays[pl] {
 			continue
 		}
 		at.claims = slices.DeleteFunc(at.claims, func(c claim) bool { return c.owner == owner })

@@ -30,8 +30,6 @@ const (
 	UPDPOLICY Type = 0x19
 	UPDSA     Type = 0x1a
 	POLEXPIRE Type = 0x1b
-	NEWAE     Type = 0x1e
-	GETAE     Type = 0x1f
 	MIGRATE   Type = 0x21
 	MAPPING   Type = 0x26
 )

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func hold(size int) []byte { return make([]byte, size) }
@@ -63,19 +61,6 @@ func TestParseEvents(t *testing.T) {
 			t.Fatalf("%+v, %v", got, err)
 		}
 	})
-	t.Run("ae", func(t *testing.T) {
-		want := &AE{
-			ID: SAID{Dst: west, SPI: 7, Mark: Mark{5, 0xff}}, Src: east, Reqid: 3, Current: Current{Bytes: 9},
-			Replay: Replay{Extended: true, Window: 40, In: 1<<32 + 5, Out: 1 << 33, Bitmap: []uint32{1, 2}},
-		}
-		got, err := ParseAE((&NewAE{*want}).Append(nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, got, comparing()); diff != "" {
-			t.Error(diff)
-		}
-	})
 }
 
 // MIGRATE has no iproute2 command either; its offsets are checked one by one.
@@ -119,6 +104,5 @@ func FuzzParse(f *testing.F) {
 		_, _ = ParseExpire(b)
 		_, _ = ParsePolExpire(b)
 		_, _ = ParseMapping(b)
-		_, _ = ParseAE(b)
 	})
 }
