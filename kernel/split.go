@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -288,8 +289,8 @@ func (s *Split) install(sa SAPair) error {
 		return fmt.Errorf("install SA %#x: policy %q is not routed", uint32(spi), sa.Policy)
 	case s.pairs[spi] != nil:
 		return fmt.Errorf("install SA %#x: the SPI is in use", uint32(spi))
-	case p.half == inUserspace && st.policy.kernelOnly():
-		return fmt.Errorf("install SA %#x: %s needs the kernel's IPsec, and this kernel has no ESP in TCP; leave it out, or set enable-tcp=no", uint32(spi), st.policy.OnlyXFRM())
+	case p.half == inUserspace && cmp.Or(st.policy.OnlyXFRM(), sa.OnlyXFRM()) != "":
+		return fmt.Errorf("install SA %#x: %s needs the kernel's IPsec, and this kernel has no ESP in TCP; leave it out, or set enable-tcp=no", uint32(spi), cmp.Or(st.policy.OnlyXFRM(), sa.OnlyXFRM()))
 	}
 	if err := s.ask(p.half, func(dp Datapath, r Request) { dp.Install(r, sa) }).Err; err != nil {
 		return err

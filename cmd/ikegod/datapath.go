@@ -129,26 +129,35 @@ func (d *daemon) carrier(listenUDP bool, events func(kernel.Event)) (err error) 
 		d.dp = d.xfrm
 		return nil
 	}
-	split := kernel.NewSplit(events, openedMark)
-	if d.choice.Shape == kernel.ShapeSplit {
-		events = split.Event
-	}
-	d.user, err = d.userspace(listenUDP && d.choice.Shape == kernel.ShapeUserspace, events)
-	switch {
-	case err != nil:
-		if d.choice, err = d.choice.Instead(kernel.ShapeUserspace, err, d.can); err != nil {
-			return err
+	if d.choice.Shape == kernel.ShapeUserspace {
+		if d.user, err = d.userspace(listenUDP, events); err == nil {
+			d.dp = d.user
+			return nil
 		}
-		d.dp = d.xfrm
-	case d.choice.Shape == kernel.ShapeSplit:
-		d.xfrmEvents.lead(split.Event)
-		if err := split.Join(d.xfrm, d.user); err != nil {
-			return errors.Join(err, d.user.Close())
-		}
-		d.dp = split
-	default:
-		d.dp = d.user
+	} else if err = d.split(events); err == nil {
+		return nil
 	}
+	if d.choice, err = d.choice.Instead(kernel.ShapeUserspace, err, d.can); err != nil {
+		return err
+	}
+	d.xfrmEvents.lead(events)
+	d.dp = d.xfrm
+	return nil
+}
+
+// split makes the userspace half and joins it with the kernel's. With an error the latter is as it was, but for who hears of it.
+func (d *daemon) split(events func(kernel.Event)) (err error) {
+	s := kernel.NewSplit(events, openedMark)
+	if d.user, err = d.userspace(false, s.Event); err != nil {
+		return err
+	}
+	d.xfrmEvents.lead(s.Event)
+	if err := s.Join(d.xfrm, d.user); err != nil {
+		err = errors.Join(err, d.user.Close())
+		d.user = nil
+		return err
+	}
+	d.dp = s
 	return nil
 }
 

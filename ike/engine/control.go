@@ -381,10 +381,8 @@ func (c *control) clearUntilFound() {
 func (c *control) shuntOne(i int, action kernel.Action, route bool, done func(kernel.Done)) {
 	o := c.shunts()
 	local, remote := o.LocalTS(i), o.RemoteTS(i)
-	if len(local) == 0 || len(remote) == 0 { // an end itself, whose address is not known yet
-		if done != nil {
-			done(kernel.Done{})
-		}
+	if len(local) == 0 || len(remote) == 0 { // an end itself, whose address is not known yet; a peer that has come by itself may have left its policy
+		c.e.policies.idle(c.home, c, kernel.Policy{ID: policyID(o, i, remote)}, false, nil, done)
 		return
 	}
 	pol := c.e.protectPolicy(o, i, local, remote)

@@ -55,7 +55,8 @@ type Runner struct {
 type tunnel struct {
 	state state
 	order string
-	asked int // jobs that wait or run; nothing is forgotten before they are done
+	asked int  // jobs that wait or run; nothing is forgotten before they are done
+	downs bool // a down waits, and nothing behind it
 	told  kernel.Tunnel
 }
 
@@ -137,9 +138,17 @@ func (r *Runner) Up(spec kernel.Tunnel, done func(error)) {
 func (r *Runner) Down(id kernel.PolicyID, last kernel.LastPair) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t := r.tunnels[id]; t != nil && !r.closed {
-		r.push(t.order, job{t: t, id: id, do: func() error { r.down(t, last); return nil }})
+	if t := r.tunnels[id]; t != nil && !r.closed && !t.downs { // one after the other would wait where the scripts are slow and each up is refused
+		r.push(t.order, job{t: t, id: id, do: func() error { r.begin(t); r.down(t, last); return nil }})
+		t.downs = true
 	}
+}
+
+// begin takes note that a down does not wait any more: another is needed for what comes up from now on.
+func (r *Runner) begin(t *tunnel) {
+	r.mu.Lock()
+	t.downs = false
+	r.mu.Unlock()
 }
 
 // Unroute implements kernel.Updown.
@@ -235,6 +244,7 @@ func (r *Runner) forget(id kernel.PolicyID) {
 func (r *Runner) push(order string, j job) {
 	if j.t != nil {
 		j.t.asked++
+		j.t.downs = false
 	}
 	if j.counted {
 		r.waiting++

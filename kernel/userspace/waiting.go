@@ -43,6 +43,9 @@ func (d *Datapath) wait(e *decision, frame []byte) (again bool) {
 		return true
 	}
 	d.tooLong(id, now)
+	if full := w.count >= waitingMost || w.octets+len(frame) > waitingOctets; full { // perhaps of what nobody asks for any more
+		d.allTooLong(now)
+	}
 	if len(w.of[id]) >= waitingPackets || w.count >= waitingMost || w.octets+len(frame) > waitingOctets {
 		d.drops.add(why, 1)
 		return false
@@ -99,7 +102,12 @@ func (d *Datapath) stale() {
 	w, now := &d.waiting, time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for id := range w.of {
+	d.allTooLong(now)
+}
+
+// allTooLong is tooLong for every policy. The caller has the lock.
+func (d *Datapath) allTooLong(now time.Time) {
+	for id := range d.waiting.of {
 		d.tooLong(id, now)
 	}
 }
