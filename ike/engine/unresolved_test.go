@@ -11,6 +11,7 @@ import (
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/ts"
 )
 
 // TestUnresolvedNameHoldsTraffic: what auto= protects without an SA is protected from load on, though nobody knows yet where the peer is, through failed rounds
@@ -112,6 +113,33 @@ func TestUnresolvedPeerItself(t *testing.T) {
 		r.mu.Unlock()
 		if n != 1 {
 			t.Errorf("said %d times", n)
+		}
+	})
+}
+
+// TestPolicyOfAnUnresolvedPeerGoes: what was routed for a peer that came by itself, and of which nobody knows the address otherwise, is gone with its Child SA.
+func TestPolicyOfAnUnresolvedPeerGoes(t *testing.T) {
+	w := &world{local: map[netip.Addr]bool{us: true}}
+	conn := atName("gw.example", policy.AutoAdd)
+	conn.Children[0].Left = nil
+	inWorld(t, w, holds, []*policy.Connection{conn}, func(t *testing.T, r *rig) {
+		c := r.e.view.Load().byName["named"]
+		c.home.box.post(func() {
+			peer := ts.Set{ts.FromPrefix(netip.PrefixFrom(them, them.BitLen()))}
+			pol := kernel.Policy{ID: policyID(c.side, 0, peer), Local: conn.Children[0].Right, Remote: peer}
+			c.e.policies.idle(c.home, c, pol, true, nil, nil)
+		})
+		synctest.Wait()
+		if p := r.dp.Policies(); len(p) != 1 {
+			t.Fatalf("policies %+v", p)
+		}
+		c.home.box.post(func() {
+			c.instances++
+			c.childGone(child{instance: true, told: true, policy: "named"}, 0)
+		})
+		synctest.Wait()
+		if p := r.dp.Policies(); len(p) != 0 {
+			t.Errorf("its policy is left: %+v", p)
 		}
 	})
 }

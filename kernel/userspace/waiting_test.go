@@ -114,6 +114,27 @@ func TestWaitingIsBounded(t *testing.T) {
 	}
 }
 
+// TestWaitingMakesRoom: packets of connections that never came up do not keep the room for ever.
+func TestWaitingMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnd(t, Config{}, nil)
+		for i := range waitingMost + 1 {
+			one := ts.FromPrefix(eastNet.Prefixes()[0])
+			one.Protocol, one.StartPort, one.EndPort = protoUDP, uint16(i+1), uint16(i+1)
+			e.Route(kernel.Request(i), kernel.Policy{ID: kernel.PolicyID(fmt.Sprint(i)), Local: westNet, Remote: ts.Set{one}, Action: kernel.Trap})
+		}
+		e.must()
+		for i := range waitingMost {
+			e.out(frame(udp("192.0.1.7", "192.0.2.9", 1, uint16(i+1), nil)))
+		}
+		time.Sleep(waitingTime)
+		e.out(frame(udp("192.0.1.7", "192.0.2.9", 1, waitingMost+1, nil)))
+		if got := len(e.waiting.of[kernel.PolicyID(fmt.Sprint(waitingMost))]); got != 1 || e.waiting.count != 1 {
+			t.Errorf("%d of the last connection wait, %d in all", got, e.waiting.count)
+		}
+	})
+}
+
 // TestWaitingEnds: after some time, or when nobody waits for an SA any more, packets are dropped and counted.
 func TestWaitingEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
