@@ -98,20 +98,20 @@ func TestUpdownFails(t *testing.T) {
 	inLoaded(t, 1, fine, scripted(), func(t *testing.T, w *World) {
 		w.West.Updown.Refuse(errors.New(`command "up": exited with status 7`))
 		for _, n := range []*Node{w.West, w.East} {
-			var seen []event.Event
+			var seen []event.Event // by whoever calls Up, until done
 			done := make(chan error, 1)
 			go func() {
 				done <- n.Engine.Up(t.Context(), "west-east", func(ev event.Event) { seen = append(seen, ev) })
 			}()
 			time.Sleep(10 * time.Second)
-			if n == w.West && !strings.Contains(texts(seen), "exited with status 7") {
-				t.Errorf("west's progress:\n%s", texts(seen))
-			}
 			if err := n.Engine.Down(t.Context(), "west-east", nil); err != nil {
 				t.Error(err)
 			}
 			if err := <-done; err == nil {
 				t.Errorf("%s: up", n.Name)
+			}
+			if n == w.West && !strings.Contains(texts(seen), "exited with status 7") {
+				t.Errorf("west's progress:\n%s", texts(seen))
 			}
 			time.Sleep(5 * time.Second)
 			for _, n := range []*Node{w.West, w.East} {

@@ -186,17 +186,14 @@ func slowPeer(t *testing.T, west, east *gateway) {
 	east.hears(func(transport.Datagram) { <-gate })
 	const limit = 1000
 	body := strings.Repeat("y", 30000)
-	n, before := 0, int64(-1)
-	for ; n < limit; n++ {
+	n := 0
+	for full := false; n < limit && !full; n++ {
+		before := east.unread()
 		if err := west.mux.Send(w, message(exchangeAuth, fmt.Sprint(n, " ", body))); err != nil {
 			t.Fatalf("message %d: %v", n, err)
 		}
-		// Full is when nothing more arrives. A few messages more then wait in the kernel and in our queue, which has room for 256 KiB.
-		stuck := func() bool { now := east.unread(); same := now == before && now > 0; before = now; return same }
-		if n%4 == 3 && stuck() {
-			n++
-			break
-		}
+		// Full is when a message does not arrive, whole or in part, however long one waits. It then waits in west's kernel or in our queue, which has room for 256 KiB.
+		full = !netns.Poll(time.Second, func() bool { return east.unread() != before }) && before > 0
 	}
 	if n == limit {
 		t.Error("the connection never fills: this shows nothing")
