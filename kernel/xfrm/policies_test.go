@@ -339,9 +339,9 @@ func TestTypesAndCodes(t *testing.T) {
 func TestSparedBesideOthers(t *testing.T) {
 	namespace(t)
 	r := open(t, Config{})
-	r.route(kernel.Policy{ID: "road", Local: set(t, "192.0.1.0/24"), Remote: set(t, "0.0.0.0/0"), Action: kernel.Hold})
-	r.route(kernel.Policy{ID: "hosts", Local: set(t, "192.0.1.5/32"), Remote: set(t, "192.0.1.6/32"), Action: kernel.Hold})
-	r.route(kernel.Policy{ID: "groups", Local: set(t, "192.0.1.0/24"), Remote: set(t, "0.0.0.0/0", "224.0.0.0/4"), Action: kernel.Hold})
+	r.route(kernel.Policy{ID: "road", Local: subnets.Of("192.0.1.0/24"), Remote: subnets.Of("0.0.0.0/0"), Action: kernel.Hold})
+	r.route(kernel.Policy{ID: "hosts", Local: subnets.Of("192.0.1.5/32"), Remote: subnets.Of("192.0.1.6/32"), Action: kernel.Hold})
+	r.route(kernel.Policy{ID: "groups", Local: subnets.Of("192.0.1.0/24"), Remote: subnets.Of("0.0.0.0/0", "224.0.0.0/4"), Action: kernel.Hold})
 	claim := func(src, dst string) message.Policy {
 		t.Helper()
 		s := message.Selector{Src: netip.MustParsePrefix(src), Dst: netip.MustParsePrefix(dst)}
