@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/suggest"
 )
 
@@ -155,6 +156,7 @@ func (b *build) connection() *policy.Connection {
 	b.selectors(c)
 	b.transportMode(c)
 	b.proposalsOf(c)
+	b.ports(c)
 	b.tcp(c)
 	b.timing(c)
 	c.Encapsulation = encapsulations[value[string](b, "encapsulation", noSide)]
@@ -237,8 +239,24 @@ func (b *build) lifetime(name string) time.Duration {
 	return maxLifetime
 }
 
+// ports reads leftikeport= and rightikeport=.
+func (b *build) ports(c *policy.Connection) {
+	for _, end := range []struct {
+		end  *policy.End
+		side side
+	}{{&c.Left, left}, {&c.Right, right}} {
+		end.end.IKEPort = uint16(value[uint64](b, "ikeport", end.side))
+		if e := b.get("ikeport", end.side); e != nil && end.end.IKEPort == iana.PortIKE {
+			b.refuseEntry(e, fmt.Sprintf("%s=500 is not allowed: on port 500, which is everybody's, IKE has no marker and there is no room for ESP", e.word),
+				"remove it, or write 4500 or another port")
+		}
+	}
+}
+
 func (b *build) tcp(c *policy.Connection) {
-	c.TCP.RemotePort = uint16(value[uint64](b, "tcp-remoteport", noSide))
+	if b.get("tcp-remoteport", noSide) != nil {
+		c.TCP.RemotePort = uint16(value[uint64](b, "tcp-remoteport", noSide))
+	}
 	if e := b.get("tcp-remoteport", noSide); e != nil && c.TCP.RemotePort == 500 {
 		b.refuseEntry(e, "tcp-remoteport=500 is not allowed: port 500 is never one of TCP encapsulation (RFC 9329 2)", "write 4500, or the port that the peer listens on")
 	}

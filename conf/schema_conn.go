@@ -132,7 +132,7 @@ var connKeywords = []keyword{
 		doc: "initiate over UDP; over TCP (RFC 9329); over UDP and, without an answer in retransmit-timeout, over TCP",
 	},
 	{name: "tcponly", state: Implemented, kind: kindBool, def: "no", doc: "older form of enable-tcp=, with a warning"},
-	{name: "tcp-remoteport", state: Implemented, kind: kindNumber, min: 1, max: 65535, def: "4500", doc: "TCP port of the peer; not 500"},
+	{name: "tcp-remoteport", state: Implemented, kind: kindNumber, min: 1, max: 65535, def: "4500", doc: "TCP port of the peer; not 500. Where it is not written, the peer's ikeport= counts before the default"},
 	{name: "ike", state: Implemented, kind: kindIKE, doc: "proposals for the IKE SA"},
 	{name: "esp", state: Implemented, kind: kindESP, doc: "proposals for Child SAs"},
 	{name: "ah", state: Refused, doc: "proposals for AH", why: "AH is not there"},

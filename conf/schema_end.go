@@ -12,7 +12,12 @@ var endKeywords = []keyword{
 	},
 	{name: "subnet", state: Implemented, kind: kindSubnets, doc: "what is behind the host: net/mask[/protocol[/port]], several with commas between; without it the host alone"},
 	{name: "sourceip", state: Implemented, kind: kindAddrs, doc: "source address of this host's own packets into the tunnel"},
-	{name: "ikeport", state: NotYet, def: "500", doc: "port of IKE", why: "ports 500 and 4500 are used"},
+	{
+		name: "ikeport", state: Implemented, kind: kindNumber, max: 65535, def: "0",
+		doc: "port of this end for IKE and ESP, beside 500 and 4500; not 500, and 0 for none. At this host it is opened for the connections that name it, over UDP and, with " +
+			"listen-tcp=, over TCP, and only they answer there. At the peer it is where the first message goes. Over UDP such a connection starts with the other end's 4500, " +
+			"if that has no port of its own, always has the non-ESP marker, and puts ESP into UDP unless encapsulation=no",
+	},
 	{name: "interface-ip", state: Implemented, kind: kindCIDR, doc: "address of this end on the ipsec interface; without it that of sourceip="},
 	{name: "vti", state: NotYet, doc: "address of the VTI device", why: whyVTI},
 	{name: "nexthop", state: NoEffect, def: "%direct", doc: "next hop towards the peer", why: "the system's routes decide"},

@@ -241,6 +241,7 @@ func TestImplementedValues(t *testing.T) {
 		"type":                {[]string{"tunnel", "transport"}, []string{"tunel"}},
 		"failureshunt":        {[]string{"none", "pass", "passthrough", "drop", "hold", "reject"}, []string{"block"}},
 		"negotiationshunt":    {[]string{"pass", "passthrough", "drop", "hold"}, []string{"none", "reject"}},
+		"ikeport":             {[]string{"0", "4500", "443", "65535"}, []string{"500", "65536", "-1", "https"}},
 		"enable-tcp":          {[]string{"no", "yes", "fallback", "on", "off", "true"}, []string{"race", "tcp"}},
 		"tcp-remoteport":      {nil, []string{"0", "65536", "https"}},
 		"ike":                 {[]string{"aes256-sha2_512;dh19", "aes_gcm256-sha2"}, []string{"aes1024", "rot13"}},
@@ -371,7 +372,7 @@ func TestDefaultsOfAConnection(t *testing.T) {
 	want := policy.Connection{
 		Retransmit: policy.Retransmit{Interval: 500 * time.Millisecond, Timeout: 30 * time.Second},
 		Lifetimes:  policy.Lifetimes{IKE: 8 * time.Hour, Child: 8 * time.Hour},
-		TCP:        policy.TCP{Mode: policy.TCPNo, RemotePort: 4500},
+		TCP:        policy.TCP{Mode: policy.TCPNo},
 	}
 	if c.Retransmit != want.Retransmit || c.Lifetimes != want.Lifetimes || c.TCP != want.TCP || c.Encapsulation != policy.EncapAuto || c.Narrowing || !c.NATKeepAlive ||
 		c.Liveness != 0 || c.Failure != policy.ShuntNone || c.Negotiation != policy.ShuntDrop || c.Auto != policy.AutoAdd {

@@ -71,6 +71,16 @@ type Attacher interface {
 	AttachESP(p path.Path, done func(error))
 }
 
+// PortOpener may be implemented by a Mux that can listen on further ports while it runs.
+type PortOpener interface {
+	// OpenPort listens on a port beside those of everybody: over UDP, always with the non-ESP marker, and over TCP, each where the Mux listens on that carrier at all.
+	// What is listened on already is left as it is. Where the kernel keeps the ESP that comes over UDP, ours says that this port's is read here all the same. The
+	// error is in an operator's words; with it nothing has changed.
+	OpenPort(port uint16, ours bool) error
+	// ClosePort undoes OpenPort. Streams that were accepted on the port live on.
+	ClosePort(port uint16)
+}
+
 // Errors of Mux.
 var (
 	ErrNoPath    = errors.New("no such path: the stream is closed, or the carrier is not listened on")

@@ -286,8 +286,23 @@ var versionTexts = func() (t [16]string) {
 	return t
 }()
 
-// candidates are the connections for two addresses, best match first: both addresses, then templates.
+// candidates are the connections for a stranger's path, best match first: those between its addresses that are for its port here.
 func (v *view) candidates(p path.Path) []*policy.Oriented {
+	list := v.between(p)
+	if v.owned == nil {
+		return list
+	}
+	var met []*policy.Oriented
+	for _, o := range list {
+		if v.meets(o, p) {
+			met = append(met, o)
+		}
+	}
+	return met
+}
+
+// between are the connections for two addresses, best match first: both addresses, then templates.
+func (v *view) between(p path.Path) []*policy.Oriented {
 	if linkLocal(p) {
 		return nil
 	}
@@ -313,7 +328,7 @@ func (v *view) whyNoCandidate(p path.Path) string {
 			"let the peer use a global or a unique local address", p.Peer(), p.Local)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "IKE_SA_INIT from %s to %s refused with NO_PROPOSAL_CHOSEN: no connection for these addresses is loaded; loaded: ", p.Peer(), p.Local)
+	fmt.Fprintf(&b, "IKE_SA_INIT from %s to %s refused with NO_PROPOSAL_CHOSEN: no connection for these addresses%s is loaded; loaded: ", p.Peer(), p.Local, v.andPort(p))
 	for i, c := range v.list {
 		if i == most {
 			fmt.Fprintf(&b, "; and %d more", len(v.list)-most)
@@ -322,7 +337,7 @@ func (v *view) whyNoCandidate(p path.Path) string {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		fmt.Fprintf(&b, "%q %s", c.conn.Name, c.wants(p))
+		fmt.Fprintf(&b, "%q %s", c.conn.Name, c.wants(v, p))
 	}
 	if len(v.list) == 0 {
 		b.WriteString("none")
@@ -330,14 +345,26 @@ func (v *view) whyNoCandidate(p path.Path) string {
 	return b.String()
 }
 
-// wants says why a connection is not for two addresses, with the line to look at.
-func (c *control) wants(p path.Path) string {
+// andPort adds to "these addresses" what counts beside them.
+func (v *view) andPort(p path.Path) string {
+	if len(v.between(p)) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and port %d", p.Local.Port())
+}
+
+// wants says why a connection is not for a path, with the line to look at.
+func (c *control) wants(v *view, p path.Path) string {
 	o := c.oriented
 	switch {
 	case o == nil:
 		return "is not oriented: " + c.peek().Why
 	case o.LocalAddr != p.Local.Addr():
 		return fmt.Sprintf("is for peers of %s: %s is us", o.LocalAddr, o.WhereHost(true))
+	case o.Local.OwnPort() != 0 && !v.meets(o, p):
+		return fmt.Sprintf("is for peers that come to port %d here (%s)", o.Local.OwnPort(), o.WhereEnd(true, "ikeport"))
+	case !v.meets(o, p):
+		return fmt.Sprintf("is not for port %d, which others have for themselves (%s)", p.Local.Port(), o.WhereEnd(true, "ikeport"))
 	}
 	return fmt.Sprintf("is for the peer %s", o.WhereHost(false))
 }

@@ -93,6 +93,9 @@ type Engine struct {
 	names      names
 	seeker     seeker
 
+	// Of whoever changes the set.
+	ports ports
+
 	rand struct { // guarded by mu
 		mu     sync.Mutex
 		source io.Reader // nil: crypto/rand
@@ -130,7 +133,7 @@ func New(o Options) (*Engine, error) {
 	if a, ok := o.Mux.(transport.Attacher); ok {
 		e.attach = a.AttachESP
 	}
-	e.candidates = func(p path.Path) []*policy.Oriented { return e.view.Load().candidates(p) }
+	e.candidates = func(p path.Path) []*policy.Oriented { return e.view.Load().between(p) }
 	e.life, e.kill = context.WithCancel(context.Background())
 	e.rand.source = o.Rand
 	e.secrets.Store(o.Secrets)
@@ -144,6 +147,7 @@ func New(o Options) (*Engine, error) {
 	e.workers.init()
 	e.names.init(o.Resolver)
 	e.seeker.init()
+	e.ports.init()
 	if err := e.cookies.init(e.newRand()); err != nil {
 		return nil, fmt.Errorf("engine: no randomness for the cookie secret: %w", err)
 	}

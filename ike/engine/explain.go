@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -74,7 +75,8 @@ func (v *view) explain(secrets *auth.Store, c *control, peer netip.Addr, id iden
 // compete finds who gets the peer, as the responder does: by the two addresses, then by the identities and what the IKE SA was negotiated with. Of several that
 // share an IKE SA the selectors and esp= of its Child SA decide, and the peer is taken to ask for those of the connection in question.
 func (v *view) compete(x *Explanation) {
-	p := path.Path{Local: netip.AddrPortFrom(x.Oriented.LocalAddr, iana.PortIKE), Remote: netip.AddrPortFrom(x.PeerAddr, iana.PortIKE)}
+	port := cmp.Or(x.Oriented.Local.OwnPort(), iana.PortIKE) // where the peer of this connection comes to
+	p := path.Path{Local: netip.AddrPortFrom(x.Oriented.LocalAddr, port), Remote: netip.AddrPortFrom(x.PeerAddr, iana.PortIKE)}
 	seen := map[string]bool{}
 	chosen, other := -1, map[int]string{} // among x.Candidates; why those are not for this Child SA that are for this peer
 	for _, o := range v.candidates(p) {
@@ -105,7 +107,7 @@ func (v *view) compete(x *Explanation) {
 	}
 	for _, c := range v.list {
 		if !seen[c.conn.Name] {
-			x.Candidates = append(x.Candidates, Candidate{Name: c.conn.Name, Position: c.conn.Position, Why: c.wants(p)})
+			x.Candidates = append(x.Candidates, Candidate{Name: c.conn.Name, Position: c.conn.Position, Why: c.wants(v, p)})
 		}
 	}
 }

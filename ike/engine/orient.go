@@ -145,7 +145,7 @@ func (e *Engine) seekHosts(ctx context.Context, asked map[string]seek, all bool)
 func (c *control) look(here policy.Here, setup policy.Setup, q seek, all bool) *control {
 	found, why := q.rest, error(nil)
 	if len(found) == 0 {
-		found, why = c.conn.OrientAll(here)
+		found, why = c.e.find(c.conn, here)
 	}
 	var o *policy.Oriented
 	if len(found) > 0 {
@@ -170,7 +170,7 @@ func (c *control) look(here policy.Here, setup policy.Setup, q seek, all bool) *
 		return nil
 	}
 	k := newControl(c.e, c.conn, setup, found, why)
-	k.guest, k.side = c.conn.Guest(here.IsLocal), c.conn.Side(here)
+	k.awaits(here)
 	k.carried, k.resumes = q.carried, q.round
 	if len(q.rest) > 0 {
 		k.met = c.met

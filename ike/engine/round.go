@@ -16,7 +16,6 @@ import (
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/kernel"
-	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/transport/ladder"
 )
@@ -114,7 +113,7 @@ func (c *control) reviveWait() time.Duration {
 
 // newLadder makes the ladder of a connection; nil when the configuration leaves nothing to try.
 func newLadder(e *Engine, c *policy.Connection, setup policy.Setup) *ladder.Ladder {
-	cfg := ladder.Config{ListenUDP: setup.ListenUDP, TCPPort: c.TCP.RemotePort, Jitter: mrand.New(jitterSource(e)).Float64}
+	cfg := ladder.Config{ListenUDP: setup.ListenUDP, Jitter: mrand.New(jitterSource(e)).Float64}
 	switch c.TCP.Mode {
 	case policy.TCPNo:
 		cfg.Mode = ladder.UDPOnly
@@ -158,7 +157,11 @@ func (c *control) climb(o ladder.Outcome) {
 
 // pathFor is the path of a rung as far as it is known before there is one.
 func (c *control) pathFor(r ladder.Rung) path.Path {
-	return path.Path{Local: netip.AddrPortFrom(c.oriented.LocalAddr, 0), Remote: netip.AddrPortFrom(c.oriented.RemoteAddr, r.Port), Kind: r.Kind}
+	local, remote := c.oriented.UDPPorts()
+	if r.Kind.Stream() {
+		local, remote = 0, c.oriented.TCPPort()
+	}
+	return path.Path{Local: netip.AddrPortFrom(c.oriented.LocalAddr, local), Remote: netip.AddrPortFrom(c.oriented.RemoteAddr, remote), Kind: r.Kind}
 }
 
 func (c *control) tryRung(r ladder.Rung) {
@@ -168,7 +171,7 @@ func (c *control) tryRung(r ladder.Rung) {
 		c.dialTCP(c.round.on.Remote)
 		return
 	}
-	p, err := c.e.mux.UDPPath(o.LocalAddr, iana.PortIKE, c.round.on.Remote)
+	p, err := c.e.mux.UDPPath(o.LocalAddr, c.round.on.Local.Port(), c.round.on.Remote)
 	if err != nil {
 		c.failRung(err)
 		return
@@ -188,12 +191,20 @@ func (c *control) dialTCP(remote netip.AddrPort) {
 		case err != nil:
 			c.dial = nil
 			c.failRung(fmt.Errorf("%w; the peer must listen there (listen-tcp= of its config setup), and no firewall be in between; here %s and %s decide",
-				err, c.conn.Where("enable-tcp"), c.conn.Where("tcp-remoteport")))
+				err, c.conn.Where("enable-tcp"), c.wherePort()))
 		default:
 			c.dial = nil
 			c.proceed(p)
 		}
 	})
+}
+
+// wherePort names the line that sets the peer's port of TCP.
+func (c *control) wherePort() string {
+	if c.conn.TCP.RemotePort == 0 && c.oriented.Remote.IKEPort != 0 {
+		return c.oriented.WhereEnd(false, "ikeport")
+	}
+	return c.conn.Where("tcp-remoteport")
 }
 
 // failRung notes that a rung has no path at all, and tries the next.

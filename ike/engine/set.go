@@ -114,6 +114,7 @@ func (e *Engine) swap(ctx context.Context, v *view, fresh, gone []*control) {
 		for _, c := range fresh {
 			c.home.box.post(c.load)
 		}
+		e.closePorts()
 		e.endChange()
 	}
 	if e.awaitDown(ctx, down) {

@@ -32,7 +32,7 @@ type waitingShare struct {
 func (t *shares) init() { t.m = map[uint64]*share{} }
 
 // shareKey is one number for what connections must have in common to share an IKE SA: hosts, identities, authentication and ike=; and, because it is the IKE SA
-// that travels, how TCP is used. Zero: none can be shared, as the peer is not known.
+// that travels, its ports, how TCP is used, and whose datapath is on its sockets. Zero: none can be shared, as the peer is not known.
 func shareKey(seed maphash.Seed, o *policy.Oriented) uint64 {
 	if o == nil || !o.RemoteAddr.IsValid() {
 		return 0
@@ -45,6 +45,8 @@ func shareKey(seed maphash.Seed, o *policy.Oriented) uint64 {
 	maphash.WriteComparable(&h, [2]uint8{uint8(o.Local.Auth), uint8(o.Remote.Auth)})
 	maphash.WriteComparable(&h, o.TCP)
 	maphash.WriteComparable(&h, o.Encapsulation)
+	maphash.WriteComparable(&h, [2]uint16{o.Local.IKEPort, o.Remote.IKEPort})
+	maphash.WriteComparable(&h, o.Backend == policy.BackendUserspace)
 	_, _ = h.WriteString(o.IKE.String())
 	return max(h.Sum64(), 1)
 }

@@ -14,7 +14,8 @@ type view struct {
 	byName    map[string]*control
 	exact     map[addrPair][]*policy.Oriented
 	templates map[netip.Addr][]*policy.Oriented
-	named     bool // some hosts are written as names
+	named     bool            // some hosts are written as names
+	owned     map[uint16]bool // ports that connections have for themselves; nil: none
 }
 
 type addrPair struct{ local, remote netip.Addr }
@@ -31,6 +32,14 @@ func newView(setup policy.Setup, list []*control) *view {
 	for _, c := range list {
 		v.byName[c.conn.Name] = c
 		v.named = v.named || len(c.conn.Names()) > 0
+		for _, end := range c.local() {
+			if port := end.OwnPort(); port != 0 {
+				if v.owned == nil {
+					v.owned = map[uint16]bool{}
+				}
+				v.owned[port] = true
+			}
+		}
 		switch o := c.oriented; {
 		case o == nil && c.guest != nil:
 			v.templates[c.guest.LocalAddr] = append(v.templates[c.guest.LocalAddr], c.guest)
@@ -85,8 +94,8 @@ func (v *view) wantsCookie(open int64, stream, busy bool) bool {
 
 // orient makes the control of a connection that comes into the set.
 func (e *Engine) orient(c *policy.Connection, setup policy.Setup, here policy.Here) *control {
-	found, why := c.OrientAll(here)
+	found, why := e.find(c, here)
 	k := newControl(e, c, setup, found, why)
-	k.guest, k.side = c.Guest(here.IsLocal), c.Side(here)
+	k.awaits(here)
 	return k
 }

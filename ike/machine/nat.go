@@ -40,10 +40,12 @@ func natPayloads(h wire.Header, p path.Path, forced bool) []wire.Item {
 	}
 }
 
-// forces reports whether we ask for ESP in UDP on p although there may be no NAT: with encapsulation=yes, or without plain ESP here. A responder does not know
-// yet which connection it will be, so one that wants it is enough: ESP in UDP serves the others, too.
+// forces reports whether we ask for ESP in UDP on p although there may be no NAT: with encapsulation=yes, on a port of one's own, or without plain ESP here. A
+// responder does not know yet which connection it will be, so one that wants it is enough: ESP in UDP serves the others, too. Who has a port does not meet on 500.
 func (m *Machine) forces(p path.Path, conns ...*policy.Oriented) bool {
-	wanted := func(c *policy.Oriented) bool { return c.Encapsulation == policy.EncapYes }
+	wanted := func(c *policy.Oriented) bool {
+		return c.Encapsulation == policy.EncapYes || c.InUDP() && p.Local.Port() != iana.PortIKE
+	}
 	return p.Kind == path.UDP && (!m.cfg.PlainESP || slices.ContainsFunc(conns, wanted))
 }
 
@@ -70,7 +72,7 @@ func (m *Machine) detectNAT(msg *message) {
 	m.natRemote = source && !sourceOK
 }
 
-// floated is the path from IKE_AUTH on: over UDP both ports go from 500 to 4500 (RFC 7296 2.23).
+// floated is the path from IKE_AUTH on: over UDP both ports go from 500 to 4500 (RFC 7296 2.23). Other ports, which have the marker, stay.
 func floated(p path.Path) path.Path {
 	if p.Kind != path.UDP || p.Remote.Port() != iana.PortIKE {
 		return p
@@ -95,9 +97,9 @@ func (m *Machine) espPath(c *policy.Oriented) path.Path {
 	return m.path.PlainESP()
 }
 
-// natt reports whether UDP on p carries ESP.
+// natt reports whether UDP on p carries ESP: on every port of ours but 500, and from there to a peer's 4500.
 func natt(p path.Path) bool {
-	return p.Local.Port() == iana.PortIKENATT || p.Remote.Port() == iana.PortIKENATT
+	return p.Local.Port() != iana.PortIKE || p.Remote.Port() == iana.PortIKENATT
 }
 
 // noCarrier says why ESP of a connection cannot travel; empty: it can.
@@ -126,7 +128,7 @@ func (m *Machine) noCarrier(c *policy.Oriented) string {
 // whyForced says why we asked for encapsulation.
 func (m *Machine) whyForced() string {
 	if m.cfg.PlainESP {
-		return "encapsulation=yes (" + where(m.conn, "encapsulation") + ") asks for it"
+		return m.conn.WhyInUDP()
 	}
 	return "this daemon has no plain ESP (ikectl status says why)"
 }

@@ -234,7 +234,7 @@ func (m *Machine) silenceAdvice() string {
 		return "; UDP may be blocked on the way, or the peer does not run IKE, or has no connection for us"
 	case m.state == authSent && m.hs.hint != 0:
 		return fmt.Sprintf("; an unprotected %v came, which anybody can forge", m.hs.hint)
-	case m.state == authSent && m.path.Remote.Port() == iana.PortIKENATT:
+	case m.state == authSent && m.path.Remote.Port() == iana.PortIKENATT && m.conn.Local.IKEPort == 0 && m.conn.Remote.IKEPort == 0:
 		return "; it answered on port 500, so UDP 4500 may be blocked on the way, or large packets may be lost"
 	case m.state == established:
 		return "; the peer is gone"
@@ -244,7 +244,7 @@ func (m *Machine) silenceAdvice() string {
 
 func (m *Machine) halfOpenText() string {
 	blocked := ""
-	if !m.path.Kind.Stream() {
+	if !m.path.Kind.Stream() && m.path.Local.Port() == iana.PortIKE {
 		blocked = fmt.Sprintf(", or UDP port %d, where that would have come to, is blocked on the way", iana.PortIKENATT)
 	}
 	return fmt.Sprintf("no IKE_AUTH request that authenticates came from %s within %v of its IKE_SA_INIT: the peer gave up, and its log says why%s", m.path.Peer(), m.cfg.HalfOpen,

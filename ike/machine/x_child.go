@@ -223,6 +223,13 @@ func (m *Machine) create(msg *message, among []target, old *child) *child {
 		m.refuseCreate(msg, refusal)
 		return nil
 	}
+	if why := m.conn.Apart(ch.conn); why != "" {
+		m.refuseCreate(msg, &childRefusal{
+			conn: ch.conn, reason: event.ReasonProtocol, notify: iana.NO_ADDITIONAL_SAS,
+			text: fmt.Sprintf("%q has an IKE SA of its own, since %s", ch.conn.Name, why),
+		})
+		return nil
+	}
 	if n := m.sameChildren(ch.conn, ch.index); n >= maxSame {
 		m.refuseCreate(msg, &childRefusal{
 			conn: ch.conn, reason: event.ReasonProtocol, notify: iana.NO_ADDITIONAL_SAS,

@@ -67,6 +67,7 @@ func (e *encoding) connection(c *Connection) {
 	e.flag(c.NATKeepAlive)
 	e.number(uint64(c.Failure))
 	e.number(uint64(c.Negotiation))
+	e.number(uint64(c.Backend))
 }
 
 func (e *encoding) end(x *End) {
@@ -74,6 +75,7 @@ func (e *encoding) end(x *End) {
 	e.addr(x.Host.Addr)
 	e.text(x.Host.Name)
 	e.number(uint64(x.Host.Family))
+	e.number(uint64(x.IKEPort))
 	e.pattern(x.ID)
 	e.number(uint64(x.Auth))
 	e.selectors(x.Subnets)

@@ -57,11 +57,13 @@ type Connection struct {
 	Narrowing            bool
 	NATKeepAlive         bool
 	Failure, Negotiation Shunt
+	Backend              Backend
 }
 
 // End is left or right.
 type End struct {
 	Host     Host
+	IKEPort  uint16        // leftikeport=; zero: 500 and 4500
 	ID       ident.Pattern // for the local end an exact ID; zero ID: the address
 	Auth     iana.AuthMethod
 	Subnets  ts.Set // empty: the host itself
@@ -156,7 +158,7 @@ const (
 // TCP is how the initiator uses TCP.
 type TCP struct {
 	Mode       TCPMode
-	RemotePort uint16
+	RemotePort uint16 // tcp-remoteport=; zero: it is not written, and Oriented.TCPPort is the port
 }
 
 // Retransmit is the timing of requests on datagrams; Timeout is also the deadline of an exchange on a stream.
@@ -178,6 +180,16 @@ const (
 	EncapAuto Encapsulation = iota
 	EncapYes
 	EncapNo
+)
+
+// Backend is backend=: the datapath of a connection.
+type Backend uint8
+
+// Values of backend=.
+const (
+	BackendAuto      Backend = iota // that of its carrier
+	BackendXFRM                     // the kernel's
+	BackendUserspace                // ikegod's own
 )
 
 // Shunt is what happens to traffic without an SA.

@@ -39,7 +39,7 @@ func (c *Connection) Settings() []Setting {
 	own("narrowing", yesNo(c.Narrowing))
 	own("encapsulation", c.Encapsulation.String())
 	own("enable-tcp", c.TCP.Mode.String())
-	own("tcp-remoteport", fmt.Sprint(c.TCP.RemotePort))
+	own("tcp-remoteport", c.tcpPort())
 	own("retransmit-timeout", c.Retransmit.Timeout.String())
 	own("dpddelay", orOff(c.Liveness))
 	own("ikelifetime", orOff(c.Lifetimes.IKE))
@@ -78,11 +78,30 @@ func (c *Connection) endSettings(left bool) []Setting {
 	}
 	return []Setting{
 		{word, e.Host.String(), at("")},
+		{word + "ikeport", e.ikePort(), at("ikeport")},
 		{word + "id", id, at("id")},
 		{word + "subnet", subnets, at("subnet", "subnets")},
 		{word + "protoport", protoport, at("protoport")},
 		{"authby", authBy(e.Auth), at("auth", "authby")},
 	}
+}
+
+// tcpPort is the port that the initiator connects to, as far as it is known which end that is.
+func (c *Connection) tcpPort() string {
+	switch {
+	case c.TCP.RemotePort != 0:
+		return fmt.Sprint(c.TCP.RemotePort)
+	case c.Left.IKEPort != 0 || c.Right.IKEPort != 0:
+		return "the ikeport= of the peer, or 4500"
+	}
+	return "4500"
+}
+
+func (e *End) ikePort() string {
+	if e.IKEPort == 0 {
+		return "500 and 4500"
+	}
+	return fmt.Sprint(e.IKEPort)
 }
 
 // ProtoPort is leftprotoport= or rightprotoport=, such as "TCP/443"; empty: any.

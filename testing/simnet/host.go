@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/transport"
 )
@@ -21,18 +22,51 @@ type Host struct {
 
 	mu       sync.Mutex // guards all below; never held while net.mu is taken or a handler is called
 	handler  transport.Handler
-	tcpPort  uint16 // zero: no listener
+	tcpPort  uint16          // zero: no listener
+	opened   map[uint16]bool // further ports, of UDP and of TCP
+	busy     map[uint16]bool // ports that another program holds
 	nextPort uint16
 	ends     map[uint64]*end // streams by generation
 }
 
-var _ transport.Mux = (*Host)(nil)
+var (
+	_ transport.Mux        = (*Host)(nil)
+	_ transport.PortOpener = (*Host)(nil)
+)
 
 // Start lets messages in. tcpPort is where the host listens on TCP; zero: nowhere.
 func (h *Host) Start(handler transport.Handler, tcpPort uint16) {
 	h.mu.Lock()
 	h.handler, h.tcpPort, h.nextPort = handler, tcpPort, 40000
 	h.mu.Unlock()
+}
+
+// OpenPort implements transport.PortOpener.
+func (h *Host) OpenPort(port uint16, _ bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.busy[port] {
+		return errBusy
+	}
+	h.opened[port] = true
+	return nil
+}
+
+// ClosePort implements transport.PortOpener.
+func (h *Host) ClosePort(port uint16) {
+	h.mu.Lock()
+	delete(h.opened, port)
+	h.mu.Unlock()
+}
+
+// opens reports whether the host listens on a port of UDP, or of TCP.
+func (h *Host) opens(port uint16, stream bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if stream {
+		return h.handler != nil && h.tcpPort != 0 && (h.tcpPort == port || h.opened[port])
+	}
+	return port == iana.PortIKE || port == iana.PortIKENATT || h.opened[port]
 }
 
 func (h *Host) current() transport.Handler {
@@ -43,6 +77,9 @@ func (h *Host) current() transport.Handler {
 
 // receive hands a datagram to the engine. What it drops is gone, as with a full socket buffer.
 func (h *Host) receive(d transport.Datagram) {
+	if !h.opens(d.Path.Local.Port(), false) {
+		return
+	}
 	if handler := h.current(); handler != nil {
 		handler.IKE(d)
 	}
@@ -71,6 +108,9 @@ func (h *Host) SendESP(path.Path, []byte, int) error { return transport.ErrNoPat
 
 // UDPPath implements transport.Mux.
 func (h *Host) UDPPath(local netip.Addr, localPort uint16, remote netip.AddrPort) (path.Path, error) {
+	if !h.opens(localPort, false) {
+		return path.Path{}, transport.ErrNoPath
+	}
 	return path.Path{Local: netip.AddrPortFrom(local, localPort), Remote: remote, Kind: path.UDP}, nil
 }
 

@@ -67,7 +67,7 @@ func (n *Network) SetFaults(f Faults) {
 
 // Host adds a host with one address.
 func (n *Network) Host(name string, addr netip.Addr) *Host {
-	h := &Host{net: n, name: name, addr: addr, ends: map[uint64]*end{}}
+	h := &Host{net: n, name: name, addr: addr, ends: map[uint64]*end{}, opened: map[uint16]bool{}, busy: map[uint16]bool{}}
 	n.mu.Lock()
 	n.hosts[addr] = h
 	n.mu.Unlock()
@@ -184,6 +184,7 @@ func (n *Network) Digest() [32]byte {
 
 // Errors that an operator would read.
 var (
+	errBusy    = errors.New("address already in use")
 	errRefused = errors.New("connection refused")
 	errReset   = errors.New("connection reset by peer")
 	errEOF     = errors.New("the peer closed the connection")

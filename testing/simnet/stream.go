@@ -60,10 +60,7 @@ func (n *Network) connect(from *Host, remote netip.AddrPort, answer chan<- diale
 }
 
 func (n *Network) connected(from, to *Host, p path.Path, answer chan<- dialed) {
-	to.mu.Lock()
-	listening := to.handler != nil && to.tcpPort == p.Remote.Port()
-	to.mu.Unlock()
-	if !listening {
+	if !to.opens(p.Remote.Port(), true) {
 		answer <- dialed{err: errRefused}
 		return
 	}

@@ -346,3 +346,33 @@ func TestEncapsulationOfLaterChildren(t *testing.T) {
 		}
 	}
 }
+
+// TestEncapsulationOnOwnPorts: on a port that an end has for itself ESP goes into UDP, and with encapsulation=no only there it does not. Both ends stay where they began.
+func TestEncapsulationOnOwnPorts(t *testing.T) {
+	for _, ports := range [][2]uint16{{7000, 0}, {0, 7001}, {7000, 7001}} {
+		for _, e := range []policy.Encapsulation{policy.EncapAuto, policy.EncapNo} {
+			w := encapsulated(e, e)
+			for _, h := range []*Host{w.West, w.East} {
+				h.Conn.Left.IKEPort, h.Conn.Right.IKEPort = ports[0], ports[1]
+			}
+			p := w.West.UDP()
+			local, remote := w.West.Conn.UDPPorts()
+			p.Local, p.Remote = netip.AddrPortFrom(p.Local.Addr(), local), netip.AddrPortFrom(p.Remote.Addr(), remote)
+			w.West.Initiate(p)
+			w.Settle()
+			agreed(t, w)
+			for _, h := range []*Host{w.West, w.East} {
+				want := h.M.Snapshot().Path
+				if e == policy.EncapNo {
+					want = want.PlainESP()
+				}
+				if got := h.childPath(t); got != want {
+					t.Errorf("ports %v, encapsulation=%s: ESP of %s is on %s, IKE on %s", ports, e, h.Name, got, h.M.Snapshot().Path)
+				}
+			}
+			if got := w.West.M.Snapshot().Path; got != p {
+				t.Errorf("ports %v: west went from %s to %s", ports, p, got)
+			}
+		}
+	}
+}

@@ -33,21 +33,16 @@ func (m Mode) String() string {
 	return fmt.Sprintf("mode(%d)", uint8(m))
 }
 
-// Rung is one way to try: a carrier and the peer's port for it.
-type Rung struct {
-	Kind path.Kind
-	Port uint16
-}
+// Rung is one way to try: a carrier. Which ports it means is said by the connection.
+type Rung struct{ Kind path.Kind }
 
-// String prints the rung as an operator reads it: "TCP/4500".
-func (r Rung) String() string { return fmt.Sprintf("%s/%d", r.Kind, r.Port) }
+// String prints the rung's carrier.
+func (r Rung) String() string { return r.Kind.String() }
 
 // Config describes the ladder of one connection.
 type Config struct {
 	Mode      Mode
-	ListenUDP bool   // we listen on UDP (listen-udp=): without, there is nothing to initiate from
-	UDPPort   uint16 // zero: 500
-	TCPPort   uint16 // tcp-remoteport=; zero: 4500
+	ListenUDP bool // we listen on UDP (listen-udp=): without, there is nothing to initiate from
 	// Jitter, if not nil, returns a number in [0,1) that shortens each wait by up to a tenth, so that the clients of a gateway that comes back do not come all at
 	// once. The caller injects it, so that a seed reproduces a run.
 	Jitter func() float64
@@ -94,22 +89,15 @@ var ErrNoRung = errors.New("initiating over UDP needs listen-udp=yes; set it, or
 func New(c Config) (*Ladder, error) {
 	l := &Ladder{jitter: c.Jitter}
 	if c.Mode != TCPOnly && c.ListenUDP {
-		l.rungs = append(l.rungs, Rung{path.UDP, orDefault(c.UDPPort, 500)})
+		l.rungs = append(l.rungs, Rung{path.UDP})
 	}
 	if c.Mode != UDPOnly {
-		l.rungs = append(l.rungs, Rung{path.TCP, orDefault(c.TCPPort, 4500)})
+		l.rungs = append(l.rungs, Rung{path.TCP})
 	}
 	if len(l.rungs) == 0 {
 		return nil, ErrNoRung
 	}
 	return l, nil
-}
-
-func orDefault(port, def uint16) uint16 {
-	if port == 0 {
-		return def
-	}
-	return port
 }
 
 // Rungs returns all rungs in the order they are tried.

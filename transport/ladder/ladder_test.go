@@ -9,8 +9,8 @@ import (
 )
 
 var (
-	udp500  = Rung{path.UDP, 500}
-	tcp4500 = Rung{path.TCP, 4500}
+	overUDP = Rung{path.UDP}
+	overTCP = Rung{path.TCP}
 )
 
 func TestRungs(t *testing.T) {
@@ -19,12 +19,11 @@ func TestRungs(t *testing.T) {
 		c    Config
 		want []Rung
 	}{
-		{"no", Config{Mode: UDPOnly, ListenUDP: true}, []Rung{udp500}},
-		{"yes", Config{Mode: TCPOnly, ListenUDP: true}, []Rung{tcp4500}},
-		{"fallback", Config{Mode: Fallback, ListenUDP: true}, []Rung{udp500, tcp4500}},
-		{"fallback_ports", Config{Mode: Fallback, ListenUDP: true, UDPPort: 4500, TCPPort: 443}, []Rung{{path.UDP, 4500}, {path.TCP, 443}}},
-		{"fallback_without_udp", Config{Mode: Fallback}, []Rung{tcp4500}},
-		{"yes_without_udp", Config{Mode: TCPOnly}, []Rung{tcp4500}},
+		{"no", Config{Mode: UDPOnly, ListenUDP: true}, []Rung{overUDP}},
+		{"yes", Config{Mode: TCPOnly, ListenUDP: true}, []Rung{overTCP}},
+		{"fallback", Config{Mode: Fallback, ListenUDP: true}, []Rung{overUDP, overTCP}},
+		{"fallback_without_udp", Config{Mode: Fallback}, []Rung{overTCP}},
+		{"yes_without_udp", Config{Mode: TCPOnly}, []Rung{overTCP}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l, err := New(tc.c)
@@ -52,28 +51,28 @@ func TestFallbackRound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := l.Start(); r != udp500 {
+	if r := l.Start(); r != overUDP {
 		t.Fatalf("starts with %v", r)
 	}
-	if s := l.Failed(NoAnswer); s != (Step{Rung: tcp4500}) {
+	if s := l.Failed(NoAnswer); s != (Step{Rung: overTCP}) {
 		t.Fatalf("UDP without answer: %+v, want TCP at once", s)
 	}
-	if s := l.Failed(NoAnswer); s != (Step{Rung: udp500, NewRound: true}) {
+	if s := l.Failed(NoAnswer); s != (Step{Rung: overUDP, NewRound: true}) {
 		t.Fatalf("TCP failed too: %+v, want a new round from UDP without wait", s)
 	}
-	if s := l.Failed(Refused); s != (Step{Rung: udp500, NewRound: true, Wait: 5 * time.Second}) {
+	if s := l.Failed(Refused); s != (Step{Rung: overUDP, NewRound: true, Wait: 5 * time.Second}) {
 		t.Fatalf("refused over UDP: %+v, want a new round, for TCP would be refused too", s)
 	}
 	l.Failed(NoAnswer)
-	if l.Current() != tcp4500 {
+	if l.Current() != overTCP {
 		t.Fatalf("at %v, want TCP", l.Current())
 	}
-	if r := l.Start(); r != udp500 {
+	if r := l.Start(); r != overUDP {
 		t.Fatalf("the next up starts with %v, want UDP", r)
 	}
 	l.Failed(NoAnswer)
 	l.Established()
-	if s := l.Revive(); s != (Step{Rung: udp500, NewRound: true}) {
+	if s := l.Revive(); s != (Step{Rung: overUDP, NewRound: true}) {
 		t.Fatalf("after an SA over TCP was lost: %+v, want UDP first and at once", s)
 	}
 }

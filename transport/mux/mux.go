@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -73,8 +74,9 @@ type entry struct {
 }
 
 var (
-	_ transport.Mux      = (*Mux)(nil)
-	_ transport.Attacher = (*Mux)(nil)
+	_ transport.Mux        = (*Mux)(nil)
+	_ transport.Attacher   = (*Mux)(nil)
+	_ transport.PortOpener = (*Mux)(nil)
 )
 
 // New binds the sockets, so that an error is known at once. Nothing is read or accepted before Start.
@@ -175,6 +177,33 @@ func (m *Mux) UDPPorts() []udp.Port {
 
 // TCPPorts returns the bound TCP ports.
 func (m *Mux) TCPPorts() []uint16 { return m.tcp.Ports() }
+
+// OpenPort implements transport.PortOpener.
+func (m *Mux) OpenPort(port uint16, ours bool) error {
+	if m.udp != nil {
+		if err := m.udp.Open(port, ours); err != nil {
+			return err
+		}
+	}
+	if len(m.opts.ListenTCP) == 0 {
+		return nil
+	}
+	err := m.tcp.Open(port)
+	if err != nil && m.udp != nil {
+		m.udp.Shut(port)
+	}
+	return err
+}
+
+// ClosePort implements transport.PortOpener. A port of listen-tcp= stays.
+func (m *Mux) ClosePort(port uint16) {
+	if m.udp != nil {
+		m.udp.Shut(port)
+	}
+	if !slices.Contains(m.opts.ListenTCP, port) {
+		m.tcp.Shut(port)
+	}
+}
 
 // Dial implements transport.Mux.
 func (m *Mux) Dial(ctx context.Context, local netip.Addr, remote netip.AddrPort) (path.Path, error) {

@@ -3,8 +3,10 @@ package tcp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -26,11 +28,15 @@ type Config struct {
 // Listener accepts connections on any number of ports.
 type Listener struct {
 	cfg       Config
-	listeners []*net.TCPListener
 	admission *admission
 	done      chan struct{}
 	once      sync.Once
 	wg        sync.WaitGroup
+
+	mu        sync.Mutex // guards what follows
+	listeners []*net.TCPListener
+	deliver   func(*Conn) // nil before Serve
+	closed    bool
 }
 
 // Listen binds the ports. IPv6 is used where the system has it. Nothing is accepted before Serve.
@@ -40,31 +46,89 @@ func Listen(c Config) (*Listener, error) {
 	}
 	l := &Listener{cfg: c, admission: newAdmission(c.Limits), done: make(chan struct{})}
 	for _, port := range c.Ports {
-		if err := transport.OpenEach(c.Addrs, port, l.open); err != nil {
+		list, err := l.openAll(port, " with listen-tcp=")
+		if err != nil {
 			l.closeListeners()
 			return nil, err
 		}
+		l.listeners = append(l.listeners, list...)
 	}
 	return l, nil
 }
 
-func (l *Listener) open(a netip.Addr, port uint16) (uint16, error) {
+// openAll binds a port on every address; cure is where another may be chosen.
+func (l *Listener) openAll(port uint16, cure string) (list []*net.TCPListener, err error) {
+	err = transport.OpenEach(l.cfg.Addrs, port, func(a netip.Addr, port uint16) (uint16, error) {
+		ln, err := l.open(a, port, cure)
+		if err != nil {
+			return 0, err
+		}
+		list = append(list, ln)
+		return portOf(ln), nil
+	})
+	if err != nil {
+		for _, ln := range list {
+			ln.Close()
+		}
+		return nil, err
+	}
+	return list, nil
+}
+
+// Open listens on a further port, and accepts there once Serve was called. One that is open already stays as it is.
+func (l *Listener) Open(port uint16) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return fmt.Errorf("TCP/%d: the transport is shut down", port)
+	}
+	if slices.ContainsFunc(l.listeners, func(ln *net.TCPListener) bool { return portOf(ln) == port }) {
+		return nil
+	}
+	list, err := l.openAll(port, "")
+	if err != nil {
+		return err
+	}
+	l.listeners = append(l.listeners, list...)
+	if l.deliver != nil {
+		l.serve(list)
+	}
+	return nil
+}
+
+// Shut closes a port that Open has opened. Connections live on.
+func (l *Listener) Shut(port uint16) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.listeners = slices.DeleteFunc(l.listeners, func(ln *net.TCPListener) bool {
+		if portOf(ln) != port {
+			return false
+		}
+		ln.Close()
+		return true
+	})
+}
+
+func portOf(ln *net.TCPListener) uint16 { return addrPort(ln.Addr()).Port() }
+
+func (l *Listener) open(a netip.Addr, port uint16, cure string) (*net.TCPListener, error) {
 	lc := net.ListenConfig{Control: control(l.cfg.Prepare), KeepAliveConfig: keepAlive}
 	lc.SetMultipathTCP(false) // an upper layer protocol such as espintcp attaches to plain TCP only
 	ln, err := lc.Listen(context.Background(), network(a), netip.AddrPortFrom(a, port).String())
 	if err != nil {
-		return 0, transport.ListenError(path.TCP, a, port, err, "another program holds it; stop it, or choose another port with listen-tcp=")
+		return nil, transport.ListenError(path.TCP, a, port, err, "another program holds it; stop it, or choose another port"+cure)
 	}
-	l.listeners = append(l.listeners, ln.(*net.TCPListener))
-	return addrPort(ln.Addr()).Port(), nil
+	return ln.(*net.TCPListener), nil
 }
 
 // Ports returns the ports as bound.
 func (l *Listener) Ports() []uint16 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var ports []uint16
 	seen := make(map[uint16]bool)
 	for _, ln := range l.listeners {
-		if p := addrPort(ln.Addr()).Port(); !seen[p] {
+		if p := portOf(ln); !seen[p] {
 			seen[p] = true
 			ports = append(ports, p)
 		}
@@ -75,8 +139,16 @@ func (l *Listener) Ports() []uint16 {
 // Serve begins to accept and returns. deliver gets every admitted connection, on the accepting goroutine; it must not block, and releases the Ticket
 // when the connection has ended.
 func (l *Listener) Serve(deliver func(*Conn)) {
-	for _, ln := range l.listeners {
-		l.wg.Go(func() { l.accept(ln, deliver) })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deliver = deliver
+	l.serve(l.listeners)
+}
+
+// serve accepts on listeners. Called with mu held.
+func (l *Listener) serve(list []*net.TCPListener) {
+	for _, ln := range list {
+		l.wg.Go(func() { l.accept(ln, l.deliver) })
 	}
 }
 
@@ -151,6 +223,9 @@ func (l *Listener) Close() {
 }
 
 func (l *Listener) closeListeners() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
 	for _, ln := range l.listeners {
 		ln.Close()
 	}

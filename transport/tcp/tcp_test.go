@@ -224,3 +224,55 @@ func TestListenErrorsSayWhatToDo(t *testing.T) {
 		t.Errorf("address of somebody else: %v", err)
 	}
 }
+
+// TestOpenAndShut: a further port accepts as soon as it is open, before or after Serve, and no more once it is shut.
+func TestOpenAndShut(t *testing.T) {
+	loopback := netip.MustParseAddr("127.0.0.1")
+	l, err := Listen(Config{Addrs: []netip.Addr{loopback}, Ports: []uint16{0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	got := make(chan *Conn)
+	free := func() uint16 {
+		c, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(netip.AddrPortFrom(loopback, 0)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return addrPort(c.Addr()).Port()
+	}
+	early, late := free(), free()
+	if err := l.Open(early); err != nil {
+		t.Fatal(err)
+	}
+	l.Serve(func(c *Conn) { got <- c })
+	if err := errors.Join(l.Open(late), l.Open(late)); err != nil {
+		t.Fatal(err)
+	}
+	if ports := l.Ports(); len(ports) != 3 {
+		t.Errorf("ports %v", ports)
+	}
+	for _, port := range []uint16{early, late} {
+		c, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(netip.AddrPortFrom(loopback, port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepted := <-got
+		if accepted.Path.Local.Port() != port {
+			t.Errorf("%s, want port %d", accepted.Path, port)
+		}
+		accepted.Ticket.Release()
+		accepted.Close()
+		c.Close()
+	}
+	l.Shut(early)
+	if c, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(netip.AddrPortFrom(loopback, early))); err == nil {
+		c.Close()
+		t.Error("a port that is shut accepts")
+	}
+	l.Close()
+	if err := l.Open(early); err == nil {
+		t.Error("opened after Close")
+	}
+}

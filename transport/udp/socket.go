@@ -25,13 +25,14 @@ type bound struct {
 	wildcard bool
 	is4      bool
 	marker   bool
+	ours     bool        // Port.Ours
 	gro      bool        // reads may hold several datagrams
 	gso      atomic.Bool // writes may; cleared when the system refuses
 	senders  sync.Pool   // of *sender
 }
 
-// open binds one socket and returns its port.
-func (t *Transport) open(local netip.Addr, port Port) (uint16, error) {
+// open binds one socket.
+func (t *Transport) open(local netip.Addr, port Port, busy string) (*bound, error) {
 	network := "udp6"
 	if local.Is4() {
 		network = "udp4"
@@ -39,30 +40,29 @@ func (t *Transport) open(local netip.Addr, port Port) (uint16, error) {
 	lc := net.ListenConfig{Control: socket.Control(t.prepare, t.encapOf(port))}
 	pc, err := lc.ListenPacket(context.Background(), network, netip.AddrPortFrom(local, port.Number).String())
 	if err != nil {
-		return 0, transport.ListenError(path.UDP, local, port.Number, err, "another IKE daemon (such as pluto or charon) holds it; stop it, or set listen-udp=no")
+		return nil, transport.ListenError(path.UDP, local, port.Number, err, busy)
 	}
 	s := &bound{
-		conn: pc.(*net.UDPConn), local: local, wildcard: local.IsUnspecified(), is4: local.Is4(), marker: port.Marker,
+		conn: pc.(*net.UDPConn), local: local, wildcard: local.IsUnspecified(), is4: local.Is4(), marker: port.Marker, ours: port.Ours,
 	}
 	s.port = s.conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 	if s.raw, err = s.conn.SyscallConn(); err == nil {
 		var opt error
-		if err = s.raw.Control(func(fd uintptr) { opt = s.setOptions(int(fd), t.encap == nil) }); err == nil {
+		if err = s.raw.Control(func(fd uintptr) { opt = s.setOptions(int(fd), t.encap == nil || port.Ours) }); err == nil {
 			err = opt
 		}
 	}
 	if err != nil {
 		s.conn.Close()
-		return 0, fmt.Errorf("preparing the socket for UDP/%d: %w", port.Number, err)
+		return nil, fmt.Errorf("preparing the socket for UDP/%d: %w", port.Number, err)
 	}
 	s.senders.New = func() any { return newSender(t, s) }
-	t.sockets = append(t.sockets, s)
-	return s.port, nil
+	return s, nil
 }
 
 // encapOf is the hand-over of a port's ESP, or nil.
 func (t *Transport) encapOf(p Port) func(syscall.RawConn) error {
-	if p.Marker {
+	if p.Marker && !p.Ours {
 		return t.encap
 	}
 	return nil

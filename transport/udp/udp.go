@@ -27,6 +27,7 @@ const (
 type Port struct {
 	Number uint16
 	Marker bool
+	Ours   bool // its ESP is read here although Config.Encap leaves that of others to the kernel
 }
 
 // Config says where to listen. Its zero value is ports 500 and 4500 of every address.
@@ -41,8 +42,12 @@ type Config struct {
 
 // Transport is the UDP sockets. Its methods are safe for concurrent use.
 type Transport struct {
+	// sockets is replaced, never changed: senders read it without a lock. Who replaces it holds opening.
+	sockets atomic.Pointer[[]*bound]
+	opening sync.Mutex
+	started bool // guarded by opening
 	// constant after Listen
-	sockets []*bound
+	addrs   []netip.Addr
 	prepare func(syscall.RawConn) error
 	encap   func(syscall.RawConn) error
 	meter   *transport.Meter
@@ -60,20 +65,22 @@ type Transport struct {
 
 // Listen binds the sockets. IPv4 is required, IPv6 is used where the system has it. Nothing is read before Start.
 func Listen(c Config) (*Transport, error) {
-	t := &Transport{prepare: c.Prepare, encap: c.Encap, meter: c.Meter, notices: c.Notices, done: make(chan struct{})}
+	t := &Transport{addrs: c.Addrs, prepare: c.Prepare, encap: c.Encap, meter: c.Meter, notices: c.Notices, done: make(chan struct{})}
 	if t.meter == nil {
 		t.meter = new(transport.Meter)
 	}
+	t.sockets.Store(new([]*bound))
 	ports := c.Ports
 	if len(ports) == 0 {
-		ports = []Port{{IKEPort, false}, {NATTPort, true}}
+		ports = []Port{{Number: IKEPort}, {Number: NATTPort, Marker: true}}
 	}
 	for _, port := range ports {
-		err := transport.OpenEach(c.Addrs, port.Number, func(a netip.Addr, n uint16) (uint16, error) { return t.open(a, Port{n, port.Marker}) })
+		list, err := t.openAll(port, "another IKE daemon (such as pluto or charon) holds it; stop it, or set listen-udp=no")
 		if err != nil {
 			t.closeSockets()
 			return nil, err
 		}
+		t.add(list)
 	}
 	t.alive = newKeepAlives(t)
 	return t, nil
@@ -83,9 +90,74 @@ func Listen(c Config) (*Transport, error) {
 func (t *Transport) Start(h transport.Handler, esp transport.ESPHandler) {
 	t.handler, t.esp = h, esp
 	t.unreachable, _ = h.(transport.UnreachableHandler)
-	for _, s := range t.sockets {
+	t.opening.Lock()
+	defer t.opening.Unlock()
+	t.started = true
+	for _, s := range *t.sockets.Load() {
 		t.wg.Go(func() { newReader(t, s).run() })
 	}
+}
+
+// openAll binds a port on every address; busy is what to do when it is taken.
+func (t *Transport) openAll(p Port, busy string) (list []*bound, err error) {
+	err = transport.OpenEach(t.addrs, p.Number, func(a netip.Addr, n uint16) (uint16, error) {
+		s, err := t.open(a, Port{n, p.Marker, p.Ours}, busy)
+		if err != nil {
+			return 0, err
+		}
+		list = append(list, s)
+		return s.port, nil
+	})
+	if err != nil {
+		for _, s := range list {
+			s.conn.Close()
+		}
+		return nil, err
+	}
+	return list, nil
+}
+
+func (t *Transport) add(list []*bound) {
+	all := slices.Concat(*t.sockets.Load(), list)
+	t.sockets.Store(&all)
+}
+
+// Open listens on a further port with marker, and reads from it once Start was called. One that is open already stays as it is. ours is Port.Ours.
+func (t *Transport) Open(port uint16, ours bool) error {
+	t.opening.Lock()
+	defer t.opening.Unlock()
+	if t.closed.Load() {
+		return fmt.Errorf("UDP/%d: the transport is shut down", port)
+	}
+	if slices.ContainsFunc(*t.sockets.Load(), func(s *bound) bool { return s.port == port }) {
+		return nil
+	}
+	list, err := t.openAll(Port{port, true, ours}, "another program holds it; stop it, or choose another port")
+	if err != nil {
+		return err
+	}
+	t.add(list)
+	if t.started {
+		for _, s := range list {
+			t.wg.Go(func() { newReader(t, s).run() })
+		}
+	}
+	return nil
+}
+
+// Shut closes a port that Open has opened.
+func (t *Transport) Shut(port uint16) {
+	t.opening.Lock()
+	defer t.opening.Unlock()
+	rest := make([]*bound, 0, len(*t.sockets.Load()))
+	for _, s := range *t.sockets.Load() {
+		if s.port != port {
+			rest = append(rest, s)
+			continue
+		}
+		defer s.conn.Close()
+	}
+	t.sockets.Store(&rest)
 }
 
 // Close ends the readers and the keepalive timer, and waits for them.
@@ -95,13 +167,15 @@ func (t *Transport) Close() error {
 	}
 	close(t.done)
 	t.alive.close()
+	t.opening.Lock()
 	t.closeSockets()
+	t.opening.Unlock()
 	t.wg.Wait()
 	return nil
 }
 
 func (t *Transport) closeSockets() {
-	for _, s := range t.sockets {
+	for _, s := range *t.sockets.Load() {
 		s.conn.Close()
 	}
 }
@@ -119,8 +193,8 @@ func (t *Transport) pause(d time.Duration) {
 // Ports returns the local ports as bound: those without the marker first.
 func (t *Transport) Ports() []Port {
 	var plain, marked []Port
-	for _, s := range t.sockets {
-		p := Port{s.port, s.marker}
+	for _, s := range *t.sockets.Load() {
+		p := Port{s.port, s.marker, s.ours}
 		switch {
 		case slices.Contains(plain, p) || slices.Contains(marked, p):
 		case p.Marker:
@@ -158,7 +232,7 @@ func (t *Transport) Path(local netip.Addr, localPort uint16, remote netip.AddrPo
 
 // source asks the routing table for the address that packets to remote leave from. It must look with the marks of our own sockets.
 func (t *Transport) source(remote netip.AddrPort) (netip.Addr, error) {
-	for _, s := range t.sockets { // listen= has decided it
+	for _, s := range *t.sockets.Load() { // listen= has decided it
 		if !s.wildcard && s.local.Is4() == remote.Addr().Is4() {
 			return s.local, nil
 		}
@@ -175,7 +249,7 @@ func (t *Transport) source(remote netip.AddrPort) (netip.Addr, error) {
 // socket finds the socket that a path sends from, or nil.
 func (t *Transport) socket(p path.Path) *bound {
 	local, is4 := p.Local.Addr(), p.Remote.Addr().Is4()
-	for _, s := range t.sockets {
+	for _, s := range *t.sockets.Load() {
 		if s.port == p.Local.Port() && s.is4 == local.Is4() && s.is4 == is4 && (s.wildcard || s.local == local) {
 			return s
 		}

@@ -442,3 +442,78 @@ func TestNothingIsAllocated(t *testing.T) {
 type counter struct{ packets int }
 
 func (c *counter) InputESP(_ path.Path, packets [][]byte) { c.packets += len(packets) }
+
+// TestOpenAndShut: a further port, with marker, is read as soon as it is open, before or after Start, and sends no more once it is shut. The others stay.
+func TestOpenAndShut(t *testing.T) {
+	tr, err := Listen(Config{Addrs: []netip.Addr{loopback}, Ports: []Port{{Marker: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	early, late := freePort(t), freePort(t)
+	if err := tr.Open(early, false); err != nil {
+		t.Fatal(err)
+	}
+	r := newRecorder()
+	tr.Start(r, r)
+	if err := errors.Join(tr.Open(late, false), tr.Open(late, true)); err != nil { // the second changes nothing
+		t.Fatal(err)
+	}
+	if got := tr.Ports(); len(got) != 3 {
+		t.Errorf("ports %v", got)
+	}
+	msg := make([]byte, transport.IKEHeaderLen)
+	binary.BigEndian.PutUint32(msg[24:], uint32(len(msg)))
+	for i, port := range []uint16{early, late} {
+		to := netip.AddrPortFrom(loopback, tr.Ports()[0].Number)
+		p, err := tr.Path(loopback, port, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back := path.Path{Local: to, Remote: p.Local, Kind: path.UDP}
+		if err := errors.Join(tr.Send(p, msg), tr.Send(back, msg)); err != nil {
+			t.Fatal(err)
+		}
+		r.until(t, "both ends have a message", func() bool { return len(r.ike) == 2*(i+1) })
+	}
+	tr.Shut(early)
+	if _, err := tr.Path(loopback, early, netip.AddrPortFrom(loopback, late)); !errors.Is(err, transport.ErrNoPath) {
+		t.Errorf("a path from a port that is shut: %v", err)
+	}
+	if err := tr.Open(early, false); err != nil {
+		t.Errorf("opened again: %v", err)
+	}
+	tr.Close()
+	if err := tr.Open(freePort(t), false); err == nil {
+		t.Error("opened after Close")
+	}
+}
+
+// TestPortIsOurs: where ESP is left to the kernel, that of a port which is ours is not.
+func TestPortIsOurs(t *testing.T) {
+	encapsulated := 0
+	tr, err := Listen(Config{Addrs: []netip.Addr{loopback}, Ports: []Port{{Marker: true}}, Encap: func(syscall.RawConn) error { encapsulated++; return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	for _, ours := range []bool{true, false} {
+		if err := tr.Open(freePort(t), ours); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if encapsulated != 2 {
+		t.Errorf("%d sockets were left to the kernel, want those of two ports", encapsulated)
+	}
+}
+
+// freePort is a port that nobody has at the moment.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(loopback, 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+}
