@@ -17,7 +17,7 @@ import (
 func (s *shard) exec(a *sa, ef machine.Effect) {
 	switch ef := ef.(type) {
 	case machine.Send:
-		s.send(a, ef)
+		s.sendInTurn(a, ef)
 	case machine.Job:
 		s.startJob(a, ef)
 	case machine.ReserveSPI:
@@ -40,6 +40,29 @@ func (s *shard) exec(a *sa, ef machine.Effect) {
 		s.end(a, ef.Close)
 	case machine.Close:
 		s.forget(a, ef.Close)
+	}
+}
+
+// maxHeld bounds what waits for the datapath: beyond it, or when the IKE SA ends, IKE goes on without it.
+const maxHeld = 16
+
+// sendInTurn sends a message when the datapath has done the Removes before it. The answer to the Delete of a rekeyed Child SA tells the peer that nothing comes
+// by the old one any more, and it forgets it at once: what this end sealed with it later would be lost (RFC 7296 2.8).
+func (s *shard) sendInTurn(a *sa, ef machine.Send) {
+	if a.removing == 0 {
+		s.send(a, ef)
+		return
+	}
+	if a.held = append(a.held, ef); len(a.held) > maxHeld {
+		s.sendHeld(a)
+	}
+}
+
+func (s *shard) sendHeld(a *sa) {
+	held := a.held
+	a.held = nil
+	for _, ef := range held {
+		s.send(a, ef)
 	}
 }
 

@@ -202,7 +202,16 @@ func (s *shard) removeChild(a *sa, id machine.ChildID) {
 		last = s.e.lastPair(c)
 	}
 	s.e.traffic.end(c.spi, s.e.dp.Usage)
-	s.e.dp.Remove(s.request(request{}), c.spi)
+	var done request
+	if c.installed && !a.over {
+		a.removing++
+		done.fn = func(kernel.Done) {
+			if a.removing--; a.removing == 0 {
+				s.sendHeld(a)
+			}
+		}
+	}
+	s.e.dp.Remove(s.request(done), c.spi)
 	if c.policy == "" {
 		return
 	}

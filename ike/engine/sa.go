@@ -70,6 +70,8 @@ type sa struct {
 	working   bool          // a job of it is on a worker
 	jobs      []machine.Job // waiting for that one
 	children  []child
+	removing  int            // Child SAs that the datapath is taking away
+	held      []machine.Send // waiting for that
 	lastESP   time.Time
 	instance  int // its number, if its connection is a template; zero: it is not, or not known yet
 }
@@ -265,6 +267,7 @@ func (s *shard) forget(a *sa, why event.Close) {
 	if a.closed {
 		return
 	}
+	s.sendHeld(a)
 	s.end(a, why)
 	a.closed = true
 	a.forgotten.Store(true)

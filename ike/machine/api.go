@@ -192,7 +192,7 @@ type (
 		SPIIn uint32
 		Path  path.Path
 	}
-	// Remove takes a child's SAs (or its reserved SPI) away.
+	// Remove takes a child's SAs (or its reserved SPI) away. What is sent after it goes out when they are gone: it may be the answer to the peer's Delete.
 	Remove struct {
 		Child ChildID
 		SPIIn uint32

@@ -14,7 +14,8 @@ import (
 
 // Rekeying a Child SA (RFC 7296 1.3.3, 2.8): a successor is made by CREATE_CHILD_SA, and then whoever asked for it deletes the old one. No packet is lost: the
 // asker seals with the successor from its installation on, which the answerer has then; the answerer goes on with the old one until the asker deletes it, which it
-// does when it has the successor.
+// does when it has the successor. The asker has the old one until the answer to that, which the owner sends when its datapath has left the old one: a Send after a
+// Remove waits for it.
 
 // rekeying is the successor that the peer has made for a Child SA.
 type rekeying struct {
