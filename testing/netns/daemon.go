@@ -93,7 +93,7 @@ func (h *Host) IkegodFiles(conf, secrets string, args ...string) (*Daemon, error
 		close(d.done)
 	}()
 	h.lab.OnClose(d.end)
-	answered := Poll(15*time.Second, func() bool {
+	answered := Poll(time.Minute, func() bool {
 		// Its own answer: another daemon may run with the same run directory.
 		st, err := d.Status(context.Background())
 		return err == nil && st.PID == d.PID() || d.Ended()

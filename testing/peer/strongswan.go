@@ -90,7 +90,7 @@ func StartWith(h *netns.Host, esp ESP, swanctlConf string) (*StrongSwan, error) 
 		return nil, err
 	}
 	s := &StrongSwan{p}
-	ready := netns.Poll(10*time.Second, func() bool {
+	ready := netns.Poll(time.Minute, func() bool {
 		_, err := os.Stat(filepath.Join(s.dir, "vici"))
 		return err == nil || s.ended()
 	})

@@ -15,6 +15,9 @@ import (
 
 const megabytes = 1 << 20
 
+// patience is for what takes seconds where the guest has a processor for itself. The guests share few of them with the rest of the tests.
+const patience = time.Minute
+
 // end is a gateway with the addresses that its peer and it know it by.
 type end struct {
 	host    *netns.Host
@@ -162,8 +165,15 @@ func (m *meeting) up(t *testing.T, weBegin bool) {
 	} else if out, err := m.peer.Begin("meeting"); err != nil {
 		t.Logf("the peer's attempt: %v\n%s", err, out) // libreswan gives up on UDP here, and goes on by itself over TCP
 	}
-	netns.Until(t, 30*time.Second, "one Child SA at both ends", func() bool { return len(m.sas(t)) == 1 && len(m.sas(t)[0].Children) == 1 && len(m.states(t)) == 2 })
-	sa := m.sas(t)[0]
+	var sa ctl.IKESA
+	netns.Until(t, patience, "one Child SA at both ends", func() bool {
+		sas := m.sas(t)
+		if len(sas) != 1 || len(sas[0].Children) != 1 || len(m.states(t)) != 2 {
+			return false
+		}
+		sa = sas[0]
+		return true
+	})
 	child := sa.Children[0]
 	mode := "tunnel"
 	if m.transport {
@@ -183,9 +193,13 @@ func (m *meeting) up(t *testing.T, weBegin bool) {
 // until it is told otherwise.
 func (m *meeting) down(t *testing.T, weBegan, weEnd bool) {
 	t.Helper()
-	old := m.sas(t)[0].SPIi
+	sas := m.sas(t)
+	if len(sas) == 0 {
+		t.Fatal("the connection is down before it is taken down")
+	}
+	old := sas[0].SPIi
 	m.end(t, weEnd)
-	netns.Until(t, 5*time.Second, "the IKE SA is gone", func() bool {
+	netns.Until(t, patience, "the IKE SA is gone", func() bool {
 		for _, sa := range m.sas(t) {
 			if sa.SPIi == old && sa.State == "established" {
 				return false
@@ -193,7 +207,7 @@ func (m *meeting) down(t *testing.T, weBegan, weEnd bool) {
 		}
 		return true
 	})
-	netns.Until(t, 20*time.Second, "no SA at either end", func() bool {
+	netns.Until(t, patience, "no SA at either end", func() bool {
 		if len(m.sas(t)) == 0 && len(m.states(t)) == 0 {
 			return true
 		}

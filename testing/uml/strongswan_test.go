@@ -59,7 +59,7 @@ secrets {
 // mode, which its userspace ESP lacks, among them.
 func TestStrongSwan(t *testing.T) {
 	everywhere(t, opponent{
-		need: strongswan, start: startStrongSwan, fits: func(s scenario) bool { return s.carrier != "ESPinTCP" }, load: 50 * megabytes,
+		need: strongswan, start: startStrongSwan, fits: func(s scenario) bool { return s.carrier != "ESPinTCP" }, load: 20 * megabytes,
 		always: []string{"userspace-plain"},
 	})
 }
