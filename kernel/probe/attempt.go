@@ -7,6 +7,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ikegod/ikegod/kernel/xfrm/message"
 )
 
 // trial is one round of attempts on the thread that they belong to.
@@ -81,7 +83,7 @@ func (t *trial) tryXFRM() {
 	const noXFRM, noESP = "the kernel's IPsec cannot be configured", "there is no ESP for it"
 	all := []Feature{ESP4, ESP6, UDPEncap, TCPEncap, TCPEncap6, ESN, Direction, Migrate, Interface, AESGCM, AESCCM, ChaCha20, AESCBC, SHA2_256, SHA2_384, SHA2_512, SHA1}
 	var err error
-	if t.xfrm, err = dialXFRM(t.ns); err == nil {
+	if t.xfrm, err = dialXFRM(t.own); err == nil {
 		defer t.xfrm.close()
 		err = t.xfrm.none()
 	}
@@ -97,26 +99,26 @@ func (t *trial) tryXFRM() {
 	}
 	spare6, err := t.xfrm.spare(true)
 	if t.tell(ESP6, err) {
-		t.tell(TCPEncap6, t.xfrm.try(sa{algs: spare6, encap: encapTCP, v6: true}))
+		t.tell(TCPEncap6, t.xfrm.try(sa{algs: spare6, encap: message.ESPinTCP, v6: true}))
 	} else {
 		t.skip(noESP, TCPEncap6)
 	}
 	t.tell(Migrate, t.xfrm.migrate())
 	if t.own {
-		t.tell(Interface, addXFRMInterface(t.ns))
+		t.tell(Interface, addXFRMInterface())
 	} else {
 		t.skip("an interface would be seen by others", Interface)
 	}
 }
 
 // tryESP asks for more than an SA of the algorithms that an attempt has shown to be there.
-func (t *trial) tryESP(spare []algorithm) {
-	err := t.xfrm.try(sa{algs: spare, encap: encapUDP})
+func (t *trial) tryESP(spare algorithms) {
+	err := t.xfrm.try(sa{algs: spare, encap: message.ESPinUDP})
 	if err == nil {
 		err = udpEncap()
 	}
 	t.tell(UDPEncap, err)
-	err = t.xfrm.try(sa{algs: spare, encap: encapTCP})
+	err = t.xfrm.try(sa{algs: spare, encap: message.ESPinTCP})
 	if err == nil {
 		err = t.tcpULP()
 	}
@@ -128,6 +130,6 @@ func (t *trial) tryESP(spare []algorithm) {
 		t.tell(Direction, nil)
 	}
 	for f := AESGCM; f <= SHA1; f++ {
-		t.tell(f, t.xfrm.try(sa{algs: algorithms[f]}))
+		t.tell(f, t.xfrm.try(sa{algs: needs(f)}))
 	}
 }

@@ -6,108 +6,106 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"time"
 
-	"github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/ikegod/ikegod/kernel/xfrm/message"
 )
 
-// Messages and attributes of linux/xfrm.h that vishvananda/netlink has no names for.
 const (
-	msgMigrate     = 0x21
-	attrMigrate    = 17
-	attrDirection  = 33
-	encapUDP       = 2 // UDP_ENCAP_ESPINUDP
-	encapTCP       = 7 // TCP_ENCAP_ESPINTCP
-	directionIn    = 1
-	policyIn       = 0
 	reqid          = 0x494b6501      // in no range of anybody's
 	netlinkTimeout = 3 * time.Second // of one request
 )
 
-// algorithm is one as the kernel's crypto API calls it.
-type algorithm struct {
-	attr     uint16 // XFRMA_ALG_*
-	name     string
-	keyBits  int // with the salt of an AEAD
-	truncate int // bits of the ICV; zero: it has none
+// algorithms are the algorithms of an SA, with keys that serve for nothing.
+type algorithms struct{ aead, cipher, mac message.Algorithm }
+
+func aead(name string, octets int) algorithms {
+	return algorithms{aead: message.Algorithm{Name: name, Key: key(octets), Bits: 128}}
 }
 
-func aead(name string, keyBits int) []algorithm {
-	return []algorithm{{nl.XFRMA_ALG_AEAD, name, keyBits, 128}}
+// cbcWith is AES-CBC with an integrity algorithm.
+func cbcWith(mac string, octets, bits int) algorithms {
+	return algorithms{cipher: message.Algorithm{Name: message.CBC, Key: key(32)}, mac: message.Algorithm{Name: mac, Key: key(octets), Bits: bits}}
 }
 
-func cbcWith(auth string, keyBits, truncate int) []algorithm {
-	return []algorithm{{nl.XFRMA_ALG_CRYPT, "cbc(aes)", 256, 0}, {nl.XFRMA_ALG_AUTH_TRUNC, auth, keyBits, truncate}}
+func key(octets int) []byte {
+	k := make([]byte, octets)
+	_, _ = rand.Read(k) // it never fails
+	return k
 }
 
-// algorithms are what an attempt at each feature needs. AES-CBC is tried with the integrity algorithm that is most common.
-var algorithms = map[Feature][]algorithm{
-	AESGCM:   aead("rfc4106(gcm(aes))", 256+32),
-	AESCCM:   aead("rfc4309(ccm(aes))", 256+24),
-	ChaCha20: aead("rfc7539esp(chacha20,poly1305)", 256+32),
-	AESCBC:   cbcWith("hmac(sha256)", 256, 128),
-	SHA2_256: cbcWith("hmac(sha256)", 256, 128),
-	SHA2_384: cbcWith("hmac(sha384)", 384, 192),
-	SHA2_512: cbcWith("hmac(sha512)", 512, 256),
-	SHA1:     cbcWith("hmac(sha1)", 160, 96),
+// needs are what an attempt at each feature needs: key lengths are with the salt of an AEAD. AES-CBC is tried with the integrity algorithm that is most common.
+func needs(f Feature) algorithms {
+	switch f {
+	case AESGCM:
+		return aead(message.GCM, 32+4)
+	case AESCCM:
+		return aead(message.CCM, 32+3)
+	case ChaCha20:
+		return aead(message.ChaCha20, 32+4)
+	case SHA2_384:
+		return cbcWith(message.HMACSHA384, 48, 192)
+	case SHA2_512:
+		return cbcWith(message.HMACSHA512, 64, 256)
+	case SHA1:
+		return cbcWith(message.HMACSHA1, 20, 96)
+	default:
+		return cbcWith(message.HMACSHA256, 32, 128)
+	}
 }
 
 // sa is one that is tried.
 type sa struct {
-	algs      []algorithm
-	encap     uint16
+	algs      algorithms
+	encap     message.EncapType
 	v6, esn   bool
-	direction bool
+	direction message.SADirection
 }
 
 // conn speaks NETLINK_XFRM.
 type conn struct {
-	c    *netlink.Conn
-	keep bool // SAs need not be removed, they go with their namespace
+	socket *nl.NetlinkSocket
+	seq    nl.SocketHandle
+	keep   bool // SAs need not be removed, they go with their namespace
 }
 
-func dialXFRM(ns int) (*conn, error) {
-	c, err := dial(unix.NETLINK_XFRM, ns)
-	return &conn{c, ns != 0}, err
-}
-
-func dial(protocol, ns int) (*netlink.Conn, error) {
-	c, err := netlink.Dial(protocol, &netlink.Config{NetNS: ns})
+// dialXFRM opens a socket in the namespace of this thread.
+func dialXFRM(own bool) (*conn, error) {
+	s, err := nl.GetNetlinkSocketAt(-1, -1, unix.NETLINK_XFRM)
 	if err != nil {
 		return nil, err
 	}
-	_ = c.SetOption(netlink.ExtendedAcknowledge, true) // kernels before 4.12 have no text
-	return c, nil
-}
-
-func (c *conn) close() { _ = c.c.Close() } // nothing is left to lose
-
-func (c *conn) do(kind netlink.HeaderType, flags netlink.HeaderFlags, data []byte) ([]netlink.Message, error) {
-	if err := c.c.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
+	timeout := unix.NsecToTimeval(netlinkTimeout.Nanoseconds())
+	if err := s.SetReceiveTimeout(&timeout); err != nil {
+		s.Close()
 		return nil, err
 	}
-	msgs, err := c.c.Execute(netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request | flags}, Data: data})
-	return msgs, plain(err)
+	_ = s.SetExtAck(true) // kernels before 4.12 have no text
+	return &conn{socket: s, seq: nl.SocketHandle{Socket: s}, keep: own}, nil
 }
 
-// plain is the kernel's error with its own text, without that of the library.
-func plain(err error) error {
-	op, ok := errors.AsType[*netlink.OpError](err)
-	switch {
-	case !ok:
-		return err
-	case op.Message != "":
-		return fmt.Errorf("%w: %s", op.Err, op.Message)
+func (c *conn) close() { c.socket.Close() }
+
+func (c *conn) do(kind message.Type, flags int, m interface{ Append([]byte) []byte }) ([][]byte, error) {
+	r := nl.NewNetlinkRequest(int(kind), flags)
+	r.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_XFRM: &c.seq}
+	r.AddRawData(m.Append(nil))
+	answers, err := r.Execute(unix.NETLINK_XFRM, 0)
+	if errors.Is(err, unix.EAGAIN) {
+		err = os.ErrDeadlineExceeded
 	}
-	return op.Err
+	return answers, err
 }
 
 // none asks for an SA that is not there: whoever says so can be configured.
 func (c *conn) none() error {
-	id := sa{}.id(0x100)
-	_, err := c.do(nl.XFRM_MSG_GETSA, netlink.Acknowledge, id.Serialize())
+	s := sa{}.message(0x100)
+	_, err := c.do(message.GETSA, unix.NLM_F_ACK, &message.GetSA{ID: s.ID()})
 	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}
@@ -115,27 +113,28 @@ func (c *conn) none() error {
 }
 
 // spare finds algorithms that ESP works with.
-func (c *conn) spare(v6 bool) ([]algorithm, error) {
+func (c *conn) spare(v6 bool) (algorithms, error) {
 	var first error
 	for f := AESGCM; f <= SHA1; f++ {
-		err := c.try(sa{algs: algorithms[f], v6: v6})
+		err := c.try(sa{algs: needs(f), v6: v6})
 		switch {
 		case err == nil:
-			return algorithms[f], nil
+			return needs(f), nil
 		case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EPERM):
-			return nil, err // it is ESP itself that is missing, or we that are not welcome
+			return algorithms{}, err // it is ESP itself that is missing, or we that are not welcome
 		case first == nil:
 			first = err
 		}
 	}
-	return nil, first
+	return algorithms{}, first
 }
 
 // try adds an SA, and removes it where others would see it.
 func (c *conn) try(s sa) error {
-	spi, err := c.add(s)
+	m := s.message(randomSPI())
+	err := c.add(m)
 	if err == nil {
-		err = c.remove(s, spi)
+		err = c.remove(m)
 	}
 	return err
 }
@@ -147,178 +146,94 @@ func (s sa) addrs() (from, to netip.Addr) {
 	return from4, to4
 }
 
-func (s sa) family() uint16 {
-	if s.v6 {
-		return unix.AF_INET6
-	}
-	return unix.AF_INET
-}
+func randomSPI() uint32 { return 0x01000000 | binary.BigEndian.Uint32(key(4))>>8 }
 
-func (s sa) id(spi uint32) *nl.XfrmUsersaId {
-	_, to := s.addrs()
-	id := &nl.XfrmUsersaId{Spi: nl.Swap32(spi), Family: s.family(), Proto: unix.IPPROTO_ESP}
-	id.Daddr.FromIP(to.AsSlice())
-	return id
-}
-
-func (c *conn) add(s sa) (spi uint32, err error) {
-	var random [4]byte
-	_, _ = rand.Read(random[:]) // it never fails
-	spi = 0x01000000 | binary.BigEndian.Uint32(random[:])>>8
-	from, to := s.addrs()
-	info := &nl.XfrmUsersaInfo{Reqid: reqid, Family: s.family(), Mode: 1}
-	info.Id.Daddr.FromIP(to.AsSlice())
-	info.Id.Spi, info.Id.Proto = nl.Swap32(spi), unix.IPPROTO_ESP
-	info.Saddr.FromIP(from.AsSlice())
-	const forever = ^uint64(0)
-	info.Lft = nl.XfrmLifetimeCfg{SoftByteLimit: forever, HardByteLimit: forever, SoftPacketLimit: forever, HardPacketLimit: forever}
-	attrs := netlink.NewAttributeEncoder()
-	for _, a := range s.algs {
-		attrs.Bytes(a.attr, a.encode())
-	}
-	if s.encap != 0 {
-		b := make([]byte, nl.SizeofXfrmEncapTmpl)
-		binary.NativeEndian.PutUint16(b, s.encap)
-		binary.BigEndian.PutUint16(b[2:], 4500)
-		binary.BigEndian.PutUint16(b[4:], 4500)
-		attrs.Bytes(nl.XFRMA_ENCAP, b)
+func (s sa) message(spi uint32) *message.SA {
+	m := &message.SA{SPI: spi, Reqid: reqid, Mode: message.Tunnel, AEAD: s.algs.aead, Cipher: s.algs.cipher, MAC: s.algs.mac, Direction: s.direction}
+	m.Src, m.Dst = s.addrs()
+	if s.encap != message.NoEncap {
+		m.Encap = message.Encap{Type: s.encap, SrcPort: 4500, DstPort: 4500}
 	}
 	if s.esn {
-		info.Flags = nl.XFRM_STATE_ESN
-		b := make([]byte, nl.SizeofXfrmReplayStateEsn+16)
-		binary.NativeEndian.PutUint32(b, 4)       // words of the bitmap
-		binary.NativeEndian.PutUint32(b[20:], 64) // window
-		attrs.Bytes(nl.XFRMA_REPLAY_ESN_VAL, b)
+		m.Flags, m.Replay = message.FlagESN, message.Replay{Window: 64, Extended: true}
 	}
-	if s.direction {
-		attrs.Uint8(attrDirection, directionIn)
-	}
-	b, err := attrs.Encode()
-	if err != nil {
-		return 0, err
-	}
-	_, err = c.do(nl.XFRM_MSG_NEWSA, netlink.Create|netlink.Excl|netlink.Acknowledge, append(info.Serialize(), b...))
-	return spi, err
+	return m
 }
 
-// encode is the algorithm's attribute, with a key that serves for nothing.
-func (a algorithm) encode() []byte {
-	b := make([]byte, 64, nl.SizeofXfrmAlgoAEAD+64)
-	copy(b, a.name)
-	b = binary.NativeEndian.AppendUint32(b, uint32(a.keyBits))
-	if a.truncate != 0 {
-		b = binary.NativeEndian.AppendUint32(b, uint32(a.truncate))
-	}
-	key := make([]byte, a.keyBits/8)
-	_, _ = rand.Read(key) // it never fails
-	return append(b, key...)
+func (c *conn) add(m *message.SA) error {
+	_, err := c.do(message.NEWSA, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, &message.NewSA{SA: *m})
+	return err
 }
 
-func (c *conn) remove(s sa, spi uint32) error {
+func (c *conn) remove(m *message.SA) error {
 	if c.keep {
 		return nil
 	}
-	_, err := c.do(nl.XFRM_MSG_DELSA, netlink.Acknowledge, s.id(spi).Serialize())
+	_, err := c.do(message.DELSA, unix.NLM_F_ACK, &message.DelSA{ID: m.ID()})
 	return err
 }
 
 // direction adds an SA with a direction and asks whether the kernel has kept it: older ones pass over what they do not know.
-func (c *conn) direction(spare []algorithm) (known bool, err error) {
-	s := sa{algs: spare, direction: true}
-	spi, err := c.add(s)
-	if err != nil {
+func (c *conn) direction(spare algorithms) (known bool, err error) {
+	m := sa{algs: spare, direction: message.Inbound}.message(randomSPI())
+	if err := c.add(m); err != nil {
 		return false, err
 	}
-	msgs, err := c.do(nl.XFRM_MSG_GETSA, 0, s.id(spi).Serialize())
-	if err := errors.Join(err, c.remove(s, spi)); err != nil {
+	answers, err := c.do(message.GETSA, 0, &message.GetSA{ID: m.ID()})
+	if err := errors.Join(err, c.remove(m)); err != nil {
 		return false, err
 	}
-	for _, m := range msgs {
-		if len(m.Data) < nl.SizeofXfrmUsersaInfo {
-			continue
-		}
-		attrs, err := netlink.NewAttributeDecoder(m.Data[nl.SizeofXfrmUsersaInfo:])
+	for _, b := range answers {
+		got, err := message.ParseSA(b)
 		if err != nil {
 			return false, err
 		}
-		for attrs.Next() {
-			known = known || attrs.Type() == attrDirection
-		}
+		known = known || got.Direction == message.Inbound
 	}
 	return known, nil
 }
 
 // migrate asks for new addresses of a policy that is not there: a kernel that can do it says that it finds none.
 func (c *conn) migrate() error {
-	const sizeID, sizeMigrate = 64, 76
-	id := make([]byte, sizeID)
-	sel := &nl.XfrmSelector{Family: unix.AF_INET, PrefixlenD: 32, PrefixlenS: 32}
-	sel.Daddr.FromIP(to4.AsSlice())
-	sel.Saddr.FromIP(from4.AsSlice())
-	copy(id, sel.Serialize())
-	id[60] = policyIn
-	m := make([]byte, sizeMigrate)
-	copy(m, to4.AsSlice())
-	copy(m[16:], from4.AsSlice())
-	copy(m[32:], to4.AsSlice())
-	copy(m[48:], from4.Prev().AsSlice())
-	m[64], m[65] = unix.IPPROTO_ESP, 1
-	binary.NativeEndian.PutUint16(m[72:], unix.AF_INET)
-	binary.NativeEndian.PutUint16(m[74:], unix.AF_INET)
-	attrs := netlink.NewAttributeEncoder()
-	attrs.Bytes(attrMigrate, m)
-	b, err := attrs.Encode()
-	if err != nil {
-		return err
-	}
-	_, err = c.do(msgMigrate, netlink.Acknowledge, append(id, b...))
+	_, err := c.do(message.MIGRATE, unix.NLM_F_ACK, &message.Migrate{
+		Selector:  message.Selector{Src: netip.PrefixFrom(from4, 32), Dst: netip.PrefixFrom(to4, 32)},
+		Direction: message.In, OldSrc: from4, OldDst: to4, NewSrc: from4.Prev(), NewDst: to4,
+	})
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	return err
 }
 
-// addXFRMInterface makes an xfrm interface in a namespace that goes with it.
-func addXFRMInterface(ns int) error {
-	c, err := dial(unix.NETLINK_ROUTE, ns)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	const loopback, attrLink, attrIfID = 1, 1, 2
-	attrs := netlink.NewAttributeEncoder()
-	attrs.String(unix.IFLA_IFNAME, "ikeprobe0")
-	attrs.Nested(unix.IFLA_LINKINFO, func(info *netlink.AttributeEncoder) error {
-		info.String(nl.IFLA_INFO_KIND, "xfrm")
-		info.Nested(nl.IFLA_INFO_DATA, func(data *netlink.AttributeEncoder) error {
-			data.Uint32(attrLink, loopback)
-			data.Uint32(attrIfID, 1)
-			return nil
-		})
-		return nil
+// addXFRMInterface makes an xfrm interface in the namespace of this thread, and it goes with it.
+func addXFRMInterface() error {
+	const loopback = 1
+	return withLinks(func(h *netlink.Handle) error {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.ParentIndex = "ikeprobe0", loopback
+		return h.LinkAdd(&netlink.Xfrmi{LinkAttrs: attrs, Ifid: 1})
 	})
-	b, err := attrs.Encode()
-	if err != nil {
-		return err
-	}
-	_, err = c.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.RTM_NEWLINK, Flags: netlink.Request | netlink.Create | netlink.Excl | netlink.Acknowledge},
-		Data:   append(make([]byte, unix.SizeofIfInfomsg), b...),
-	})
-	return plain(err)
 }
 
-// loopbackUp lets a namespace talk to itself.
-func loopbackUp(ns int) error {
-	c, err := dial(unix.NETLINK_ROUTE, ns)
+// loopbackUp lets the namespace of this thread talk to itself.
+func loopbackUp() error {
+	return withLinks(func(h *netlink.Handle) error {
+		lo, err := h.LinkByName("lo")
+		if err != nil {
+			return fmt.Errorf("lo: %w", err)
+		}
+		return h.LinkSetUp(lo)
+	})
+}
+
+func withLinks(do func(*netlink.Handle) error) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	b := make([]byte, unix.SizeofIfInfomsg)
-	binary.NativeEndian.PutUint32(b[4:], 1)
-	binary.NativeEndian.PutUint32(b[8:], unix.IFF_UP)
-	binary.NativeEndian.PutUint32(b[12:], unix.IFF_UP)
-	_, err = c.Execute(netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWLINK, Flags: netlink.Request | netlink.Acknowledge}, Data: b})
-	return plain(err)
+	defer h.Close()
+	if err := h.SetSocketTimeout(netlinkTimeout); err != nil {
+		return err
+	}
+	return do(h)
 }

@@ -2,9 +2,11 @@ package probe
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 )
 
 // metaSecpath is NFT_META_SECPATH: whether the kernel's IPsec has decrypted the packet.
@@ -37,4 +39,16 @@ func (t *trial) tryNFT() {
 	t.tell(NFTSecpath, rule(&expr.Meta{Key: metaSecpath, Register: 1}))
 	conn.DelTable(table)
 	_ = conn.Flush() // the namespace goes, or the table has no hook
+}
+
+// plain is the kernel's error with its own text, without that of the library.
+func plain(err error) error {
+	op, ok := errors.AsType[*netlink.OpError](err)
+	switch {
+	case !ok:
+		return err
+	case op.Message != "":
+		return fmt.Errorf("%w: %s", op.Err, op.Message)
+	}
+	return op.Err
 }

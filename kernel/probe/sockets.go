@@ -14,7 +14,7 @@ func udpEncap() error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_ENCAP, encapUDP); err != nil {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_ENCAP, unix.UDP_ENCAP_ESPINUDP); err != nil {
 		return fmt.Errorf("UDP_ENCAP: %w", err)
 	}
 	return nil
@@ -23,7 +23,7 @@ func udpEncap() error {
 // tcpULP asks a connection of this host with itself to hand ESP to the kernel.
 func (t *trial) tcpULP() (err error) {
 	if t.own {
-		if err := loopbackUp(t.ns); err != nil {
+		if err := loopbackUp(); err != nil {
 			return fmt.Errorf("lo: %w", err)
 		}
 	}

@@ -2,6 +2,19 @@ package message
 
 import "bytes"
 
+// The kernel's names of algorithms (net/xfrm/xfrm_algo.c).
+const (
+	GCM        = "rfc4106(gcm(aes))"
+	CCM        = "rfc4309(ccm(aes))"
+	GMAC       = "rfc4543(gcm(aes))"
+	ChaCha20   = "rfc7539esp(chacha20,poly1305)"
+	CBC        = "cbc(aes)"
+	HMACSHA1   = "hmac(sha1)"
+	HMACSHA256 = "hmac(sha256)"
+	HMACSHA384 = "hmac(sha384)"
+	HMACSHA512 = "hmac(sha512)"
+)
+
 // Algorithm is a cipher or a MAC with its key. Keys never print.
 type Algorithm struct {
 	Name string // as /proc/crypto names it
