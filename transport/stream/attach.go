@@ -24,6 +24,9 @@ const (
 	// holdESP is how long ESP at the head of a stream waits for Attach after an IKE message. Then it is dropped, since IKE waits behind it. That is enough to
 	// check a signature and to install SAs on a busy host; a peer whose ESP overtakes its own IKE message is held up no longer than this.
 	holdESP = 500 * time.Millisecond
+	// attachWait is how long the reader waits for the writer to come to the end of a frame that the peer is slow to take. A peer that waits for us to read meanwhile
+	// would wait for ever.
+	attachWait = 2 * time.Second
 	// lookahead is length and marker: enough to tell ESP from IKE.
 	lookahead = lengthLen + markerLen
 	// lastLooks bounds how often the end of an attached stream is looked at again while octets before it wait to be taken apart.
@@ -36,6 +39,7 @@ const (
 var (
 	errUnowned  = errors.New("the TCP connection cannot be given to the kernel: no IKE SA owns it")
 	errNoSocket = errors.New("the stream cannot be given to the kernel: it is no TCP connection")
+	errSlow     = fmt.Errorf("the stream was not given to the kernel: the peer has not taken the message that is half sent within %v", attachWait)
 	errAttached = fmt.Errorf("the kernel carries the ESP of this stream: %w", transport.ErrNoPath)
 )
 
@@ -100,14 +104,7 @@ func (r *reader) attach() (done bool) {
 	if len(waiting) == 0 {
 		return false
 	}
-	result := make(chan error, 1)
-	s.w.attach(func(err error) { result <- err })
-	var err error
-	select {
-	case err = <-result:
-	case <-s.stop:
-		err = transport.ErrNoPath
-	}
+	err := r.handOver()
 	if err == nil {
 		s.mu.Lock()
 		s.attached = true
@@ -122,6 +119,25 @@ func (r *reader) attach() (done bool) {
 		f(err)
 	}
 	return err == nil
+}
+
+// handOver waits until the writer has handed the socket over, or cannot.
+func (r *reader) handOver() error {
+	result := make(chan error, 1)
+	r.s.w.attach(func(err error) { result <- err })
+	timer := time.NewTimer(attachWait)
+	defer timer.Stop()
+	select {
+	case err := <-result:
+		return err
+	case <-r.s.stop:
+		return transport.ErrNoPath
+	case <-timer.C:
+		if r.s.w.withdraw() {
+			return errSlow
+		}
+		return <-result
+	}
 }
 
 // attachable reads like exact, message by message, until the stream ends or the kernel has the socket, and from then on as the kernel hands messages over.
@@ -309,6 +325,15 @@ func (w *writer) attachWaiting() {
 	}
 	w.handOver(err)
 	w.handOver = nil
+}
+
+// withdraw takes back what attach has left to the drainer; false: it is done already.
+func (w *writer) withdraw() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	waits := w.handOver != nil
+	w.handOver = nil
+	return waits
 }
 
 // attachNow hands the socket over. Nothing is begun on the wire. Called with mu held.

@@ -208,6 +208,51 @@ func TestAttachInTheMiddle(t *testing.T) {
 	<-done
 }
 
+// TestAttachToASlowPeer: a peer that does not take what is half sent, since it waits to be read itself, is read again after a while, and the stream goes on.
+func TestAttachToASlowPeer(t *testing.T) {
+	near, far := tcpPair(t)
+	if err := errors.Join(near.SetWriteBuffer(4096), far.SetReadBuffer(4096), far.SetDeadline(time.Now().Add(20*time.Second))); err != nil {
+		t.Fatal(err)
+	}
+	k, h := newSink(), new(handOver)
+	cfg := k.config()
+	cfg.Attach, cfg.Queue.IKEBytes = h.attach, 1<<20
+	s := New(near, cfg)
+	done := run(s)
+	if _, err := far.Write(append([]byte(Prefix), ikeFrame("hello")...)); err != nil {
+		t.Fatal(err)
+	}
+	k.until(t, "hello", func() bool { return len(k.all()) == 1 })
+	s.Own()
+	var sent []byte
+	for range 8 { // more than the buffers of both sockets take
+		m := ikeMessage(strings.Repeat("x", 60000))
+		if err := s.SendIKE(m); err != nil {
+			t.Fatal(err)
+		}
+		sent = appendIKE(sent, m)
+	}
+	answer := make(chan error, 1)
+	s.Attach(func(err error) { answer <- err })
+	if _, err := far.Write(ikeFrame("read me first")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answer; !errors.Is(err, errSlow) {
+		t.Fatalf("handed over: %v", err)
+	}
+	k.until(t, "what came meanwhile", func() bool { return len(k.all()) == 2 })
+	got := make([]byte, len(sent))
+	if _, err := io.ReadFull(far, got); err != nil || !bytes.Equal(got, sent) {
+		t.Fatalf("what was on its way came damaged: %v", err)
+	}
+	if err := result(t, s); err != nil { // now there is a boundary
+		t.Fatal(err)
+	}
+	s.Close()
+	far.Close()
+	<-done
+}
+
 // TestESPBeforeItsTime: ESP that is before an IKE message of its own, such as that of a peer whose first packets overtake its answer, does not keep that
 // message back for long, before and after an owner is there.
 func TestESPBeforeItsTime(t *testing.T) {
