@@ -9,7 +9,7 @@ import (
 
 // Updown runs the scripts of leftupdown= and rightupdown=, with the verbs of libreswan: prepare and route when traffic of a tunnel begins to be handled, up when it has
 // its first SAs, down when it has lost its last, unroute when nothing is left of it. Methods return at once and are safe for concurrent use; what is asked for in one
-// Order is run in that order.
+// Order of a connection is run in that order.
 type Updown interface {
 	// Route runs prepare and route, unless they have been.
 	Route(Tunnel)
@@ -20,8 +20,8 @@ type Updown interface {
 	Down(PolicyID, LastPair)
 	// Unroute runs unroute, if the tunnel is routed, after a down that is missing.
 	Unroute(PolicyID)
-	// After calls f, on any goroutine, when what has been asked for in an Order is done.
-	After(order string, f func())
+	// After calls f, on any goroutine, when what has been asked for tunnels of a connection is done.
+	After(connection string, f func())
 }
 
 // Tunnel is what a script is told about: a policy with its connection.

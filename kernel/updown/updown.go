@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +44,7 @@ type Runner struct {
 
 	mu      sync.Mutex // guards all below
 	tunnels map[kernel.PolicyID]*tunnel
-	lines   map[string]*line
+	lines   map[queue]*line
 	ready   []*line // those with a job that nobody runs
 	workers int
 	waiting int // jobs that the limit counts
@@ -54,7 +55,7 @@ type Runner struct {
 // tunnel is what is known of one policy. Its state is the worker's of its line, who changes it with the lock.
 type tunnel struct {
 	state state
-	order string
+	queue queue
 	asked int  // jobs that wait or run; nothing is forgotten before they are done
 	downs bool // a down waits, and nothing behind it
 	told  kernel.Tunnel
@@ -68,9 +69,12 @@ const (
 	up
 )
 
-// line is the jobs of one Order.
+// queue names a line: the Order of tunnels of one connection.
+type queue struct{ connection, order string }
+
+// line is the jobs of one queue.
 type line struct {
-	order string
+	queue queue
 	jobs  []job
 	busy  bool
 }
@@ -104,7 +108,7 @@ func New(o Options) *Runner {
 	}
 	// Our own are close-on-exec anyway; an old kernel without the call leaves those that whoever started us has left open.
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
-	r := &Runner{o: o, tunnels: map[kernel.PolicyID]*tunnel{}, lines: map[string]*line{}, empty: make(chan struct{})}
+	r := &Runner{o: o, tunnels: map[kernel.PolicyID]*tunnel{}, lines: map[queue]*line{}, empty: make(chan struct{})}
 	r.life, r.kill = context.WithCancel(context.Background())
 	return r
 }
@@ -114,7 +118,7 @@ func (r *Runner) Route(spec kernel.Tunnel) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if t := r.of(spec); r.admit(spec, nil) {
-		r.push(t.order, job{t: t, id: spec.Policy, counted: true, do: func() error { return r.route(t, spec) }})
+		r.push(t.queue, job{t: t, id: spec.Policy, counted: true, do: func() error { return r.route(t, spec) }})
 	}
 }
 
@@ -130,7 +134,7 @@ func (r *Runner) Up(spec kernel.Tunnel, done func(error)) {
 		}
 		return
 	}
-	r.push(t.order, job{t: t, id: spec.Policy, counted: true, done: done, do: func() error { return r.up(t, spec) }})
+	r.push(t.queue, job{t: t, id: spec.Policy, counted: true, done: done, do: func() error { return r.up(t, spec) }})
 	r.mu.Unlock()
 }
 
@@ -139,7 +143,7 @@ func (r *Runner) Down(id kernel.PolicyID, last kernel.LastPair) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if t := r.tunnels[id]; t != nil && !r.closed && !t.downs { // one after the other would wait where the scripts are slow and each up is refused
-		r.push(t.order, job{t: t, id: id, do: func() error { r.begin(t); r.down(t, last); return nil }})
+		r.push(t.queue, job{t: t, id: id, do: func() error { r.begin(t); r.down(t, last); return nil }})
 		t.downs = true
 	}
 }
@@ -156,19 +160,29 @@ func (r *Runner) Unroute(id kernel.PolicyID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if t := r.tunnels[id]; t != nil && !r.closed {
-		r.push(t.order, job{t: t, id: id, do: func() error { r.unroute(t); return nil }})
+		r.push(t.queue, job{t: t, id: id, do: func() error { r.unroute(t); return nil }})
 	}
 }
 
 // After implements kernel.Updown.
-func (r *Runner) After(order string, f func()) {
+func (r *Runner) After(connection string, f func()) {
 	r.mu.Lock()
-	waits := r.lines[order] != nil
-	if waits {
-		r.push(order, job{done: func(error) { f() }})
+	var waits []queue
+	for q := range r.lines {
+		if q.connection == connection {
+			waits = append(waits, q)
+		}
+	}
+	var done atomic.Int64
+	for _, q := range waits {
+		r.push(q, job{done: func(error) {
+			if done.Add(1) == int64(len(waits)) {
+				f()
+			}
+		}})
 	}
 	r.mu.Unlock()
-	if !waits {
+	if len(waits) == 0 {
 		f()
 	}
 }
@@ -206,7 +220,7 @@ func (r *Runner) Close(ctx context.Context) error {
 func (r *Runner) of(spec kernel.Tunnel) *tunnel {
 	t := r.tunnels[spec.Policy]
 	if t == nil {
-		t = &tunnel{order: spec.Order}
+		t = &tunnel{queue: queue{spec.Connection, spec.Order}}
 		r.tunnels[spec.Policy] = t
 	}
 	return t
@@ -241,7 +255,7 @@ func (r *Runner) forget(id kernel.PolicyID) {
 }
 
 // push puts a job at the end of its line. The lock is held.
-func (r *Runner) push(order string, j job) {
+func (r *Runner) push(q queue, j job) {
 	if j.t != nil {
 		j.t.asked++
 		j.t.downs = false
@@ -249,10 +263,10 @@ func (r *Runner) push(order string, j job) {
 	if j.counted {
 		r.waiting++
 	}
-	l := r.lines[order]
+	l := r.lines[q]
 	if l == nil {
-		l = &line{order: order}
-		r.lines[order] = l
+		l = &line{queue: q}
+		r.lines[q] = l
 	}
 	l.jobs = append(l.jobs, j)
 	if l.busy {
@@ -288,7 +302,7 @@ func (r *Runner) work() {
 		if len(l.jobs) > 0 {
 			r.ready = append(r.ready, l)
 		} else {
-			delete(r.lines, l.order)
+			delete(r.lines, l.queue)
 		}
 	}
 	if r.workers--; r.workers == 0 && r.closed {

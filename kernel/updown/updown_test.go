@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -87,10 +88,10 @@ func bring(t *testing.T, r *Runner, spec kernel.Tunnel) error {
 	}
 }
 
-func settle(t *testing.T, r *Runner, order string) {
+func settle(t *testing.T, r *Runner, connection string) {
 	t.Helper()
 	done := make(chan struct{})
-	r.After(order, func() { close(done) })
+	r.After(connection, func() { close(done) })
 	select {
 	case <-done:
 	case <-time.After(20 * time.Second):
@@ -118,7 +119,7 @@ func TestVerbs(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Unroute(spec.Policy)
-	settle(t, r, spec.Order)
+	settle(t, r, spec.Connection)
 	want := `command "prepare" output: prepare-client 0x0 0x0
 command "route" output: route-client 0x0 0x0
 command "up" output: up-client 0x11 0x22 0 0
@@ -188,7 +189,7 @@ func TestFailure(t *testing.T) {
 			}
 			r.Down(spec.Policy, kernel.LastPair{})
 			r.Unroute(spec.Policy)
-			settle(t, r, spec.Order)
+			settle(t, r, spec.Connection)
 			var ran []string
 			for _, line := range b.output {
 				ran = append(ran, line[strings.LastIndexByte(line, ' ')+1:])
@@ -423,7 +424,7 @@ func TestBounds(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	settle(t, r, "c0")
+	settle(t, r, spec.Connection)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.tunnels["c0"] != nil || r.tunnels["c1"] == nil {
@@ -455,5 +456,49 @@ func TestClose(t *testing.T) {
 	}
 	if err := bring(t, r, spec); err == nil {
 		t.Error("something runs after the end")
+	}
+}
+
+// TestAfterAllPeers: whoever waits for a connection waits for each peer of its template, whose scripts do not wait for each other.
+func TestAfterAllPeers(t *testing.T) {
+	var b book
+	r := runner(t, Options{})
+	gate := filepath.Join(t.TempDir(), "gate")
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spec := b.of("test $PLUTO_VERB != down-client || test $PLUTO_PEER != 192.0.2.9 || read x <" + gate)
+	slow, other := spec, spec
+	slow.Policy, slow.Order, slow.RemoteAddr = "peer 1", "peer 1", netip.MustParseAddr("192.0.2.9")
+	other.Policy, other.Order, other.Connection = "other", "other", "other"
+	for _, s := range []kernel.Tunnel{slow, spec, other} {
+		if err := bring(t, r, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Down(slow.Policy, kernel.LastPair{})
+	r.Down(spec.Policy, kernel.LastPair{})
+	var downs atomic.Bool
+	done := make(chan struct{})
+	r.After(spec.Connection, func() {
+		if !downs.Load() {
+			t.Error("the script of a peer still runs")
+		}
+		close(done)
+	})
+	settle(t, r, "other")
+	w, err := os.OpenFile(gate, os.O_WRONLY, 0) // as soon as the script reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	downs.Store(true)
+	if _, err := w.WriteString("x\n"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody says that the scripts have ended")
 	}
 }
