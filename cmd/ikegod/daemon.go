@@ -33,6 +33,8 @@ const (
 	lastAnswers = 200 * time.Millisecond
 	// lastScripts is how long scripts of leftupdown= that undo what they have done may take after that.
 	lastScripts = 10 * time.Second
+	// sweepAgain is how long after what an earlier daemon left could not be taken away that is tried again.
+	sweepAgain = time.Minute
 	// waitingEvents is how many events may wait for the log.
 	waitingEvents = 8192
 )
@@ -51,6 +53,7 @@ type daemon struct {
 	user   *userspace.Datapath // what is the userspace datapath's alone; nil where the kernel carries everything
 
 	xfrmEvents eventSwitch
+	unswept    string // why what an earlier daemon left is still there; of wait's goroutine
 
 	addrs  *hostnet.Addrs
 	mux    *mux.Mux
@@ -124,10 +127,10 @@ func (d *daemon) run(ctx context.Context) error {
 	if err := d.engine.InPlace(ctx); err != nil {
 		return err
 	}
-	d.sweep()
+	swept := d.sweep()
 	go serveControl()
 	d.ready()
-	return d.wait(ctx, hup, serving)
+	return d.wait(ctx, hup, serving, swept)
 }
 
 // parts makes host, sockets, datapath and engine, and joins them.
@@ -199,7 +202,7 @@ func (d *daemon) background(undo *undoList) <-chan error {
 
 // watchAddresses lets connections follow the addresses of this host.
 func (d *daemon) watchAddresses(ctx context.Context) {
-	if err := hostnet.Watch(ctx, d.engine.AddressesChanged); err != nil {
+	if err := hostnet.Watch(ctx, d.routesChanged); err != nil {
 		d.z.Error(err.Error()+"; connections whose address comes or goes need a reload", zap.String(keyPart, "hosts"))
 	}
 }
@@ -252,8 +255,10 @@ func (d *daemon) ready() {
 	notify("READY=1")
 }
 
-// wait serves until it is told to stop. A hang-up reloads.
-func (d *daemon) wait(ctx context.Context, hup <-chan os.Signal, failed <-chan error) error {
+// wait serves until it is told to stop. A hang-up reloads. What an earlier daemon left is swept again until that is done.
+func (d *daemon) wait(ctx context.Context, hup <-chan os.Signal, failed <-chan error, swept bool) error {
+	again := time.NewTicker(sweepAgain)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -262,6 +267,10 @@ func (d *daemon) wait(ctx context.Context, hup <-chan os.Signal, failed <-chan e
 			return nil
 		case err := <-failed:
 			return fmt.Errorf("the engine ended: %w", err)
+		case <-again.C:
+			if !swept {
+				swept = d.sweep()
+			}
 		case <-hup:
 			notify("RELOADING=1")
 			_, _ = d.config.reload(ctx) // it has logged what it did

@@ -109,7 +109,7 @@ func (d *daemon) choose(events func(kernel.Event)) error {
 	d.xfrmEvents.lead(events)
 	cfg := xfrm.Config{
 		RunDir: d.settings.RunDir, UDP: true, ESP: true, TCP: choice.Shape == kernel.ShapeXFRM && can.TCP.OK,
-		Notice: func(text string) { d.z.Error(text, zap.String(keyPart, "datapath")) },
+		Notice: func(text string) { d.z.Error(text, zap.String(keyPart, "datapath")) }, Left: d.left, Mark: d.settings.Mark,
 	}
 	if choice.Shape == kernel.ShapeSplit { // then there are routes to the TUN, which sealed packets must not take
 		cfg.OutputMark = kernel.Mark{Value: d.settings.Mark, Mask: 0xffffffff}
@@ -179,7 +179,7 @@ func (d *daemon) closeDatapath() {
 func (d *daemon) userspace(plain bool, events func(kernel.Event)) (*userspace.Datapath, error) {
 	s := d.settings
 	newHost := func(tun string) (userspace.Host, error) {
-		set := hostnet.Settings{Mark: s.Mark, Table: s.Table, Preference: s.Preference}
+		set := hostnet.Settings{Mark: s.Mark, Table: s.Table, Preference: s.Preference, RunDir: s.RunDir}
 		if d.choice.Shape == kernel.ShapeSplit {
 			set.Opened = openedMark
 		}
@@ -202,13 +202,43 @@ func (d *daemon) reqid(id kernel.PolicyID) uint32 {
 	return 0
 }
 
-// sweep takes away what an earlier daemon left behind and the first policies have replaced.
-func (d *daemon) sweep() {
-	if d.user == nil {
-		return
+// left tells what an earlier daemon had left and what has become of it.
+func (d *daemon) left(text string) { d.z.Warn(text, zap.String(keyPart, "datapath")) }
+
+// sweep takes away what an earlier daemon left behind and the first policies have replaced, also of a datapath that this one does without. False: something is
+// still there.
+func (d *daemon) sweep() bool {
+	of := func(text string, err error) error {
+		if text != "" {
+			d.left(text)
+		}
+		return err
 	}
-	if err := d.user.Sweep(); err != nil {
-		d.z.Warn("what an earlier daemon left could not be taken away: "+err.Error(), zap.String(keyPart, "datapath"))
+	var errs []error
+	if d.user != nil {
+		errs = append(errs, d.user.Sweep())
+	} else {
+		errs = append(errs, of(hostnet.SweepLeft(d.settings.RunDir)))
+	}
+	if dp, ok := d.xfrm.(*xfrm.Datapath); ok {
+		errs = append(errs, dp.Sweep())
+		dp.RoutesChanged() // packets may have been led to a TUN that is gone
+	} else {
+		errs = append(errs, of(xfrm.SweepLeft(d.settings.RunDir)))
+	}
+	err := errors.Join(errs...)
+	if err != nil && err.Error() != d.unswept { // once
+		d.unswept = err.Error()
+		d.left("what an earlier daemon left could not be taken away, which is tried again: " + d.unswept)
+	}
+	return err == nil
+}
+
+// routesChanged lets what follows the addresses and routes of this host do so.
+func (d *daemon) routesChanged() {
+	d.engine.AddressesChanged()
+	if dp, ok := d.xfrm.(*xfrm.Datapath); ok {
+		dp.RoutesChanged()
 	}
 }
 

@@ -26,10 +26,20 @@ func (g *guard) besideKernel() {
 	bit, others := g.opened.Value&g.opened.Mask, ^g.opened.Mask
 	g.rule(g.prerouting, slices.Concat(ifname(expr.MetaKeyIIFNAME, g.tun), setMark(others, bit)))
 	forward := g.conn.AddChain(&nftables.Chain{
-		Name: "forward", Table: g.table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityRaw,
+		Name: forwardChain, Table: g.table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityRaw,
 	})
 	g.conn.FlushChain(forward)
 	g.rule(forward, slices.Concat(ifname(expr.MetaKeyIIFNAME, g.tun), setMark(others, 0)))
+}
+
+const forwardChain = "forward"
+
+// withoutKernel takes away what an earlier daemon has left that had the kernel's IPsec beside it.
+func (g *guard) withoutKernel() {
+	if c, err := g.conn.ListChain(g.table, forwardChain); err == nil && c != nil {
+		g.conn.FlushChain(c)
+		g.conn.DelChain(c)
+	}
 }
 
 // setMark keeps some bits of the mark and sets others.

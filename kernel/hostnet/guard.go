@@ -79,9 +79,9 @@ func newGuard(set Settings, tun string) (*guard, error) {
 	}
 	g := &guard{conn: conn, tun: tun, mark: set.Mark, opened: set.Opened, want: map[selectors]int{}, ways: map[way]int{}}
 	g.table = &nftables.Table{Family: nftables.TableFamilyINet, Name: set.NFTable}
-	tables, err := conn.ListTablesOfFamily(g.table.Family)
+	there, err := guardTable(conn, g.table.Name)
 	if err == nil {
-		g.found = slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == g.table.Name })
+		g.found = there != nil
 		err = g.make()
 	}
 	if err != nil && g.found { // it is not as we make it
@@ -118,6 +118,8 @@ func (g *guard) make() error {
 	}
 	if g.opened.Mask != 0 {
 		g.besideKernel()
+	} else if g.found {
+		g.withoutKernel()
 	}
 	for _, in := range []string{"lo", g.tun} {
 		g.rule(g.prerouting, slices.Concat(ifname(expr.MetaKeyIIFNAME, in), verdict(expr.VerdictAccept, "")))
@@ -286,7 +288,6 @@ func (g *guard) sweep() error {
 	if !g.found {
 		return nil
 	}
-	g.found = false
 	for i, set := range g.peers {
 		g.conn.FlushSet(set)
 		if err := g.conn.SetAddElements(set, elements(i, slices.Collect(maps.Keys(g.ways)))); err != nil {
@@ -296,7 +297,11 @@ func (g *guard) sweep() error {
 	if err := g.writeSpecific(); err != nil {
 		return err
 	}
-	return g.flush()
+	if err := g.flush(); err != nil {
+		return err
+	}
+	g.found = false
+	return nil
 }
 
 func (g *guard) flush() error {

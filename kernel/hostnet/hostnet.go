@@ -39,6 +39,9 @@ type Settings struct {
 	// Opened is the bit of the mark that packets from the TUN get, for a policy of the kernel's IPsec that lets them pass, until they are forwarded; and what the kernel's
 	// ESP has decrypted passes the guard. Zero: the kernel's IPsec carries nothing here.
 	Opened kernel.Mark
+	// RunDir is the daemon's run directory. A small file in it holds these numbers, so that the next daemon finds what a crash left behind, whatever numbers or datapath that
+	// one has. Empty: nothing is kept.
+	RunDir string
 	// TUNMTU is the MTU of the TUN itself; each route has its own, smaller one.
 	TUNMTU int
 }
@@ -79,7 +82,9 @@ type Net struct {
 	handle *netlink.Handle
 	tun    string
 	index  int
-	ours   bool // nobody else uses our tables
+	ours   bool      // nobody else uses our tables
+	noted  bool      // our numbers are in the run directory
+	beside *Settings // of the daemon that sweeps, if this is for what an earlier one with other numbers has left
 	notes  []string
 
 	mu       sync.Mutex // guards all below
@@ -89,7 +94,9 @@ type Net struct {
 	locals   map[netip.Prefix]int   // the tables of local prefixes
 	added    map[netip.Addr]int     // source addresses that we put on the TUN, likewise
 	guard    *guard
-	found    bool // what an earlier daemon left is still there, until Sweep
+	found    bool   // what an earlier daemon left is still there, until Sweep
+	others   []used // numbers under which an earlier daemon may have left something too
+	swept    bool   // Sweep was called: the policies of this daemon are in place
 }
 
 // Prepare returns a function that sets SO_MARK on a socket before it connects or listens; cmd/ikegod hands it to the transport. mark zero
@@ -139,10 +146,13 @@ func (n *Net) setUp() error {
 		return fmt.Errorf("interface %s: %w", n.tun, err)
 	}
 	n.index = link.Attrs().Index
-	if err := n.adopt(); err != nil {
+	if err := errors.Join(n.recall(), n.adopt()); err != nil {
 		return err
 	}
 	n.ours = true
+	if err := n.note(); err != nil {
+		return err
+	}
 	n.sysctls()
 	if err := n.handle.LinkSetMTU(link, n.set.TUNMTU); err != nil {
 		return fmt.Errorf("interface %s: MTU %d: %w", n.tun, n.set.TUNMTU, err)
@@ -200,11 +210,11 @@ func (n *Net) Close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var errs []error
-	if n.found {
+	if n.found && !n.swept {
 		if n.guard != nil {
 			errs = append(errs, n.guard.conn.CloseLasting())
 		}
-		n.guard, n.ours = nil, false
+		n.guard, n.ours, n.noted = nil, false, false
 	}
 	if n.guard != nil {
 		errs = append(errs, n.guard.close())
@@ -214,6 +224,10 @@ func (n *Net) Close() error {
 		errs = append(errs, n.clear())
 		n.ours = false
 	}
+	if errors.Join(errs...) == nil { // else the next one tries again
+		errs = append(errs, n.unnote())
+	}
+	n.noted = false
 	n.handle.Close()
 	return errors.Join(errs...)
 }

@@ -39,7 +39,7 @@ func (n *Net) adopt() error {
 		}
 		n.found = n.found || len(rules)+len(routes) > 0
 		for _, r := range rules {
-			if r.Priority == n.set.Preference+prefLocal && r.Table >= n.set.Table+tableLocals {
+			if r.Priority == n.set.Preference+prefLocal && r.Table >= n.set.Table+tableLocals && r.Table < n.set.Table+numTables {
 				n.locals[prefixOf(r.Src, family)] = r.Table // a policy with that local side goes on with that table
 			}
 		}
@@ -47,10 +47,27 @@ func (n *Net) adopt() error {
 	return nil
 }
 
-// Sweep takes away what an earlier daemon left behind and no policy of this one wants. Call it once the policies that were loaded are in place.
+// Sweep takes away what an earlier daemon left behind and no policy of this one wants. Call it once the policies that were loaded are in place. What could not be
+// taken away it tries again with the next call.
 func (n *Net) Sweep() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.swept = true
+	return errors.Join(n.sweepOwn(), n.sweepOthers())
+}
+
+// sweepOthers sweeps what an earlier daemon with other numbers has left.
+func (n *Net) sweepOthers() error {
+	if len(n.others) == 0 {
+		return nil
+	}
+	_, still, err := sweepUsed(n.handle, n.others, &n.set)
+	n.others = still
+	return errors.Join(err, writeRecord(n.set.RunDir, append(slices.Clone(still), n.set.used())))
+}
+
+// sweepOwn sweeps what was left under the numbers that are this daemon's too.
+func (n *Net) sweepOwn() error {
 	if !n.found {
 		return nil
 	}
@@ -78,8 +95,9 @@ func (n *Net) Sweep() error {
 	if n.guard != nil {
 		errs = append(errs, n.guard.sweep())
 	}
-	n.found = false
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	n.found = err != nil
+	return err
 }
 
 // ruleID is what tells one of our rules from another of its family. Comparable.
@@ -130,8 +148,8 @@ func (n *Net) foreignRule(family int) (here []netlink.Rule, err error) {
 	for _, r := range rules {
 		local := first + prefLocal
 		nop := r.Table == 0 && r.Goto < 0 && (r.Priority == last || r.Priority == local)
-		ours := r.Table >= n.set.Table && r.Table < n.set.Table+numTables || r.Goto == last || r.Goto == local || nop
-		if r.Priority < first || r.Priority > last {
+		ours := n.leadsToUs(r.Table) || r.Goto == last || r.Goto == local || nop
+		if r.Priority < first || r.Priority > last || n.besideRule(r.Priority) {
 			continue
 		}
 		if !ours {
@@ -143,6 +161,12 @@ func (n *Net) foreignRule(family int) (here []netlink.Rule, err error) {
 	return here, nil
 }
 
+// leadsToUs reports whether a table is ours, or was that of an earlier daemon.
+func (n *Net) leadsToUs(table int) bool {
+	return table >= n.set.Table && table < n.set.Table+numTables ||
+		slices.ContainsFunc(n.others, func(u used) bool { return table >= u.Table && table < u.Table+numTables })
+}
+
 // routes lists the routes in our tables.
 func (n *Net) routes(family int) ([]netlink.Route, error) {
 	all, err := n.handle.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
@@ -152,7 +176,9 @@ func (n *Net) routes(family int) ([]netlink.Route, error) {
 	if err != nil {
 		return nil, fmt.Errorf("routing tables: %w", err)
 	}
-	return slices.DeleteFunc(all, func(r netlink.Route) bool { return r.Table < n.set.Table || r.Table >= n.set.Table+numTables }), nil
+	return slices.DeleteFunc(all, func(r netlink.Route) bool {
+		return r.Table < n.set.Table || r.Table >= n.set.Table+numTables || n.besideTable(r.Table)
+	}), nil
 }
 
 // clear removes all rules at our preferences and all routes in our tables.
@@ -175,7 +201,7 @@ func (n *Net) remove(family int, rule func(*netlink.Rule) bool, route func(table
 		return errors.Join(errs...)
 	}
 	for _, r := range rules {
-		if r.Priority < n.set.Preference || r.Priority > n.set.Preference+prefLast || !rule(&r) {
+		if r.Priority < n.set.Preference || r.Priority > n.set.Preference+prefLast || n.besideRule(r.Priority) || !rule(&r) {
 			continue
 		}
 		if err := n.handle.RuleDel(&r); err != nil && !errors.Is(err, unix.ENOENT) {

@@ -8,10 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/kernel/xfrm/message"
@@ -28,10 +27,14 @@ type Config struct {
 	MinSPI, MaxSPI kernel.SPI
 	// OutputMark is put on the packets that SAs make; zero: the ID of the policy's Interface, if it has one.
 	OutputMark kernel.Mark
+	// Mark is that of the daemon's own sockets: what leads packets to a TUN, also of an earlier daemon, is not the way to a peer.
+	Mark uint32
 	// Notes are for the operator: what is missing and what it means, a sentence each.
 	Notes []string
 	// Notice takes what an operator must know at once, a sentence each. It must not block. May be nil.
 	Notice func(text string)
+	// Left takes what an earlier daemon had left in the kernel and what has become of it, a sentence each. It must not block. May be nil.
+	Left func(text string)
 }
 
 // Datapath implements kernel.Datapath on NETLINK_XFRM.
@@ -52,6 +55,8 @@ type Datapath struct {
 
 	reqids sync.Map // kernel.PolicyID -> uint32, for Reqid
 
+	renewing atomic.Bool // a renewal of the source routes is queued
+
 	worker worker
 }
 
@@ -59,6 +64,7 @@ type Datapath struct {
 type worker struct {
 	d        *Datapath
 	share    *share
+	swept    bool // the policies of this daemon have taken the place of those that an earlier one has left
 	spd      *spd
 	links    *links
 	sources  *sources
@@ -77,16 +83,22 @@ type outID struct {
 
 var _ kernel.Datapath = (*Datapath)(nil)
 
-// New opens the sockets, removes what an earlier daemon with this RunDir has left behind, and starts. events must not block; it is called on several goroutines.
+// firstSPI to lastSPI is where SPIs come from, unless Config says something else.
+const firstSPI, lastSPI = 0x10000000, 0xbfffffff
+
+// New opens the sockets, removes the SAs that an earlier daemon with this RunDir has left behind, and starts. The policies of that one hold traffic back until Sweep. events must not block; it is called on several goroutines.
 func New(cfg Config, events func(kernel.Event)) (*Datapath, error) {
 	if cfg.MinSPI < 256 { // 1 to 255 are reserved (RFC 4303 2.1)
-		cfg.MinSPI = 0x10000000
+		cfg.MinSPI = firstSPI
 	}
 	if cfg.MaxSPI < cfg.MinSPI {
-		cfg.MaxSPI = 0xbfffffff
+		cfg.MaxSPI = lastSPI
 	}
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
+	}
+	if cfg.Left == nil {
+		cfg.Left = func(string) {}
 	}
 	d := &Datapath{
 		cfg: cfg, events: events, requests: newRequests(events), usage: map[kernel.SPI]counted{},
@@ -114,20 +126,25 @@ func (d *Datapath) open() (err error) {
 	if err != nil {
 		return err
 	}
+	removed, err := left.removeSAs(d.conn)
+	if err != nil {
+		return err
+	}
 	links, leftLinks, err := openLinks(d.cfg.RunDir)
 	if err != nil {
 		return err
 	}
 	d.worker = worker{
-		d: d, share: s, spd: newSPD(d.conn, s), links: links, sources: newSources(links.handle, s), routes: map[kernel.PolicyID]*route{}, byReqid: map[uint32]*route{},
+		d: d, share: s, spd: newSPD(d.conn, s), links: links, sources: newSources(links.handle, s, d.cfg.Mark), routes: map[kernel.PolicyID]*route{}, byReqid: map[uint32]*route{},
 		reserved: map[kernel.SPI]message.SAID{}, pairs: map[kernel.SPI]*pair{}, outbound: map[outID]*pair{},
 	}
-	if err := d.worker.sources.sweep(); err != nil {
-		return fmt.Errorf("remove routes that an earlier daemon has left: %w", err)
+	d.worker.spd.adopt(left.policies)
+	if err := d.worker.sources.adopt(); err != nil {
+		return fmt.Errorf("look for routes that an earlier daemon has left: %w", err)
 	}
-	for _, text := range []string{left, leftLinks} {
+	for _, text := range []string{left.found(removed), leftLinks} {
 		if text != "" {
-			d.cfg.Notice(text)
+			d.cfg.Left(text)
 		}
 	}
 	if d.directed, err = knowsDirection(d.conn, s.firstReqid()); err != nil {
@@ -187,15 +204,19 @@ func (d *Datapath) Close() error {
 		return nil
 	}
 	d.news.close()
+	kept := d.worker.keepsLeft()
 	err := d.worker.close()
-	if d.cfg.RunDir != "" && err == nil {
-		err = os.Remove(filepath.Join(d.cfg.RunDir, recordName))
+	if d.cfg.RunDir != "" && err == nil && !kept {
+		err = forgetShare(d.cfg.RunDir)
 	}
 	d.closeSockets()
 	return err
 }
 
-// close takes all away: outbound SAs first, so that nothing is sealed that no policy asks for.
+// keepsLeft reports whether what an earlier daemon has left is to stay.
+func (w *worker) keepsLeft() bool { return !w.swept && (w.spd.hasLeft() || w.sources.hasLeft()) }
+
+// close takes all away, but for what an earlier daemon has left if this one has not taken over: outbound SAs first, so that nothing is sealed that no policy asks for.
 func (w *worker) close() error {
 	var errs []error
 	for _, r := range w.routes {
@@ -207,5 +228,5 @@ func (w *worker) close() error {
 	for spi, id := range w.reserved {
 		errs = append(errs, w.deleteSA(id, spi))
 	}
-	return errors.Join(append(errs, w.spd.close(), w.links.close(), w.sources.close())...)
+	return errors.Join(append(errs, w.spd.close(!w.swept), w.links.close(), w.sources.close(!w.swept))...)
 }

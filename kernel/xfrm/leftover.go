@@ -4,41 +4,48 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/ikegod/ikegod/kernel/xfrm/message"
 )
 
-// claimShare finds the share of this daemon, and with a run directory removes what a daemon before it has left in the kernel and writes the share down. It
-// returns what it removed, in an operator's words; empty: nothing.
-func claimShare(c *conn, runDir string) (*share, string, error) {
+// leftover is what a daemon with the same share has left in the kernel. Its SAs go at once: nobody has their keys any more. Its policies stay: they hold traffic back
+// that is to be protected, until those of this daemon are in place.
+type leftover struct {
+	sas      []*message.SA
+	policies []*message.Policy
+}
+
+// claimShare finds the share of this daemon, and with a run directory what a daemon before it has left in the kernel, and writes the share down.
+func claimShare(c *conn, runDir string) (*share, leftover, error) {
 	sas, policies, err := inKernel(c)
 	if err != nil {
-		return nil, "", err
+		return nil, leftover{}, err
 	}
 	number, known := uint32(0), false
 	if runDir != "" {
 		if number, known, err = readShare(runDir); err != nil {
-			return nil, "", err
+			return nil, leftover{}, err
 		}
 	}
 	if known {
 		s := newShare(number)
-		text, err := removeLeft(c, s, sas, policies)
-		return s, text, err
+		return s, s.left(sas, policies), nil
 	}
 	first := preferred(runDir)
 	for i := range uint32(shares) {
 		s := newShare((first + i) % shares)
-		if s.empty(sas, policies) {
+		if l := s.left(sas, policies); len(l.sas)+len(l.policies) == 0 {
 			if runDir != "" {
 				err = s.write(runDir)
 			}
-			return s, "", err
+			return s, leftover{}, err
 		}
 	}
-	return nil, "", fmt.Errorf("the kernel holds SAs or policies of %d other ikegods, more cannot be told apart; look with ip xfrm state and ip xfrm policy for reqids from %d on that nobody uses",
+	return nil, leftover{}, fmt.Errorf("the kernel holds SAs or policies of %d other ikegods, more cannot be told apart; look with ip xfrm state and ip xfrm policy for reqids from %d on that nobody uses",
 		shares, reqidBase)
 }
 
@@ -64,40 +71,139 @@ func inKernel(c *conn) (sas []*message.SA, policies []*message.Policy, err error
 	return sas, policies, nil
 }
 
-// empty reports whether the kernel holds nothing of this share.
-func (s *share) empty(sas []*message.SA, policies []*message.Policy) bool {
-	if slices.ContainsFunc(sas, func(sa *message.SA) bool { return s.hasReqid(sa.Reqid) }) {
-		return false
+// left is what the kernel holds of this share.
+func (s *share) left(sas []*message.SA, policies []*message.Policy) leftover {
+	return leftover{
+		slices.DeleteFunc(slices.Clone(sas), func(sa *message.SA) bool { return !s.hasReqid(sa.Reqid) }),
+		slices.DeleteFunc(slices.Clone(policies), func(p *message.Policy) bool { return !s.ours(p) }),
 	}
-	return !slices.ContainsFunc(policies, s.ours)
 }
 
-// removeLeft removes the SAs and policies of a share.
-func removeLeft(c *conn, s *share, sas []*message.SA, policies []*message.Policy) (string, error) {
+// removeSAs removes the SAs, and returns how many there were. Those that the kernel keeps without keys for packets that wait are not among the number.
+func (l leftover) removeSAs(c *conn) (removed int, err error) {
 	var errs []error
-	count := [2]int{}
-	// SAs first: while the policies stand, nothing goes in clear that has gone through them.
-	for _, sa := range sas {
-		if !s.hasReqid(sa.Reqid) || sa.SPI == 0 {
-			continue // without SPI: of a packet that waits; it goes by itself
+	for _, sa := range l.sas {
+		if sa.SPI == 0 {
+			errs = append(errs, forgetAcquire(c, message.AllocSPI{
+				Src: sa.Src, Dst: sa.Dst, Reqid: sa.Reqid, Mode: sa.Mode, Min: firstSPI, Max: lastSPI, Mark: sa.Mark, IfID: sa.IfID, Seq: sa.Seq,
+			}))
+			continue
 		}
 		if err := c.do(message.DELSA, &message.DelSA{ID: sa.ID()}); err != nil && !errors.Is(err, unix.ESRCH) {
 			errs = append(errs, refused(fmt.Sprintf("remove SA %#08x to %s, left by an earlier daemon", sa.SPI, sa.Dst), err))
-		}
-		count[0]++
-	}
-	for _, p := range policies {
-		if !s.ours(p) {
 			continue
 		}
+		removed++
+	}
+	return removed, errors.Join(errs...)
+}
+
+// removePolicies removes the policies, and returns how many there were.
+func (l leftover) removePolicies(c *conn) (removed int, err error) {
+	var errs []error
+	for _, p := range l.policies {
 		id := message.PolicyID{Index: p.Index, Direction: p.Direction, Mark: p.Mark, IfID: p.IfID}
 		if err := c.do(message.DELPOLICY, &message.DelPolicy{ID: id}); err != nil && !errors.Is(err, unix.ENOENT) {
 			errs = append(errs, refused(fmt.Sprintf("remove policy %s to %s, left by an earlier daemon", p.Selector.Src, p.Selector.Dst), err))
+			continue
 		}
-		count[1]++
+		removed++
 	}
-	if count == [2]int{} {
-		return "", errors.Join(errs...)
+	return removed, errors.Join(errs...)
+}
+
+// found says in an operator's words what was found and what has become of it. Empty: nothing.
+func (l leftover) found(sas int) string {
+	if sas+len(l.policies) == 0 {
+		return ""
 	}
-	return fmt.Sprintf("removed what an earlier daemon had left in the kernel: %d SAs and %d policies", count[0], count[1]), errors.Join(errs...)
+	return fmt.Sprintf("removed %d SAs that an earlier daemon had left in the kernel; its %d policies stay until those of this one are in place", sas, len(l.policies))
+}
+
+// Sweep takes away what an earlier daemon has left and no policy of this one has replaced. Call it once the policies that were loaded are in place. What could not
+// be taken away it tries again with the next call. Before it, Close leaves all that was found as it was: a daemon that cannot start opens nothing.
+func (d *Datapath) Sweep() error {
+	done := make(chan error, 1)
+	d.requests.do(func(closed bool) {
+		if closed {
+			done <- errClosed
+			return
+		}
+		done <- d.worker.sweep()
+	})
+	return <-done
+}
+
+func (w *worker) sweep() error {
+	w.swept = true
+	if !w.spd.hasLeft() && !w.sources.hasLeft() {
+		return nil
+	}
+	// The routes first: what they lead to a policy is then no traffic of it any more.
+	errs := []error{w.sources.sweep()}
+	had := w.spd.hasLeft()
+	replaced, removed, err := w.spd.sweep()
+	errs = append(errs, err)
+	if had {
+		w.d.cfg.Left(fmt.Sprintf("of the policies that an earlier daemon had left in the kernel, %d were replaced in place, and %d were removed", replaced, removed))
+		errs = append(errs, w.forgetStrangers())
+	}
+	return errors.Join(errs...)
+}
+
+// forgetStrangers removes the SAs without keys that the kernel keeps for packets which met the templates of an earlier daemon.
+func (w *worker) forgetStrangers() error {
+	sas, _, err := inKernel(w.d.conn)
+	if err != nil {
+		return err
+	}
+	l := w.share.left(sas, nil)
+	l.sas = slices.DeleteFunc(l.sas, func(sa *message.SA) bool { return sa.SPI != 0 || w.byReqid[sa.Reqid] != nil })
+	_, err = l.removeSAs(w.d.conn)
+	return err
+}
+
+// SweepLeft takes away all that an earlier daemon with this run directory has left in the kernel, for a daemon that does without the kernel's IPsec. Call it once
+// that one's policies are in place. It returns what there was, in an operator's words; empty: nothing.
+func SweepLeft(runDir string) (string, error) {
+	number, known, err := readShare(runDir)
+	if err != nil || !known {
+		return "", err
+	}
+	c, err := dial()
+	if errors.Is(err, unix.EPROTONOSUPPORT) { // another kernel, in which nothing can be left
+		return "", forgetShare(runDir)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer c.close()
+	sas, policies, err := inKernel(c)
+	if err != nil {
+		return "", err
+	}
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return "", fmt.Errorf("rtnetlink: %w", err)
+	}
+	defer h.Close()
+	s := newShare(number)
+	l := s.left(sas, policies)
+	// The policies last: until then nothing goes in clear that the others have led to them.
+	removedSAs, saErr := l.removeSAs(c)
+	from := newSources(h, s, 0)
+	sourceErr := errors.Join(from.adopt(), from.sweep())
+	names, linkErr := removeLinks(h, aliasOf(runDir))
+	removed, policyErr := l.removePolicies(c)
+	if err = errors.Join(saErr, sourceErr, linkErr, policyErr); err == nil {
+		err = forgetShare(runDir)
+	}
+	if removedSAs+removed+len(names) == 0 {
+		return "", err
+	}
+	text := fmt.Sprintf("removed what an earlier daemon had left in the kernel: %d SAs and %d policies", removedSAs, removed)
+	if len(names) > 0 {
+		text += ", interfaces " + strings.Join(names, ", ")
+	}
+	return text, err
 }

@@ -52,27 +52,37 @@ func openLinks(runDir string) (*links, string, error) {
 	if runDir == "" {
 		return l, "", nil
 	}
-	l.alias = "ikegod:" + filepath.Clean(runDir)
-	all, err := h.LinkList()
+	l.alias = aliasOf(runDir)
+	names, err := removeLinks(h, l.alias)
 	if err != nil {
 		h.Close()
-		return nil, "", fmt.Errorf("list interfaces: %w", err)
-	}
-	var names []string
-	for _, i := range all {
-		if i.Type() != "xfrm" || i.Attrs().Alias != l.alias {
-			continue
-		}
-		if err := h.LinkDel(i); err != nil {
-			h.Close()
-			return nil, "", refused("remove interface "+i.Attrs().Name+", left by an earlier daemon", err)
-		}
-		names = append(names, i.Attrs().Name)
+		return nil, "", err
 	}
 	if len(names) == 0 {
 		return l, "", nil
 	}
 	return l, "removed interfaces that an earlier daemon had left: " + strings.Join(names, ", "), nil
+}
+
+// aliasOf is the alias of the interfaces of the daemon with this run directory.
+func aliasOf(runDir string) string { return "ikegod:" + filepath.Clean(runDir) }
+
+// removeLinks removes the XFRM interfaces with this alias, and returns their names.
+func removeLinks(h *netlink.Handle, alias string) (names []string, err error) {
+	all, err := h.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, i := range all {
+		if i.Type() != "xfrm" || i.Attrs().Alias != alias {
+			continue
+		}
+		if err := h.LinkDel(i); err != nil {
+			return names, refused("remove interface "+i.Attrs().Name+", left by an earlier daemon", err)
+		}
+		names = append(names, i.Attrs().Name)
+	}
+	return names, nil
 }
 
 // use makes the interface of a policy, its addresses, and routes to the remote side through it. What the policy had before and does not want goes.

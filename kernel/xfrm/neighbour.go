@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/kernel/xfrm/message"
 )
 
@@ -30,38 +31,41 @@ func (s *spd) neighbours(more int) error {
 		return err
 	case before > 0 && s.six == 0:
 		var errs []error
-		for i := range s.neighbour {
-			p := &s.neighbour[i]
-			id := message.PolicyID{Selector: p.Selector, Direction: p.Direction}
-			if err := s.conn.do(message.DELPOLICY, &message.DelPolicy{ID: id}); err != nil && !errors.Is(err, unix.ENOENT) {
-				errs = append(errs, refused("remove the policy for neighbour discovery", err))
-			}
-			s.share.freeIndex(p.Index)
+		for _, p := range discovery() {
+			errs = append(errs, s.change(discoveryOwner, []message.Policy{p}, nil))
 		}
-		s.neighbour = nil
 		return errors.Join(errs...)
 	}
 	return nil
 }
 
+// discoveryOwner claims the policies for neighbour discovery. No name of a connection has a space.
+const discoveryOwner kernel.PolicyID = "neighbour discovery"
+
 func (s *spd) letNeighboursThrough() error {
-	everywhere := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	for _, kind := range []uint16{neighbourSolicitation, neighbourAdvertisement} {
-		for _, d := range []message.Direction{message.In, message.Out} { // it is never forwarded
-			p := message.Policy{
-				Selector:  message.Selector{Src: everywhere, Dst: everywhere, Protocol: protoICMPv6, SrcPorts: message.Ports{Port: kind, Mask: 0xffff}},
-				Direction: d, Priority: 1, Index: s.share.index(d),
-			}
-			err := s.conn.do(message.NEWPOLICY, &message.NewPolicy{Policy: p})
-			if err == nil {
-				s.neighbour = append(s.neighbour, p)
-				continue
-			}
-			s.share.freeIndex(p.Index)
-			if !errors.Is(err, unix.EEXIST) {
-				return refused("policy for neighbour discovery", err)
-			}
+	for _, p := range discovery() {
+		one := []message.Policy{p}
+		err := s.change(discoveryOwner, nil, one)
+		if err == nil {
+			continue
+		}
+		undone := s.change(discoveryOwner, one, nil)
+		if !errors.Is(err, unix.EEXIST) {
+			return errors.Join(err, undone)
 		}
 	}
 	return nil
+}
+
+func discovery() (out []message.Policy) {
+	everywhere := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	for _, kind := range []uint16{neighbourSolicitation, neighbourAdvertisement} {
+		for _, d := range []message.Direction{message.In, message.Out} { // it is never forwarded
+			out = append(out, message.Policy{
+				Selector:  message.Selector{Src: everywhere, Dst: everywhere, Protocol: protoICMPv6, SrcPorts: message.Ports{Port: kind, Mask: 0xffff}},
+				Direction: d, Priority: 1,
+			})
+		}
+	}
+	return out
 }

@@ -15,7 +15,7 @@ import (
 // Each daemon marks what it puts into the kernel by numbers of its own: SAs and templates by reqids, policies by indices too. A share is one of 64 pairs of
 // ranges: reqids from 0x100000 on, 0x100000 for each (libreswan counts from 16388, strongSwan from 1), and indices from 0x40000000 on, 0x1000000 for each (the
 // kernel itself counts from 0, by eight). A daemon takes the first share from which the kernel holds nothing, and writes it to its run directory; the next one
-// there takes that share again, and removes what is left in it.
+// there takes that share again, and with it what is left in it.
 const (
 	shares      = 64
 	reqidBase   = 0x100000
@@ -82,6 +82,16 @@ func (s *share) index(d message.Direction) uint32 {
 	return 0 // the kernel chooses; nobody has two million policies
 }
 
+// reserve takes the numbers of a policy that an earlier daemon has left: its SAs, should it name any, are none of this one's.
+func (s *share) reserve(p *message.Policy) {
+	if s.hasIndex(p.Index) {
+		s.indices[(p.Index-s.firstIndex())&^(indexStep-1)] = true
+	}
+	if p.Template != nil && s.hasReqid(p.Template.Reqid) {
+		s.reqids[p.Template.Reqid-s.firstReqid()] = true
+	}
+}
+
 func (s *share) freeIndex(n uint32) { delete(s.indices, (n-s.firstIndex())&^(indexStep-1)) }
 
 // record is the file in the run directory.
@@ -92,7 +102,7 @@ type record struct {
 	Explanation string    `json:"explanation"`
 }
 
-const explanation = "SAs and policies in the kernel with these numbers are those of the ikegod with this run directory; at its start it removes what is left of them."
+const explanation = "SAs and policies in the kernel with these numbers are those of the ikegod with this run directory; the next one there removes what is left of them."
 
 // readShare reads which share the run directory has. False: none yet.
 func readShare(runDir string) (uint32, bool, error) {
@@ -124,6 +134,14 @@ func (s *share) write(runDir string) error {
 		return err
 	}
 	return os.Rename(temporary, filepath.Join(runDir, recordName))
+}
+
+// forgetShare takes it out of the run directory.
+func forgetShare(runDir string) error {
+	if err := os.Remove(filepath.Join(runDir, recordName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // preferred is the share that a daemon without one tries first. It differs between run directories, so that two daemons that start in one moment seldom want

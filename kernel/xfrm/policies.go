@@ -75,14 +75,18 @@ func (w *worker) route(p kernel.Policy) error {
 
 // lead makes the interface and the routes of a policy.
 func (w *worker) lead(p *kernel.Policy, r *route) error {
-	var peer netip.Addr
-	if len(r.pairs) > 0 {
-		peer = r.pairs[0].remote()
-	}
 	if err := w.links.use(p); err != nil {
 		return err
 	}
-	return w.sources.use(p, peer)
+	return w.sources.use(p, r.peer())
+}
+
+// peer is where the packets of a route are sent; invalid: nowhere yet.
+func (r *route) peer() netip.Addr {
+	if len(r.pairs) == 0 {
+		return netip.Addr{}
+	}
+	return r.pairs[0].remote()
 }
 
 // freeUnused gives back the reqid of a route that did not come to be.
@@ -205,17 +209,22 @@ func (w *worker) forgetAcquires(r *route) error {
 		m := message.AllocSPI{
 			Src: a.src.Src, Dst: a.dst.Dst, Reqid: r.reqid, Mode: a.mode, Min: uint32(w.d.cfg.MinSPI), Max: uint32(w.d.cfg.MaxSPI), Mark: a.mark, IfID: a.ifID, Seq: a.seq,
 		}
-		b, err := w.d.conn.get(message.ALLOCSPI, &m)
-		if err == nil {
-			var sa *message.SA
-			if sa, err = message.ParseSA(b); err == nil {
-				err = w.d.conn.do(message.DELSA, &message.DelSA{ID: sa.ID()})
-			}
-		}
-		if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, refused("remove the SA without keys of a packet that waited", err))
-		}
+		errs = append(errs, forgetAcquire(w.d.conn, m))
 	}
 	r.acquires = slices.Delete(r.acquires, 0, len(r.acquires))
 	return errors.Join(errs...)
+}
+
+func forgetAcquire(c *conn, m message.AllocSPI) error {
+	b, err := c.get(message.ALLOCSPI, &m)
+	if err == nil {
+		var sa *message.SA
+		if sa, err = message.ParseSA(b); err == nil {
+			err = c.do(message.DELSA, &message.DelSA{ID: sa.ID()})
+		}
+	}
+	if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) {
+		return refused("remove the SA without keys of a packet that waited", err)
+	}
+	return nil
 }

@@ -2,9 +2,7 @@ package xfrm
 
 import (
 	"net/netip"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -196,17 +194,20 @@ func TestSpared(t *testing.T) {
 	}
 }
 
+// knock sends a packet that meets the policy of westEast.
+func knock(t *testing.T) {
+	t.Helper()
+	sh(t, "ip route replace 192.0.2.0/24 dev eth0 src 192.0.1.254")
+	_ = exec.Command("ping", "-c1", "-W1", "192.0.2.1").Run() // it gets no answer
+}
+
 // A packet for a trap is told once, with what it is, and again once the trap is set again.
 func TestAcquire(t *testing.T) {
 	namespace(t)
 	r := open(t, Config{})
 	r.route(westEast(t, kernel.Trap))
-	knock := func() {
-		sh(t, "ip route replace 192.0.2.0/24 dev eth0 src 192.0.1.254")
-		_ = exec.Command("ping", "-c1", "-W1", "192.0.2.1").Run() // it gets no answer
-	}
 	for round := range 2 {
-		knock()
+		knock(t)
 		r.until("acquire", func() bool { return len(r.heard) > round })
 		a, ok := r.heard[round].(kernel.Acquire)
 		if !ok || a.Policy != "west-east" || a.Protocol != 1 && a.Protocol != 17 || a.Src.Addr() != addr("192.0.1.254") || a.Dst.Addr() != addr("192.0.2.1") {
@@ -220,64 +221,6 @@ func TestAcquire(t *testing.T) {
 		if got := sh(t, "ip xfrm state count"); !strings.Contains(got, "SAD count 0") {
 			t.Errorf("after the trap is set again: %s", got)
 		}
-	}
-}
-
-// What a daemon leaves behind when it is killed the next one with its run directory removes, and nothing else.
-func TestLeftovers(t *testing.T) {
-	namespace(t)
-	dir, notices := t.TempDir(), []string{}
-	cfg := Config{RunDir: dir}
-	first := openUnclosed(t, cfg)
-	first.route(westEast(t, kernel.Trap))
-	first.route(kernel.Policy{ID: "drop", Local: subnets.Of("192.0.1.0/24"), Remote: subnets.Of("10.0.0.0/8"), Action: kernel.Drop, MarkOut: kernel.Mark{Value: 5, Mask: 0xff}})
-	spi := first.must(func(n kernel.Request) { first.ReserveSPI(n, kernel.Endpoints{Path: westPath(0)}) }).SPI
-	if spi < 0x10000000 || spi > 0xbfffffff {
-		t.Errorf("SPI %#x", uint32(spi))
-	}
-	sh(t, "ip xfrm policy add src 192.0.1.0/24 dst 192.168.0.0/16 dir out priority 7 tmpl proto esp reqid 16388 mode transport")
-	// Another daemon of this host takes other numbers.
-	other := open(t, Config{RunDir: t.TempDir()})
-	if other.worker.share.number == first.worker.share.number {
-		t.Errorf("both have share %d", first.worker.share.number)
-	}
-	other.route(kernel.Policy{ID: "other", Local: subnets.Of("192.0.1.0/24"), Remote: subnets.Of("172.16.0.0/12"), Action: kernel.Trap})
-	theirs := func() (n int) {
-		for _, l := range policies(t, first.worker.share) {
-			if strings.Contains(l, "192.168.0.0") || strings.Contains(l, "172.16.0.0") {
-				n++
-			}
-		}
-		return n
-	}
-	if n, all := theirs(), len(policies(t, first.worker.share)); n != 4 || all != 10 {
-		t.Fatalf("%d of %d policies are others'", n, all)
-	}
-	cfg.Notice = func(text string) { notices = append(notices, text) }
-	second := open(t, cfg)
-	if len(notices) != 1 || !strings.Contains(notices[0], "1 SAs and 6 policies") {
-		t.Errorf("notices %q", notices)
-	}
-	if n, all := theirs(), len(policies(t, first.worker.share)); n != 4 || all != 4 {
-		t.Errorf("%d of %d policies are others': %q", n, all, policies(t, first.worker.share))
-	}
-	if err := second.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, recordName)); !os.IsNotExist(err) {
-		t.Errorf("the record is left: %v", err)
-	}
-}
-
-func TestDamagedRecord(t *testing.T) {
-	namespace(t)
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, recordName), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, err := New(Config{RunDir: dir}, func(kernel.Event) {})
-	if err == nil || !strings.Contains(err.Error(), recordName+" is damaged; remove it") {
-		t.Errorf("%v", err)
 	}
 }
 

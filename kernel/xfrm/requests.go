@@ -53,14 +53,18 @@ func (q *requests) run() {
 
 // request queues do, whose result completes r.
 func (q *requests) request(r kernel.Request, spi kernel.SPI, do func(*kernel.Done)) {
-	work := func(closed bool) {
+	q.do(func(closed bool) {
 		done := kernel.Done{Request: r, SPI: spi, Err: errClosed}
 		if !closed {
 			done.Err = nil
 			do(&done)
 		}
 		q.events(done)
-	}
+	})
+}
+
+// do queues what somebody waits for.
+func (q *requests) do(work func(closed bool)) {
 	q.mu.Lock()
 	ended := q.closed
 	if !ended {

@@ -263,7 +263,7 @@ func testMapping(t *testing.T, west, east *gateway) {
 	west.ping(t, west.i4, east.i4, 2)
 }
 
-// SAs of a daemon that was killed are removed, those of others not.
+// SAs of a daemon that was killed are removed, those of others not. Its policies go on until others are in their place.
 func testCrash(t *testing.T, west, east *gateway) {
 	dir := t.TempDir()
 	east.start(t, Config{})
@@ -272,19 +272,29 @@ func testCrash(t *testing.T, west, east *gateway) {
 	c.install(t, west, east)
 	west.ip(t, "xfrm state add src 192.1.2.45 dst 192.1.2.99 proto esp spi 0x1234 reqid 16388 mode tunnel aead rfc4106(gcm(aes)) 0x"+strings.Repeat("ab", 20)+" 128")
 	var notices []string
-	west.start(t, Config{RunDir: dir, Notice: func(s string) { notices = append(notices, s) }})
+	west.start(t, Config{RunDir: dir, Left: func(s string) { notices = append(notices, s) }})
 	if got := west.ip(t, "xfrm state"); strings.Count(got, "proto esp") != 1 || !strings.Contains(got, "reqid 16388") {
 		t.Errorf("left:\n%s", hideKeys(got))
 	}
-	if got := west.ip(t, "xfrm policy"); got != "" {
-		t.Errorf("left:\n%s", got)
+	if got := west.policies(t); len(got) != 10 {
+		t.Errorf("%d policies hold back what was protected, want 10: %q", len(got), got)
 	}
-	if len(notices) != 1 || !strings.Contains(notices[0], "2 SAs and 10 policies") {
-		t.Errorf("notices %q", notices)
+	if out, err := west.exec(fmt.Sprintf("ping -n -c 1 -W 1 -I %s %s", west.i4, east.i4)); err == nil {
+		t.Errorf("what was protected flows: %s", out)
 	}
 	c.generation = 1
 	c.install(t, west, east) // the new daemon works
 	west.ping(t, west.i4, east.i4, 1)
+	if err := west.Sweep(); err != nil {
+		t.Error(err)
+	}
+	if got := west.ip(t, "xfrm state"); strings.Count(got, "proto esp") != 3 {
+		t.Errorf("the two of the new daemon and the other's are wanted:\n%s", hideKeys(got))
+	}
+	west.ping(t, west.i4, east.i4, 1)
+	if len(notices) != 2 || !strings.Contains(notices[0], "removed 2 SAs") || !strings.Contains(notices[0], "10 policies stay") || !strings.Contains(notices[1], "10 were replaced in place, and 0 were removed") {
+		t.Errorf("notices %q", notices)
+	}
 	west.ip(t, "xfrm state del src 192.1.2.45 dst 192.1.2.99 proto esp spi 0x1234")
 }
 

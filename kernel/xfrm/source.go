@@ -18,13 +18,18 @@ import (
 // own, which rules have packets look up whose source is not chosen yet, and are left out where the source is right without. The worker's.
 type sources struct {
 	handle *netlink.Handle
+	mark   uint32 // of questions for the way
 	table  int
 	users  map[kernel.PolicyID][]netip.Prefix
 	made   map[netip.Prefix]*sourceRoute
+	// What an earlier daemon has left, until sweep: its routes, and for which families its rule.
+	left      map[netip.Prefix]netlink.Route
+	leftRules map[int]bool
 }
 
 type sourceRoute struct {
 	src   netip.Addr
+	peer  netip.Addr // on the way where there is no other; invalid: not known
 	route netlink.Route
 	users int
 }
@@ -35,8 +40,11 @@ const (
 	sourcePreference = 4499
 )
 
-func newSources(h *netlink.Handle, s *share) *sources {
-	return &sources{h, sourceTable + int(s.number), map[kernel.PolicyID][]netip.Prefix{}, map[netip.Prefix]*sourceRoute{}}
+func newSources(h *netlink.Handle, s *share, mark uint32) *sources {
+	return &sources{
+		handle: h, mark: mark, table: sourceTable + int(s.number), users: map[kernel.PolicyID][]netip.Prefix{}, made: map[netip.Prefix]*sourceRoute{},
+		left: map[netip.Prefix]netlink.Route{}, leftRules: map[int]bool{},
+	}
 }
 
 // rule leads packets of this host to the table: in IPv4 those without a source. IPv6 cannot tell them apart, there a route in the table leads the others where
@@ -50,45 +58,35 @@ func (s *sources) rule(family int) *netlink.Rule {
 	return r
 }
 
-// sweep removes what an earlier daemon has left.
-func (s *sources) sweep() error {
-	var errs []error
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		rules, err := s.handle.RuleList(family)
-		if err != nil {
-			continue // no IPv6 here
-		}
-		for _, r := range rules {
-			if r.Table == s.table && r.Priority == sourcePreference {
-				errs = append(errs, s.handle.RuleDel(s.rule(family)))
-			}
-		}
-		all, err := s.handle.RouteListFiltered(family, &netlink.Route{Table: s.table}, netlink.RT_FILTER_TABLE)
-		if err != nil {
-			continue
-		}
-		for _, r := range all {
-			errs = append(errs, s.handle.RouteDel(&r))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// ruled adds or removes the rule of a family with its first and last route.
-func (s *sources) ruled(to netip.Prefix, change func(*netlink.Rule) error) error {
-	for other := range s.made {
-		if other.Addr().Is4() == to.Addr().Is4() {
-			return nil
-		}
-	}
-	family := unix.AF_INET
-	if to.Addr().Is6() {
-		family = unix.AF_INET6
-	}
-	if err := change(s.rule(family)); err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT) {
+// ruled puts the rule of a family in place for its first route.
+func (s *sources) ruled(to netip.Prefix) error {
+	if err := s.handle.RuleAdd(s.rule(familyOf(to))); err != nil && !errors.Is(err, unix.EEXIST) {
 		return refused(fmt.Sprintf("rule %d for table %d", sourcePreference, s.table), err)
 	}
 	return nil
+}
+
+// unruled takes the rule of a family away behind its last route.
+func (s *sources) unruled(family int) error {
+	for other := range s.made {
+		if familyOf(other) == family {
+			return nil
+		}
+	}
+	if s.leftRules[family] {
+		return nil
+	}
+	if err := s.handle.RuleDel(s.rule(family)); err != nil && !errors.Is(err, unix.ENOENT) {
+		return refused(fmt.Sprintf("remove rule %d for table %d", sourcePreference, s.table), err)
+	}
+	return nil
+}
+
+func familyOf(p netip.Prefix) int {
+	if p.Addr().Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
 }
 
 // use makes the routes of a policy; peer, if valid, is on the way where there is no other. Those that it had and does not want go.
@@ -120,7 +118,7 @@ func (s *sources) make(p *kernel.Policy, to netip.Prefix, peer netip.Addr) (bool
 	if !ok {
 		return false, nil
 	}
-	if err := s.ruled(to, s.handle.RuleAdd); err != nil {
+	if err := s.ruled(to); err != nil {
 		return false, err
 	}
 	there := s.made[to]
@@ -132,11 +130,11 @@ func (s *sources) make(p *kernel.Policy, to netip.Prefix, peer netip.Addr) (bool
 	if err := s.handle.RouteReplace(&route); err != nil {
 		if there.users == 0 {
 			delete(s.made, to)
-			err = errors.Join(err, s.ruled(to, s.handle.RuleDel))
+			err = errors.Join(err, s.unruled(familyOf(to)))
 		}
 		return false, refused(fmt.Sprintf("route to %s with source %s", to, p.SourceIP), err)
 	}
-	there.src, there.route = p.SourceIP, route
+	there.src, there.peer, there.route = p.SourceIP, peer, route
 	there.users++
 	return true, nil
 }
@@ -166,20 +164,49 @@ func wantSource(p *kernel.Policy) (out []netip.Prefix) {
 
 // plan finds the way to a prefix. False: no route is needed, or there is no way yet.
 func (s *sources) plan(p *kernel.Policy, to netip.Prefix, peer netip.Addr) (route netlink.Route, ok bool) {
-	way, err := s.handle.RouteGet(insideOf(to).AsSlice())
-	if (err != nil || len(way) == 0) && peer.IsValid() && peer.Is6() == to.Addr().Is6() {
-		way, err = s.handle.RouteGet(peer.AsSlice())
-	}
-	if err != nil || len(way) == 0 || way[0].Type != unix.RTN_UNICAST {
+	way, led := s.wayOf(to, p.SourceIP, peer)
+	if way == nil {
 		return route, false
 	}
-	src, _ := netip.AddrFromSlice(way[0].Src)
-	if src.Unmap() == p.SourceIP && p.MTU == 0 && s.made[to] == nil { // if it is made, the answer is that
+	src, _ := netip.AddrFromSlice(way.Src)
+	if src.Unmap() == p.SourceIP && p.MTU == 0 && !led && s.made[to] == nil {
 		return route, false
 	}
 	return netlink.Route{
-		Dst: ipNet(to), Gw: way[0].Gw, LinkIndex: way[0].LinkIndex, Src: p.SourceIP.AsSlice(), MTU: p.MTU, Protocol: routeProtocol, Table: s.table,
+		Dst: ipNet(to), Gw: way.Gw, LinkIndex: way.LinkIndex, Src: p.SourceIP.AsSlice(), MTU: p.MTU, Protocol: routeProtocol, Table: s.table,
 	}, true
+}
+
+// wayOf is the way to a prefix, or where there is none that to the peer; nil: there is neither.
+func (s *sources) wayOf(to netip.Prefix, src, peer netip.Addr) (way *netlink.Route, led bool) {
+	way, led = s.way(insideOf(to), src)
+	if way == nil && peer.IsValid() && peer.Is6() == to.Addr().Is6() {
+		way, _ = s.way(peer, src)
+	}
+	if way == nil || way.Type != unix.RTN_UNICAST {
+		return nil, led
+	}
+	return way, led
+}
+
+// way is where packets to an address would go without routes of this kind; nil: nowhere. led says that there is one, of this daemon or another.
+func (s *sources) way(to, src netip.Addr) (way *netlink.Route, led bool) {
+	found, err := s.handle.RouteGetWithOptions(to.AsSlice(), &netlink.RouteGetOptions{Mark: s.mark})
+	if err != nil || len(found) == 0 {
+		return nil, false
+	}
+	if t := found[0].Table; t < sourceTable || t >= sourceTable+shares {
+		return &found[0], false
+	}
+	// In IPv4 the rules are for packets without a source, in IPv6 for those that are made here.
+	around := &netlink.RouteGetOptions{Mark: s.mark, SrcAddr: src.AsSlice()}
+	if to.Is6() {
+		around = &netlink.RouteGetOptions{Mark: s.mark, IifIndex: found[0].LinkIndex}
+	}
+	if found, err = s.handle.RouteGetWithOptions(to.AsSlice(), around); err != nil || len(found) == 0 {
+		return nil, true
+	}
+	return &found[0], true
 }
 
 // insideOf is an address of a prefix, not its first one, which may be none.
@@ -199,17 +226,29 @@ func (s *sources) drop(id kernel.PolicyID) error {
 			continue
 		}
 		delete(s.made, to)
-		if err := s.handle.RouteDel(&r.route); err != nil && !errors.Is(err, unix.ESRCH) {
-			errs = append(errs, refused(fmt.Sprintf("remove the route to %s with source %s", to, r.src), err))
-		}
-		errs = append(errs, s.ruled(to, s.handle.RuleDel))
+		errs = append(errs, s.unmake(to, r), s.unruled(familyOf(to)))
 	}
 	delete(s.users, id)
 	return errors.Join(errs...)
 }
 
-func (s *sources) close() error {
+// unmake removes a route, or puts back what an earlier daemon had there.
+func (s *sources) unmake(to netip.Prefix, r *sourceRoute) error {
+	if old, ok := s.left[to]; ok {
+		return refused("put the route to "+to.String()+" back that an earlier daemon had left", s.handle.RouteReplace(&old))
+	}
+	if err := s.handle.RouteDel(&r.route); err != nil && !errors.Is(err, unix.ESRCH) {
+		return refused(fmt.Sprintf("remove the route to %s with source %s", to, r.src), err)
+	}
+	return nil
+}
+
+// close takes all away, but for what an earlier daemon has left if that is to stay.
+func (s *sources) close(keepLeft bool) error {
 	var errs []error
+	if !keepLeft {
+		errs = append(errs, s.sweep())
+	}
 	for id := range s.users {
 		errs = append(errs, s.drop(id))
 	}

@@ -86,19 +86,43 @@ func TestSourceBesideRoutes(t *testing.T) {
 	}
 }
 
-// Routes that a killed daemon has left go with the next.
-func TestLeftRoutes(t *testing.T) {
+// When the way changes, the routes follow it.
+func TestSourceRoutesFollowTheWay(t *testing.T) {
 	namespace(t)
-	dir := t.TempDir()
-	first := openUnclosed(t, Config{RunDir: dir})
+	r := open(t, Config{})
 	p := westEast(t, kernel.Hold)
 	p.SourceIP = addr("192.0.1.254")
-	first.route(p)
-	if routesOfOurs(t) == "" {
-		t.Fatal("no route")
+	r.route(p)
+	sh(t, "ip addr add 2001:dead:0:1::254/64 dev eth0 nodad")
+	six := kernel.Policy{ID: "six", Local: subnets.Of("2001:dead:0:1::/64"), Remote: subnets.Of("2001:db8:0:2::/64"), SourceIP: addr("2001:dead:0:1::254"), MTU: 1400}
+	r.route(six) // there is no way yet
+	renewed := func() {
+		t.Helper()
+		r.RoutesChanged()
+		r.must(func(n kernel.Request) { r.Unroute(n, "behind it") })
 	}
-	open(t, Config{RunDir: dir})
-	if got := routesOfOurs(t) + sh(t, "ip rule show pref 4499"); got != "" {
-		t.Errorf("left: %q", got)
+	has := func(when string, want ...string) {
+		t.Helper()
+		got := strings.Join(strings.Fields(routesOfOurs(t)), " ")
+		for _, w := range want {
+			if !strings.Contains(got, w) {
+				t.Errorf("%s: no %q in %q", when, w, got)
+			}
+		}
 	}
+	sh(t, "ip -6 route add default via 2001:db8:1:2::254")
+	renewed()
+	has("a way", "192.0.2.0/24 via 192.1.2.254 dev eth0 table 4800", "2001:db8:0:2::/64 via 2001:db8:1:2::254 dev eth0 table 4800")
+	sh(t, "ip route replace default via 192.1.2.253")
+	sh(t, "ip -6 route replace default via 2001:db8:1:2::253")
+	renewed()
+	has("another way", "192.0.2.0/24 via 192.1.2.253 dev eth0 table 4800 src 192.0.1.254", "2001:db8:0:2::/64 via 2001:db8:1:2::253 dev eth0 table 4800")
+	sh(t, "ip link set eth0 down")
+	sh(t, "ip link set eth0 up")
+	sh(t, "ip addr replace 2001:db8:1:2::45/64 dev eth0 nodad")
+	sh(t, "ip addr replace 2001:dead:0:1::254/64 dev eth0 nodad")
+	sh(t, "ip route replace default via 192.1.2.252")
+	sh(t, "ip -6 route replace default via 2001:db8:1:2::252")
+	renewed()
+	has("the link was down", "192.0.2.0/24 via 192.1.2.252 dev eth0 table 4800 src 192.0.1.254", "2001:db8:0:2::/64 via 2001:db8:1:2::252 dev eth0 table 4800")
 }

@@ -13,15 +13,17 @@ import (
 )
 
 // spd is the kernel's policies as far as they are ours. The kernel has one policy for each selector, direction, mark and interface; two connections may want
-// the same. So each place in the kernel has its claims, of which the strongest is there. The worker's.
+// the same. So each place in the kernel has its claims, of which the strongest is there; what an earlier daemon has left is the weakest, until sweep. The worker's.
 type spd struct {
 	conn   *conn
 	share  *share
 	places map[place]*occupied
 	owned  map[kernel.PolicyID][]message.Policy
 	// six is how many of owned are IPv6: as long as there are any, neighbour discovery is let through.
-	six       int
-	neighbour []message.Policy
+	six int
+	// leftReqids are those of templates that an earlier daemon has left.
+	leftReqids map[uint32]bool
+	swept      bool
 }
 
 // place is what the kernel tells policies apart by.
@@ -34,10 +36,18 @@ type place struct {
 
 func placeOf(p *message.Policy) place { return place{p.Selector, p.Direction, p.Mark, p.IfID} }
 
-// occupied is a place with claims. kernel is what is there; nil: nothing.
+// occupied is a place with claims. kernel is what is there; nil: nothing. left is what an earlier daemon had there; nil: nothing, or swept.
 type occupied struct {
-	claims []claim
-	kernel *message.Policy
+	claims       []claim
+	kernel, left *message.Policy
+}
+
+// strongest is the policy that is to be there; nil: none.
+func (at *occupied) strongest() *message.Policy {
+	if len(at.claims) > 0 {
+		return &at.claims[0].policy
+	}
+	return at.left
 }
 
 type claim struct {
@@ -46,7 +56,57 @@ type claim struct {
 }
 
 func newSPD(c *conn, s *share) *spd {
-	return &spd{conn: c, share: s, places: map[place]*occupied{}, owned: map[kernel.PolicyID][]message.Policy{}}
+	return &spd{conn: c, share: s, places: map[place]*occupied{}, owned: map[kernel.PolicyID][]message.Policy{}, leftReqids: map[uint32]bool{}}
+}
+
+// adopt takes what an earlier daemon has left as places that nobody of this one claims.
+func (s *spd) adopt(left []*message.Policy) {
+	for _, p := range left {
+		s.share.reserve(p)
+		if p.Template != nil {
+			s.leftReqids[p.Template.Reqid] = true
+		}
+		s.places[placeOf(p)] = &occupied{kernel: p, left: p}
+	}
+}
+
+func (s *spd) hasLeft() bool {
+	for _, at := range s.places {
+		if at.left != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// sweep removes what an earlier daemon has left where nobody has a claim. It returns how many of its policies have been replaced, and how many it has removed.
+func (s *spd) sweep() (replaced, removed int, err error) {
+	s.swept = true
+	var errs []error
+	for pl, at := range s.places {
+		left := at.left
+		if left == nil {
+			continue
+		}
+		at.left = nil
+		if len(at.claims) > 0 {
+			replaced++
+			continue
+		}
+		if err := s.sync(pl, at); err != nil {
+			at.left = left
+			errs = append(errs, err)
+			continue
+		}
+		removed++
+	}
+	if len(errs) == 0 {
+		for n := range s.leftReqids {
+			s.share.freeReqid(n)
+		}
+		clear(s.leftReqids)
+	}
+	return replaced, removed, errors.Join(errs...)
 }
 
 // put makes the policies of an owner those that it wants: none takes all away. What is new is there before what is old goes. With an error nothing has changed.
@@ -122,17 +182,18 @@ func rank(p *message.Policy) int {
 
 // sync makes the kernel's policy at a place that of the strongest claim.
 func (s *spd) sync(pl place, at *occupied) error {
-	if len(at.claims) == 0 {
+	strongest := at.strongest()
+	if strongest == nil {
 		err := s.remove(at)
 		if err == nil {
 			delete(s.places, pl)
 		}
 		return err
 	}
-	want := at.claims[0].policy
-	if at.kernel != nil && samePolicy(at.kernel, &want) {
+	if at.kernel != nil && samePolicy(at.kernel, strongest) {
 		return nil
 	}
+	want := *strongest
 	kind := message.UPDPOLICY // in place: no packet finds it missing
 	if at.kernel == nil {
 		kind = message.NEWPOLICY // refuses to replace somebody else's
@@ -145,12 +206,52 @@ func (s *spd) sync(pl place, at *occupied) error {
 			s.share.freeIndex(want.Index)
 		}
 		if errors.Is(err, unix.EEXIST) {
+			if at.kernel == nil && s.takeOver(pl, at) {
+				return s.sync(pl, at)
+			}
 			return s.foreign(pl)
 		}
 		return refused(fmt.Sprintf("policy %s to %s (%s)", want.Selector.Src, want.Selector.Dst, want.Direction), err)
 	}
 	at.kernel = &want
 	return nil
+}
+
+// takeOver finds out whether what stands in the way has been left by an earlier daemon, although it was not known to be in this place.
+func (s *spd) takeOver(pl place, at *occupied) bool {
+	p := s.there(pl)
+	if p == nil || !s.share.ours(p) {
+		return false
+	}
+	for otherPlace, other := range s.places {
+		if other.kernel == nil || other.kernel.Index != p.Index {
+			continue
+		}
+		if other.left == nil || len(other.claims) > 0 {
+			return false // another policy of this daemon is the same for the kernel
+		}
+		delete(s.places, otherPlace)
+		break
+	}
+	s.share.reserve(p)
+	if at.kernel = p; !s.swept {
+		at.left = p
+	}
+	return true
+}
+
+// there is the kernel's policy at a place, whoever has put it there; nil: none.
+func (s *spd) there(pl place) *message.Policy {
+	id := message.PolicyID{Selector: pl.selector, Direction: pl.direction, Mark: pl.mark, IfID: pl.ifID}
+	b, err := s.conn.get(message.GETPOLICY, &message.GetPolicy{ID: id})
+	if err != nil {
+		return nil
+	}
+	p, err := message.ParsePolicy(b)
+	if err != nil {
+		return nil
+	}
+	return p
 }
 
 func (s *spd) remove(at *occupied) error {
@@ -176,27 +277,29 @@ func samePolicy(a, b *message.Policy) bool {
 // foreign names the policy of somebody else that is where one of ours should be.
 func (s *spd) foreign(pl place) error {
 	what := fmt.Sprintf("policy %s to %s (%s)", pl.selector.Src, pl.selector.Dst, pl.direction)
-	id := message.PolicyID{Selector: pl.selector, Direction: pl.direction, Mark: pl.mark, IfID: pl.ifID}
 	theirs := ""
-	if b, err := s.conn.get(message.GETPOLICY, &message.GetPolicy{ID: id}); err == nil {
-		if p, err := message.ParsePolicy(b); err == nil {
-			theirs = fmt.Sprintf(" (priority %d", p.Priority)
-			if p.Template != nil {
-				theirs += fmt.Sprintf(", reqid %d", p.Template.Reqid)
-			}
-			theirs += ")"
+	if p := s.there(pl); p != nil {
+		theirs = fmt.Sprintf(" (priority %d", p.Priority)
+		if p.Template != nil {
+			theirs += fmt.Sprintf(", reqid %d", p.Template.Reqid)
 		}
+		theirs += ")"
 	}
 	return refused(what, fmt.Errorf("somebody else has a policy%s for the same traffic in the kernel: %w", theirs, unix.EEXIST))
 }
 
-// close takes all away.
-func (s *spd) close() error {
+// close takes all away, and puts back what an earlier daemon has left if that is to stay.
+func (s *spd) close(keepLeft bool) error {
 	var errs []error
-	for _, at := range s.places {
-		errs = append(errs, s.remove(at))
+	for pl, at := range s.places {
+		at.claims = nil
+		if !keepLeft {
+			at.left = nil
+		}
+		errs = append(errs, s.sync(pl, at))
 	}
 	clear(s.places)
 	clear(s.owned)
-	return errors.Join(append(errs, s.neighbours(-s.six))...)
+	s.six = 0
+	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package uml_test
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"strconv"
@@ -52,7 +53,8 @@ var oursTable = []ours{
 type kernelGateway struct {
 	*netns.Daemon
 	end
-	conf string
+	conf    string
+	backend string // empty: xfrm
 }
 
 // pairOfOurs is two of them.
@@ -113,7 +115,7 @@ func (p *pairOfOurs) both() []*kernelGateway { return []*kernelGateway{p.west, p
 
 func (g *kernelGateway) start(t *testing.T) {
 	t.Helper()
-	d, err := g.host.Ikegod(g.conf, psk, "--log-level=debug", "--backend=xfrm")
+	d, err := g.host.Ikegod(g.conf, psk, "--log-level=debug", "--backend="+cmp.Or(g.backend, "xfrm"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +150,7 @@ func (p *pairOfOurs) settled(t *testing.T) {
 }
 
 // onlyProtected counts what arrives on the wire of a host that is neither IKE nor ESP, in any carrier, and came without passing an SA. Neighbour discovery has to
-// be in clear.
+// be in clear, and so does what a host says to one without a tunnel: that nobody takes ESP in UDP any more.
 const onlyProtected = `table netdev wire {
 	counter clear { }
 	counter carried { }
@@ -156,6 +158,7 @@ const onlyProtected = `table netdev wire {
 		type filter hook ingress device "` + netns.Outer + `" priority -500;
 		meta protocol != { ip, ip6 } return
 		meta secpath exists return
+		icmp type destination-unreachable ip daddr { 192.1.2.0/24, 192.1.3.0/24 } return
 		icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld2-listener-report, mld-listener-report } return
 		meta l4proto esp counter name carried return
 		udp dport { 500, 4500 } counter name carried return
