@@ -40,7 +40,7 @@ test-hosted: build
 
 # On a real kernel that has ESP and ESP in TCP: built once (five minutes), then a program that boots in a second.
 test-kernel: deps build kernel
-	TEST_KERNEL=1 TEST_BIN=$(CURDIR)/bin $(GO) test -v -p 1 -count=1 -timeout 90m $(KERNEL)
+	TEST_KERNEL=1 TEST_BIN=$(CURDIR)/bin $(GO) test -v -p 1 -count=1 -timeout 180m $(KERNEL)
 
 # What of it CI runs: some of the scenarios with another ikegod and with libreswan and strongSwan, each of which takes a minute.
 test-kernel-short: deps build kernel

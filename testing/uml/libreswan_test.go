@@ -3,7 +3,6 @@ package uml_test
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ikegod/ikegod/testing/netns"
 	"github.com/ikegod/ikegod/testing/peer"
@@ -64,7 +63,7 @@ conn both
 	})
 	out, err := w.Begin("both")
 	t.Logf("up: %v\n%s", err, out)
-	netns.Until(t, 20*time.Second, "a Child SA after the fallback", func() bool { return strings.Contains(w.Log(), "established Child SA") })
+	netns.Until(t, patience, "a Child SA after the fallback", func() bool { return strings.Contains(w.Log(), "established Child SA") })
 	if out, err := west.Output("ping", "-n", "-c", "3", "-i", "0.1", "-W", "2", "-I", netns.WestInner, netns.EastInner); err != nil {
 		t.Errorf("ping: %v: %s", err, out)
 	}
@@ -77,7 +76,7 @@ conn both
 	if out, err := w.End("both"); err != nil {
 		t.Errorf("down: %v\n%s", err, out)
 	}
-	netns.Until(t, 3*time.Second, "east has no states after the delete", func() bool {
+	netns.Until(t, patience, "east has no states after the delete", func() bool {
 		out, err := east.Output("ip", "xfrm", "state")
 		return err == nil && out == ""
 	})
