@@ -9,34 +9,62 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ikegod/ikegod/testing/netns"
 	"github.com/ikegod/ikegod/testing/uml"
 )
 
 // golden compares what `ip xfrm state` and `ip xfrm policy` say at both ends with testdata/TEST.WHEN.golden. What it found is in Dir, under golden/, if it differs:
-// copy it to testdata when it is right.
+// copy it to testdata when it is right. What ikectl has told may be done in the kernel a moment later.
 func (p *pairOfOurs) golden(t *testing.T, when string) {
+	t.Helper()
+	name := strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "-") + "." + when + ".golden"
+	want, err := os.ReadFile(filepath.Join("testdata", name))
+	var found string
+	if netns.Poll(patience/3, func() bool { found = p.kernels(t); return err != nil || found == string(want) }) && err == nil {
+		return
+	}
+	t.Errorf("%s: %v; -want +found:\n%s", name, err, cmp.Diff(strings.Split(string(want), "\n"), strings.Split(found, "\n")))
+	dir := filepath.Join(uml.Dir(), "golden")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(found), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kernels is what the kernels of both ends have.
+func (p *pairOfOurs) kernels(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
 	names := names{}
 	for _, g := range p.both() {
 		fmt.Fprintf(&b, "# %s: ip xfrm state list nokeys\n%s# %s: ip xfrm policy\n%s", g.name, names.clean(xfrmBlocks(t, g.host, "state", "list", "nokeys")),
 			g.name, names.clean(xfrmBlocks(t, g.host, "policy")))
+		if p.iface != "" {
+			fmt.Fprintf(&b, "# %s: XFRM interfaces, their addresses and routes\n%s", g.name, names.clean(xfrmLinks(t, g)))
+		}
 	}
-	name := strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "-") + "." + when + ".golden"
-	want, err := os.ReadFile(filepath.Join("testdata", name))
-	if err == nil && string(want) == b.String() {
-		return
-	}
-	t.Errorf("%s: %v; want:\n%s\nfound:\n%s", name, err, want, b.String())
-	dir := filepath.Join(uml.Dir(), "golden")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(b.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	return b.String()
 }
+
+// xfrmLinks is the XFRM interfaces of a gateway, without what the kernel adds to each, its addresses and the routes through it.
+func xfrmLinks(t *testing.T, g *kernelGateway) string {
+	t.Helper()
+	out, err := g.host.Output("sh", "-c", "ip -d link show type xfrm; ip -br addr show type xfrm; ip route show proto 73; ip -6 route show proto 73")
+	if err != nil {
+		t.Fatalf("ip link: %v: %s", err, out)
+	}
+	out = strings.ReplaceAll(out, g.RunDir, "RUNDIR")
+	return linkIndex.ReplaceAllString(added.ReplaceAllString(out, ""), "N: ")
+}
+
+var (
+	linkIndex = regexp.MustCompile(`(?m)^[0-9]+: `)
+	added     = regexp.MustCompile(`(?m) (addrgenmode|promiscuity|allmulti) .*$| +$`)
+)
 
 // xfrmBlocks is the output of ip xfrm in its blocks, one for each state or policy, in the order of the text.
 func xfrmBlocks(t *testing.T, h *netns.Host, args ...string) string {

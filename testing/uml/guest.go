@@ -17,7 +17,8 @@
 //	go test ./testing/uml -v -run 'TestStates/tunnel'  # the part after the slash holds inside as well
 //
 // The guest sees the host's files, and writes to none of them: what it writes stays in its memory, except what goes to Dir, where captures and logs belong.
-// When a test fails, Dir is kept and named, with the kernel's messages in the file console. Output grows in the file output while the guest runs. The guest has one processor.
+// When a test fails, Dir is kept and named, with the kernel's messages in the file console. Output grows in the file output while the guest runs; without -v only what
+// the failed tests have said is repeated, shortened. The guest has one processor.
 package uml
 
 import (

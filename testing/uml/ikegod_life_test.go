@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ikegod/ikegod/testing/netns"
 	"github.com/ikegod/ikegod/testing/uml"
@@ -36,7 +35,7 @@ func TestIkegodLife(t *testing.T) {
 func onDemand(t *testing.T, o ours) {
 	p := o.meet(t, "ondemand")
 	p.golden(t, "trap")
-	netns.Until(t, 20*time.Second, "an answer", func() bool {
+	netns.Until(t, patience, "an answer", func() bool {
 		return p.west.host.Run("ping", "-n", "-q", "-c", "1", "-W", "1", "-I", p.west.in, p.east.in) == nil
 	})
 	p.settled(t)
@@ -56,17 +55,17 @@ func streamLost(t *testing.T, o ours) {
 	if err := p.west.host.RunInput(reset, "nft", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	lost := p.west.host.Command(ctx, "ping", "-n", "-q", "-c", "1", "-W", "1", "-I", p.west.in, p.east.in) // is answered by a reset
 	if out, err := lost.CombinedOutput(); err == nil {
 		t.Errorf("the stream is still there: %s", out)
 	}
-	netns.Until(t, 10*time.Second, "the stream is lost", func() bool { return tcpPorts(t, p.west) != ports })
+	netns.Until(t, patience, "the stream is lost", func() bool { return tcpPorts(t, p.west) != ports })
 	if err := p.west.host.Run("nft", "delete", "table", "inet", "lost"); err != nil {
 		t.Fatal(err)
 	}
-	netns.Until(t, 20*time.Second, "packets pass again", func() bool {
+	netns.Until(t, patience, "packets pass again", func() bool {
 		return p.west.host.Run("ping", "-n", "-q", "-c", "1", "-W", "1", "-I", p.west.in, p.east.in) == nil
 	})
 	p.settled(t)

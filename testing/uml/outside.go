@@ -49,17 +49,20 @@ func Outside(t *testing.T, k Kernel, needs ...Need) bool {
 	if werr := os.WriteFile(filepath.Join(dir, "console"), []byte(r.Kernel), 0o600); werr != nil {
 		t.Error(werr)
 	}
-	result := mirror(t, r.Output)
-	switch {
-	case err != nil:
-		t.Errorf("%v\n%s", err, tail(r.Kernel))
-	case r.Status != 0:
-		t.Errorf("exit status %d inside", r.Status)
-	case result == "":
-		t.Errorf("no result of %s came back", t.Name())
-	}
-	if t.Failed() || result == "SKIP" || testing.Verbose() {
+	if testing.Verbose() {
 		t.Logf("inside, on the kernel %s:\n%s", k, r.Output)
+	}
+	why := reasons(r.Output)
+	result := mirror(t, r.Output, why)
+	switch { // what has gone wrong comes last, where it is seen
+	case err != nil:
+		t.Errorf("%v\nthe kernel's last words:\n%s\nthe test's:\n%s\n%s", err, tail(r.Kernel, 60), tail(r.Output, 20), why[t.Name()])
+	case r.Status != 0:
+		t.Errorf("exit status %d inside, on the kernel %s\n%s", r.Status, k, why[t.Name()])
+	case result == "":
+		t.Errorf("no result of %s came back; its last words:\n%s", t.Name(), tail(r.Output, 20))
+	case result == "SKIP" && !testing.Verbose():
+		t.Logf("inside, on the kernel %s:\n%s", k, tail(r.Output, 20))
 	}
 	if result == "SKIP" {
 		t.Skip("skipped inside")
@@ -128,7 +131,7 @@ func directory(t *testing.T) string {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the guest's files are in %s", dir)
+			t.Logf("the guest's files are in %s, all that the test has said in output", dir)
 		} else if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
@@ -180,9 +183,9 @@ func pattern(name, asked string) string {
 	return b.String()
 }
 
-// mirror repeats the results of subtests from the output of a test binary with -test.v, and returns that of the test itself, PASS, FAIL, SKIP or
-// nothing.
-func mirror(t *testing.T, output string) (own string) {
+// mirror repeats the results of subtests from the output of a test binary with -test.v, with the reasons of failures, and returns the result of the test itself,
+// PASS, FAIL, SKIP or nothing.
+func mirror(t *testing.T, output string, why map[string]string) (own string) {
 	t.Helper()
 	results := map[string]string{}
 	var names []string
@@ -209,17 +212,11 @@ func mirror(t *testing.T, output string) (own string) {
 		t.Run(below, func(t *testing.T) {
 			switch results[name] {
 			case "FAIL":
-				t.Error("failed inside: see the output of the test")
+				t.Errorf("failed inside:\n%s", why[name])
 			case "SKIP":
 				t.Skip("skipped inside: see the output of the test")
 			}
 		})
 	}
 	return own
-}
-
-// tail is the end of what a kernel said.
-func tail(s string) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return "the kernel's last words:\n" + strings.Join(lines[max(0, len(lines)-60):], "\n")
 }
