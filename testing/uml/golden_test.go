@@ -53,7 +53,7 @@ func (p *pairOfOurs) kernels(t *testing.T) string {
 // xfrmLinks is the XFRM interfaces of a gateway, without what the kernel adds to each, its addresses and the routes through it.
 func xfrmLinks(t *testing.T, g *kernelGateway) string {
 	t.Helper()
-	out, err := g.host.Output("sh", "-c", "ip -d link show type xfrm; ip -br addr show type xfrm; ip route show proto 73; ip -6 route show proto 73")
+	out, err := g.host.Output("sh", "-c", "ip -d link show type xfrm; ip -4 -br addr show type xfrm; ip route show proto 73; ip -6 route show proto 73")
 	if err != nil {
 		t.Fatalf("ip link: %v: %s", err, out)
 	}
@@ -63,7 +63,7 @@ func xfrmLinks(t *testing.T, g *kernelGateway) string {
 
 var (
 	linkIndex = regexp.MustCompile(`(?m)^[0-9]+: `)
-	added     = regexp.MustCompile(`(?m) (addrgenmode|promiscuity|allmulti) .*$| +$`)
+	added     = regexp.MustCompile(`(?m) +(addrgenmode|promiscuity|allmulti) .*$| +$`)
 )
 
 // xfrmBlocks is the output of ip xfrm in its blocks, one for each state or policy, in the order of the text.
@@ -89,7 +89,7 @@ func xfrmBlocks(t *testing.T, h *netns.Host, args ...string) string {
 // names gives what differs from run to run a name by its turn: the same number has the same name everywhere.
 type names map[string]string
 
-var changing = regexp.MustCompile(`(spi|reqid|if_id|sport|dport) (0x[0-9a-f]+|[0-9]+)(\([0-9]+\)|\(0x[0-9a-f]+\))?`)
+var changing = regexp.MustCompile(`(spi|reqid|sport|dport) (0x[0-9a-f]+|[0-9]+)(\([0-9]+\)|\(0x[0-9a-f]+\))?`)
 
 func (n names) clean(text string) string {
 	return changing.ReplaceAllStringFunc(text, func(s string) string {

@@ -147,6 +147,11 @@ func patience(t *testing.T) time.Duration {
 	return p
 }
 
+// insideLimit is how much of the patience the test inside has: it is to say where it hangs, before it is killed, and a slow guest takes long to boot.
+func insideLimit(patience time.Duration) time.Duration {
+	return min(patience*3/4, patience-30*time.Second)
+}
+
 // command makes the script that runs this test, and it alone, from this test binary in this directory.
 func command(t *testing.T) (string, error) {
 	here, err := os.Getwd()
@@ -159,7 +164,7 @@ func command(t *testing.T) (string, error) {
 	}
 	args := []string{
 		self, "-test.v", "-test.paniconexit0", "-test.count=1", "-test.run=" + pattern(t.Name(), flag.Lookup("test.run").Value.String()),
-		fmt.Sprintf("-test.timeout=%s", (patience(t) * 3 / 4).Round(time.Second)), // it is to say where it hangs, before it is killed
+		fmt.Sprintf("-test.timeout=%s", insideLimit(patience(t)).Round(time.Second)),
 	}
 	if testing.Short() {
 		args = append(args, "-test.short")

@@ -93,7 +93,7 @@ func TestResultsComeBack(t *testing.T) {
 		"dies":   {"--- FAIL: TestVictim/dies", "the guest ended before its command", "sysrq triggered crash"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cmd := exec.Command(self, "-test.v", "-test.run=^TestVictim$/^"+name+"$", "-test.timeout=40s")
+			cmd := exec.Command(self, "-test.v", "-test.run=^TestVictim$/^"+name+"$", "-test.timeout=70s")
 			cmd.Env = append(os.Environ(), "VICTIM=yes", "TMPDIR="+t.TempDir())
 			out, _ := cmd.CombinedOutput()
 			for _, w := range want {
