@@ -164,6 +164,7 @@ func (b *build) connection() *policy.Connection {
 	c.NATKeepAlive = value[bool](b, "nat-keepalive", noSide)
 	c.Failure = shunts[value[string](b, "failureshunt", noSide)]
 	c.Negotiation = shunts[value[string](b, "negotiationshunt", noSide)]
+	b.backend(c)
 	b.children(c)
 	if b.failed {
 		return nil
@@ -237,6 +238,31 @@ func (b *build) lifetime(name string) time.Duration {
 	e := b.get(name, noSide)
 	b.warn(e, Warning, fmt.Sprintf("%s=%s is more than %s and is taken as that", e.word, printable(e.value), "1d"), "")
 	return maxLifetime
+}
+
+// backend reads backend=, and finds what only the kernel has where it is not to be the kernel's.
+func (b *build) backend(c *policy.Connection) {
+	c.Backend = map[string]policy.Backend{"auto": policy.BackendAuto, "xfrm": policy.BackendXFRM, "userspace": policy.BackendUserspace}[value[string](b, "backend", noSide)]
+	if c.Backend != policy.BackendUserspace {
+		return
+	}
+	k := &c.Children[0].Kernel
+	for _, x := range []struct {
+		is    bool
+		words []string
+	}{
+		{k.Interface != "", []string{"ipsec-interface"}},
+		{k.MarkIn != policy.Mark{} || k.MarkOut != policy.Mark{}, []string{"mark", "mark-in", "mark-out"}},
+		{k.MaxBytes > 0, []string{"ipsec-max-bytes"}},
+		{k.MaxPackets > 0, []string{"ipsec-max-packets"}},
+	} {
+		for _, word := range x.words {
+			if e := b.get(word, noSide); e != nil && x.is {
+				b.refuseEntry(e, fmt.Sprintf("%s= needs the kernel's IPsec, and backend=userspace asks for ikegod's own", e.word), "remove one of the two")
+				break
+			}
+		}
+	}
 }
 
 // ports reads leftikeport= and rightikeport=.

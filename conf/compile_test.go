@@ -47,6 +47,8 @@ func TestCompiledValues(t *testing.T) {
 		{"enable-tcp=yes\n\ttcp-remoteport=443", func(c *policy.Connection) any { return c.TCP }, policy.TCP{Mode: policy.TCPYes, RemotePort: 443}, 0, ""},
 		{"tcp-remoteport=443", func(c *policy.Connection) any { return c.TCP }, policy.TCP{Mode: policy.TCPNo, RemotePort: 443}, 1, ""},
 		{"enable-tcp=yes", func(c *policy.Connection) any { return c.TCP }, policy.TCP{Mode: policy.TCPYes}, 0, ""},
+		{"backend=userspace", func(c *policy.Connection) any { return c.Backend }, policy.BackendUserspace, 0, ""},
+		{"backend=xfrm\n\tmark=5", func(c *policy.Connection) any { return c.Backend }, policy.BackendXFRM, 0, ""},
 		{"leftikeport=7000", func(c *policy.Connection) any { return [2]uint16{c.Left.IKEPort, c.Right.IKEPort} }, [2]uint16{7000, 0}, 0, ""},
 		{"rightikeport=4500", func(c *policy.Connection) any { return [2]uint16{c.Left.IKEPort, c.Right.IKEPort} }, [2]uint16{0, 4500}, 0, ""},
 		{"right-ikeport=0", func(c *policy.Connection) any { return [2]uint16{c.Left.IKEPort, c.Right.IKEPort} }, [2]uint16{0, 0}, 0, ""},

@@ -28,6 +28,7 @@ func TestManualPage(t *testing.T) {
 
 - Accepted here, an error there: a comment of one word after a value, comments after the first line of a section, lines that end with CR LF, a byte order mark,
   ` + "`listen-tcp=`" + ` with ports, ranges of addresses in ` + "`leftsubnet=`" + `.
+- ` + "`rightikeport=`" + ` is also where TCP goes, unless ` + "`tcp-remoteport=`" + ` is written; there it is 4500 then. A connection with a port of its own is met on that port alone.
 - An error in one conn does not keep the others from loading.
 - ` + "`authby=`" + ` must be written: the default there is signatures, which ikegod does not have yet.
 - Relative patterns of ` + "`include`" + ` are looked for beside the including file first.

@@ -133,6 +133,11 @@ var connKeywords = []keyword{
 	},
 	{name: "tcponly", state: Implemented, kind: kindBool, def: "no", doc: "older form of enable-tcp=, with a warning"},
 	{name: "tcp-remoteport", state: Implemented, kind: kindNumber, min: 1, max: 65535, def: "4500", doc: "TCP port of the peer; not 500. Where it is not written, the peer's ikeport= counts before the default"},
+	{
+		name: "backend", state: Implemented, kind: kindEnum, words: []string{"auto", "xfrm", "userspace"}, def: "auto",
+		doc: "datapath of the connection, a word of ikegod's own: that of its carrier, as `ikegod start --backend` leads to; the kernel's; ikegod's own. Where both run, userspace needs " +
+			"enable-tcp=yes, or a port of its own (leftikeport=), as ESP on one UDP port goes to one datapath. What cannot be had is refused, with the reason",
+	},
 	{name: "ike", state: Implemented, kind: kindIKE, doc: "proposals for the IKE SA"},
 	{name: "esp", state: Implemented, kind: kindESP, doc: "proposals for Child SAs"},
 	{name: "ah", state: Refused, doc: "proposals for AH", why: "AH is not there"},

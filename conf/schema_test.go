@@ -41,7 +41,7 @@ func rows() []keyword {
 
 // Every keyword of libreswan is in the table once, in its section, with its prefix, and has a state; the table has nothing else but our own words.
 func TestEveryLibreswanKeywordHasOneState(t *testing.T) {
-	own := map[string]bool{"tcponly": true}
+	own := map[string]bool{"tcponly": true, "backend": true}
 	seen := map[string]int{}
 	key := func(setup, sided bool, name string) string {
 		s := "conn/"
@@ -241,6 +241,7 @@ func TestImplementedValues(t *testing.T) {
 		"type":                {[]string{"tunnel", "transport"}, []string{"tunel"}},
 		"failureshunt":        {[]string{"none", "pass", "passthrough", "drop", "hold", "reject"}, []string{"block"}},
 		"negotiationshunt":    {[]string{"pass", "passthrough", "drop", "hold"}, []string{"none", "reject"}},
+		"backend":             {[]string{"auto", "xfrm", "userspace"}, []string{"kernel", "yes"}},
 		"ikeport":             {[]string{"0", "4500", "443", "65535"}, []string{"500", "65536", "-1", "https"}},
 		"enable-tcp":          {[]string{"no", "yes", "fallback", "on", "off", "true"}, []string{"race", "tcp"}},
 		"tcp-remoteport":      {nil, []string{"0", "65536", "https"}},

@@ -38,7 +38,7 @@ type Shape uint8
 const (
 	ShapeUserspace Shape = iota // the userspace datapath carries everything
 	ShapeXFRM                   // the kernel carries everything
-	ShapeSplit                  // the kernel carries plain ESP and ESP in UDP, the userspace datapath ESP in TCP
+	ShapeSplit                  // the kernel carries what it can, the userspace datapath ESP in TCP where the kernel cannot, and what asks for it
 )
 
 // String is the shape as status shows it.
@@ -68,12 +68,13 @@ type Choice struct {
 	Shape   Shape
 	Why     string   // a sentence without a full stop
 	Notes   []string // what is missing in this shape and what it means, a sentence each
+	can     Abilities
 }
 
-// Choose picks the datapaths. With BackendAuto it fails only where nothing works. UDP and plain ESP go together: a socket that hands ESP to the kernel hands it all
+// Choose picks the datapaths. asker is a connection that asks for the userspace datapath (backend=userspace), empty: none does. With BackendAuto it fails only where nothing works. UDP and plain ESP go together: a socket that hands ESP to the kernel hands it all
 // of it, and the raw sockets beside the kernel's ESP would get a copy of each packet.
-func Choose(b Backend, can Abilities) (Choice, error) {
-	c := Choice{Backend: b}
+func Choose(b Backend, can Abilities, asker string) (Choice, error) {
+	c := Choice{Backend: b, can: can}
 	lacking := reasons(can.ESP, can.UDP)
 	switch {
 	case b == BackendUserspace && !can.TUN.OK:
@@ -99,6 +100,8 @@ func Choose(b Backend, can Abilities) (Choice, error) {
 		return c, errors.New("nothing here can carry ESP: " + reasons(can.ESP, can.UDP, can.TUN))
 	case !can.TCP.OK && can.TUN.OK && !can.Marks.OK:
 		c.Shape, c.Why = ShapeUserspace, reasons(can.TCP, can.Marks)
+	case can.TCP.OK && asker != "" && can.TUN.OK && can.Marks.OK:
+		c.Shape, c.Why = ShapeSplit, fmt.Sprintf("the kernel has ESP, in UDP and in TCP too, and connection %q asks for the userspace datapath", asker)
 	case can.TCP.OK || !can.TUN.OK:
 		c.Shape, c.Why = ShapeXFRM, "the kernel has ESP, in UDP and in TCP too"
 		if !can.TCP.OK {
@@ -114,7 +117,7 @@ func Choose(b Backend, can Abilities) (Choice, error) {
 
 // Instead is the choice after the datapath of one half could not be started: the other, if there is one that auto may take.
 func (c Choice) Instead(failed Shape, err error, can Abilities) (Choice, error) {
-	now := Choice{Backend: c.Backend}
+	now := Choice{Backend: c.Backend, can: can}
 	switch {
 	case c.Backend != BackendAuto:
 		return c, err

@@ -49,7 +49,7 @@ func TestChoose(t *testing.T) {
 		{"userspace without TUN", BackendUserspace, noTUN, 0, "backend=userspace: no TUN", "", true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c, err := Choose(tc.b, tc.can)
+			c, err := Choose(tc.b, tc.can, "")
 			if tc.fails {
 				if err == nil || !strings.Contains(err.Error(), tc.why) {
 					t.Fatalf("%+v, %v; want an error with %q", c, err, tc.why)
@@ -85,7 +85,7 @@ func TestInstead(t *testing.T) {
 		{BackendXFRM, full, ShapeXFRM, 0, true},
 		{BackendUserspace, full, ShapeUserspace, 0, true},
 	} {
-		c, err := Choose(tc.b, tc.can)
+		c, err := Choose(tc.b, tc.can, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,5 +110,76 @@ func TestParseBackend(t *testing.T) {
 	}
 	if _, err := ParseBackend("netkey"); err == nil || !strings.Contains(err.Error(), "auto, xfrm, userspace") {
 		t.Error(err)
+	}
+}
+
+// TestChooseForAConnection: auto adds the userspace datapath to a kernel with everything, where a connection asks for it and it can be had.
+func TestChooseForAConnection(t *testing.T) {
+	full := Abilities{yes, yes, yes, yes, yes, yes}
+	noNFT, noTUN := full, full
+	noNFT.Marks, noTUN.TUN = no("no nft"), no("no TUN")
+	for _, tc := range []struct {
+		b     Backend
+		can   Abilities
+		shape Shape
+	}{
+		{BackendAuto, full, ShapeSplit}, {BackendAuto, noNFT, ShapeXFRM}, {BackendAuto, noTUN, ShapeXFRM}, {BackendXFRM, full, ShapeXFRM}, {BackendUserspace, full, ShapeUserspace},
+	} {
+		c, err := Choose(tc.b, tc.can, "road")
+		if err != nil || c.Shape != tc.shape || tc.shape == ShapeSplit && !strings.Contains(c.Why, `"road"`) {
+			t.Errorf("%s: %+v, %v, want %s", tc.b, c, err, tc.shape)
+		}
+	}
+}
+
+// TestRefuse: what a connection asks for and cannot have is refused with the reason and the cure.
+func TestRefuse(t *testing.T) {
+	full := Abilities{yes, yes, yes, yes, yes, yes}
+	debian, none, noNFT := full, full, full
+	debian.TCP, noNFT.Marks = no("no espintcp"), no("no nft")
+	none.ESP = no("no ESP")
+	wish := func(b Backend, change func(*Wish)) Wish {
+		w := Wish{Backend: b, UDP: true, PortWord: "leftikeport="}
+		if change != nil {
+			change(&w)
+		}
+		return w
+	}
+	tcp := func(w *Wish) { w.UDP, w.TCP = false, true }
+	fallback := func(w *Wish) { w.TCP = true }
+	own := func(w *Wish) { w.OwnPort = true }
+	for _, tc := range []struct {
+		b     Backend
+		can   Abilities
+		asker string
+		w     Wish
+		want  string
+	}{
+		{BackendAuto, full, "", wish(BackendAuto, fallback), ""},
+		{BackendAuto, full, "", wish(BackendXFRM, fallback), ""},
+		{BackendAuto, debian, "", wish(BackendXFRM, nil), ""},
+		{BackendAuto, debian, "", wish(BackendXFRM, fallback), "no espintcp; set enable-tcp=no"},
+		{BackendAuto, none, "", wish(BackendXFRM, nil), "no ESP; remove backend=xfrm"},
+		{BackendUserspace, full, "", wish(BackendXFRM, nil), "runs with --backend userspace"},
+		{BackendXFRM, full, "", wish(BackendXFRM, nil), ""},
+		{BackendAuto, none, "", wish(BackendUserspace, nil), ""},
+		{BackendUserspace, full, "", wish(BackendUserspace, nil), ""},
+		{BackendXFRM, full, "a", wish(BackendUserspace, own), "runs with --backend xfrm"},
+		{BackendAuto, full, "", wish(BackendUserspace, own), "restart ikegod"},
+		{BackendAuto, noNFT, "a", wish(BackendUserspace, own), "no nft"},
+		{BackendAuto, full, "a", wish(BackendUserspace, own), ""},
+		{BackendAuto, full, "a", wish(BackendUserspace, tcp), ""},
+		{BackendAuto, debian, "", wish(BackendUserspace, tcp), ""},
+		{BackendAuto, debian, "", wish(BackendUserspace, nil), "a port of its own with leftikeport="},
+		{BackendAuto, full, "a", wish(BackendUserspace, fallback), "a port of its own with leftikeport="},
+		{BackendAuto, full, "a", wish(BackendUserspace, func(w *Wish) { w.OwnPort, w.PlainESP = true, true }), "remove encapsulation=no"},
+	} {
+		c, err := Choose(tc.b, tc.can, tc.asker)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Refuse(tc.w); !strings.Contains(got, tc.want) || (tc.want == "") != (got == "") {
+			t.Errorf("%s, %+v: %q, want %q", c.Shape, tc.w, got, tc.want)
+		}
 	}
 }

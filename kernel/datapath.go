@@ -81,6 +81,8 @@ type Policy struct {
 	MarkIn, MarkOut Mark
 	// Interface leads the policy's traffic through an XFRM interface. Only XFRM has it.
 	Interface Interface
+	// Backend is which datapath its pairs are to be with, where there are two, as in their Endpoints.
+	Backend Backend
 }
 
 // Mark is a packet's mark and the bits of it that count. The zero Mark is none.
@@ -96,6 +98,8 @@ type Interface struct {
 // Endpoints says where sealed packets go and which carrier takes them there.
 type Endpoints struct {
 	Path path.Path
+	// Backend is which datapath is to carry them, where there are two; the zero value leaves that to the carrier.
+	Backend Backend
 }
 
 // SAPair is the two SAs of a Child SA. In.SPI is ours, Out.SPI the peer's.

@@ -8,13 +8,14 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/ts"
 )
 
-// Split is the Datapath of a host whose kernel carries plain ESP and ESP in UDP, and whose userspace datapath carries ESP in TCP. Each pair goes to the half of its
-// carrier; its keys never leave it (the same key in two places would use nonces twice).
+// Split is the Datapath of a host whose kernel carries plain ESP and ESP in UDP, and whose userspace datapath carries ESP in TCP, or what asks for it on sockets of
+// its own. Each pair goes to the half of its Endpoints; its keys never leave it (the same key in two places would use nonces twice).
 //
-// Every policy is with both halves. The userspace half leads its traffic to the TUN, and holds, traps or drops it there while there is no SA. The kernel half
+// A policy whose pairs are all the kernel's is the kernel's alone. Every other is with both halves. The userspace half leads its traffic to the TUN, and holds, traps or drops it there while there is no SA. The kernel half
 // requires ESP of what comes in, and lets what goes out pass to the TUN, unless the newest pair is its own: then its policy takes the packets before they get
 // there. Both halves accept what comes for any of their pairs, so that a Child SA is replaced by one of the other half without a gap.
 //
@@ -27,6 +28,7 @@ type Split struct {
 	opened Mark
 	// Constant after Join.
 	halves [2]Datapath
+	tcp    bool // the kernel carries ESP in TCP
 	notes  []string
 	done   chan struct{} // closed when run has ended
 
@@ -54,12 +56,30 @@ const (
 	inUserspace
 )
 
-// halfOf says which half carries ESP on a path. All of a UDP socket's ESP goes to the kernel, since a socket with UDP_ENCAP hands over none that it does not know.
-func halfOf(e Endpoints) half {
-	if e.Path.Kind.Stream() {
+// halfOf says which half carries ESP on a path: the one that was asked for, or else the kernel where it can.
+func (s *Split) halfOf(e Endpoints) half {
+	if e.Backend == BackendUserspace || e.Backend == BackendAuto && e.Path.Kind.Stream() && !s.tcp {
 		return inUserspace
 	}
 	return inKernel
+}
+
+// cannot says why the half that was asked for cannot have ESP on a path; empty: it can. All of a UDP socket's ESP goes to the kernel if any of it does, since a socket
+// with UDP_ENCAP hands over none that it does not know: the sockets of everybody are the kernel's, those of a port that a connection has for itself are its own.
+func (s *Split) cannot(e Endpoints) string {
+	port := e.Path.Local.Port()
+	switch {
+	case e.Backend == BackendXFRM && e.Path.Kind.Stream() && !s.tcp:
+		return "this kernel has no ESP in TCP, and backend=xfrm asks for the kernel; let the peer use UDP, or remove backend=xfrm"
+	case e.Backend != BackendUserspace || e.Path.Kind.Stream():
+		return ""
+	case e.Path.Kind != path.UDP:
+		return "plain ESP is the kernel's here, and backend=userspace asks for the userspace datapath; remove encapsulation=no, or backend=userspace"
+	case port == 500 || port == 4500:
+		return "ESP on UDP port 4500 is the kernel's here, and backend=userspace asks for the userspace datapath; give the connection a port of its own with ikeport= of this " +
+			"host's end, or let the peer use TCP"
+	}
+	return ""
 }
 
 type splitPolicy struct {
@@ -106,7 +126,7 @@ func (s *Split) Event(e Event) {
 // Join gives the halves, and starts, unless the kernel refuses what lets decrypted packets pass. It is called once, before any request. The halves stay the caller's
 // with an error.
 func (s *Split) Join(kernel, userspace Datapath) error {
-	s.halves = [2]Datapath{kernel, userspace}
+	s.halves, s.tcp = [2]Datapath{kernel, userspace}, kernel.Features().TCP
 	for _, everything := range []ts.Selector{ts.FromPrefix(netip.MustParsePrefix("0.0.0.0/0")), ts.FromPrefix(netip.MustParsePrefix("::/0"))} {
 		six := everything.Start.Is6()
 		p := Policy{ID: "userspace IPv4", Local: ts.Set{everything}, Remote: ts.Set{everything}, Action: Pass, InboundOnly: true, MarkIn: s.opened, Priority: strongest}
@@ -182,7 +202,7 @@ func (s *Split) ask(h half, do func(Datapath, Request)) Done {
 func (s *Split) Features() Features {
 	k, u := s.halves[inKernel].Features(), s.halves[inUserspace].Features()
 	return Features{
-		Name: ShapeSplit.String(), UDP: k.UDP, TCP: u.TCP, PlainESP: k.PlainESP, Transport: k.Transport && u.Transport, ESN: k.ESN && u.ESN,
+		Name: ShapeSplit.String(), UDP: k.UDP, TCP: k.TCP || u.TCP, PlainESP: k.PlainESP, Transport: k.Transport && u.Transport, ESN: k.ESN && u.ESN,
 		Notes: slices.Concat(k.Notes, u.Notes, s.notes),
 	}
 }
@@ -197,7 +217,7 @@ func (s *Split) route(p Policy) error {
 	if st != nil {
 		next.out, next.pairs = st.out, st.pairs
 	}
-	if !p.kernelOnly() {
+	if !s.kernelOnly(&p) {
 		// First, so that no packet finds neither.
 		if err := s.ask(inUserspace, func(dp Datapath, r Request) { dp.Route(r, p) }).Err; err != nil {
 			return err
@@ -207,12 +227,12 @@ func (s *Split) route(p Policy) error {
 	switch {
 	case err == nil:
 		s.policies[p.ID] = next
-		if p.kernelOnly() && st != nil && !st.policy.kernelOnly() {
+		if s.kernelOnly(&p) && st != nil && !s.kernelOnly(&st.policy) {
 			return s.ask(inUserspace, func(dp Datapath, r Request) { dp.Unroute(r, p.ID) }).Err
 		}
 		return nil
-	case p.kernelOnly():
-	case st == nil || st.policy.kernelOnly():
+	case s.kernelOnly(&p):
+	case st == nil || s.kernelOnly(&st.policy):
 		err = errors.Join(err, s.ask(inUserspace, func(dp Datapath, r Request) { dp.Unroute(r, p.ID) }).Err)
 	default:
 		err = errors.Join(err, s.ask(inUserspace, func(dp Datapath, r Request) { dp.Route(r, st.policy) }).Err)
@@ -220,13 +240,15 @@ func (s *Split) route(p Policy) error {
 	return err
 }
 
-// kernelOnly reports whether the userspace half cannot keep a policy.
-func (p *Policy) kernelOnly() bool { return p.OnlyXFRM() != "" }
+// kernelOnly reports whether a policy is the kernel's alone: the userspace half cannot keep it, or never has a pair of it.
+func (s *Split) kernelOnly(p *Policy) bool {
+	return p.OnlyXFRM() != "" || p.Backend == BackendXFRM || p.Backend == BackendAuto && s.tcp
+}
 
 // routeKernel puts a policy into the kernel, which takes outbound packets or lets them pass to the TUN.
 func (s *Split) routeKernel(st *splitPolicy, out bool) error {
 	p := st.policy
-	if p.Action != Pass && !p.kernelOnly() {
+	if p.Action != Pass && !s.kernelOnly(&p) {
 		// Without an SA it is the userspace half that holds, traps or drops; what comes in has to be from an SA whatever the action.
 		p.Action, p.InboundOnly = Protect, !out
 		p.SourceIP, p.MTU = netip.Addr{}, 0 // the routes to the TUN have them
@@ -259,7 +281,7 @@ func (s *Split) unroute(id PolicyID) error {
 	}
 	delete(s.policies, id)
 	err := s.ask(inKernel, func(dp Datapath, r Request) { dp.Unroute(r, id) }).Err
-	if st.policy.kernelOnly() {
+	if s.kernelOnly(&st.policy) {
 		return err
 	}
 	return errors.Join(err, s.ask(inUserspace, func(dp Datapath, r Request) { dp.Unroute(r, id) }).Err)
@@ -268,7 +290,7 @@ func (s *Split) unroute(id PolicyID) error {
 // ReserveSPI implements Datapath.
 func (s *Split) ReserveSPI(r Request, e Endpoints) {
 	s.request(r, 0, func(d *Done) {
-		h := halfOf(e)
+		h := s.halfOf(e)
 		got := s.ask(h, func(dp Datapath, r Request) { dp.ReserveSPI(r, e) })
 		if d.SPI, d.Err = got.SPI, got.Err; d.Err == nil {
 			s.reserved[d.SPI] = h
@@ -283,14 +305,22 @@ func (s *Split) Install(r Request, sa SAPair) {
 
 func (s *Split) install(sa SAPair) error {
 	st, spi := s.policies[sa.Policy], sa.In.SPI
-	p := &splitPair{spi: spi, half: halfOf(sa.Endpoints), policy: sa.Policy}
+	p := &splitPair{spi: spi, half: s.halfOf(sa.Endpoints), policy: sa.Policy}
+	only := cmp.Or(sa.OnlyXFRM(), "backend=xfrm of its policy")
+	if st != nil {
+		only = cmp.Or(st.policy.OnlyXFRM(), only)
+	}
 	switch {
 	case st == nil:
 		return fmt.Errorf("install SA %#x: policy %q is not routed", uint32(spi), sa.Policy)
 	case s.pairs[spi] != nil:
 		return fmt.Errorf("install SA %#x: the SPI is in use", uint32(spi))
-	case p.half == inUserspace && cmp.Or(st.policy.OnlyXFRM(), sa.OnlyXFRM()) != "":
-		return fmt.Errorf("install SA %#x: %s needs the kernel's IPsec, and this kernel has no ESP in TCP; leave it out, or set enable-tcp=no", uint32(spi), cmp.Or(st.policy.OnlyXFRM(), sa.OnlyXFRM()))
+	case s.cannot(sa.Endpoints) != "":
+		return fmt.Errorf("install SA %#x: %s", uint32(spi), s.cannot(sa.Endpoints))
+	case p.half == inUserspace && sa.Endpoints.Backend == BackendUserspace && (s.kernelOnly(&st.policy) || sa.OnlyXFRM() != ""):
+		return fmt.Errorf("install SA %#x: %s needs the kernel's IPsec; leave it out, or backend=userspace", uint32(spi), only)
+	case p.half == inUserspace && (s.kernelOnly(&st.policy) || sa.OnlyXFRM() != ""):
+		return fmt.Errorf("install SA %#x: %s needs the kernel's IPsec, and this kernel has no ESP in TCP; leave it out, or set enable-tcp=no", uint32(spi), only)
 	}
 	if err := s.ask(p.half, func(dp Datapath, r Request) { dp.Install(r, sa) }).Err; err != nil {
 		return err
@@ -323,8 +353,10 @@ func (s *Split) Move(r Request, spi SPI, e Endpoints) {
 		switch {
 		case p == nil:
 			d.Err = fmt.Errorf("move SA %#x to %s: no such SA", uint32(spi), e.Path)
-		case p.half != halfOf(e):
+		case p.half != s.halfOf(e):
 			d.Err = fmt.Errorf("move SA %#x to %s: the %s datapath has its keys and carries no ESP there: %w", uint32(spi), e.Path, s.halves[p.half].Features().Name, ErrCarrier)
+		case s.cannot(e) != "":
+			d.Err = fmt.Errorf("move SA %#x to %s: %s", uint32(spi), e.Path, s.cannot(e))
 		default:
 			d.Err = s.ask(p.half, func(dp Datapath, r Request) { dp.Move(r, spi, e) }).Err
 		}

@@ -61,10 +61,13 @@ func (w witness) Remove(r Request, spis ...SPI) {
 	w.Fake.Remove(r, spis...)
 }
 
-func newSplitRig(t *testing.T) *splitRig {
+func newSplitRig(t *testing.T) *splitRig { return newSplitRigOf(t, false) }
+
+// newSplitRigOf is one whose kernel carries ESP in TCP, or does not.
+func newSplitRigOf(t *testing.T, tcp bool) *splitRig {
 	r := &splitRig{T: t, done: map[Request]chan Done{}}
 	r.s = NewSplit(r.event, splitMark)
-	r.kernel = NewFake(FakeOptions{Events: r.s.Event, Features: Features{Name: "xfrm", UDP: true, PlainESP: true, Transport: true, ESN: true, Notes: []string{"k"}}})
+	r.kernel = NewFake(FakeOptions{Events: r.s.Event, Features: Features{Name: "xfrm", UDP: true, TCP: tcp, PlainESP: true, Transport: true, ESN: true, Notes: []string{"k"}}})
 	r.user = NewFake(FakeOptions{Events: r.s.Event, Features: Features{Name: "userspace", UDP: true, TCP: true, Transport: true, ESN: true, MoveCarrier: true, Notes: []string{"u"}}})
 	r.user.next = 0xc0000000
 	if err := r.s.Join(witness{r.kernel, r, "kernel"}, witness{r.user, r, "user"}); err != nil {
@@ -133,7 +136,11 @@ var splitPaths = map[path.Kind]path.Path{
 
 func (r *splitRig) pair(id PolicyID, kind path.Kind, standby bool) SAPair {
 	r.Helper()
-	e := Endpoints{Path: splitPaths[kind]}
+	return r.pairOn(id, Endpoints{Path: splitPaths[kind]}, standby)
+}
+
+func (r *splitRig) pairOn(id PolicyID, e Endpoints, standby bool) SAPair {
+	r.Helper()
 	spi := r.must(func(q Request) { r.s.ReserveSPI(q, e) }).SPI
 	p := splitPol(id)
 	key := func(way string) []byte { return fmt.Appendf(nil, "%s %08x 0123456789", way, uint32(spi)) }
@@ -418,6 +425,78 @@ func TestSplitKernelOnly(t *testing.T) {
 	r.route("c") // the interface is gone from the configuration
 	if len(r.user.Policies()) != 1 {
 		t.Error("a policy without an interface is not with the userspace half")
+	}
+}
+
+// TestSplitBackend: a pair goes to the half that its connection asks for, a policy that has no pair in userspace is the kernel's alone, and what a half cannot have is
+// refused with the cure.
+func TestSplitBackend(t *testing.T) {
+	own := path.Path{Kind: path.UDP, Local: netip.MustParseAddrPort("192.1.2.45:7000"), Remote: netip.MustParseAddrPort("192.1.2.23:4500")}
+	first := path.Path{Kind: path.UDP, Local: netip.MustParseAddrPort("192.1.2.45:500"), Remote: netip.MustParseAddrPort("192.1.2.23:500")}
+	udp, esp, tcp := splitPaths[path.UDP], splitPaths[path.ESP], splitPaths[path.TCP]
+	for _, tc := range []struct {
+		backend   Backend
+		p         path.Path
+		kernelTCP bool
+		want      string // "kernel", "user", or the error
+		alone     bool   // the policy is the kernel's alone
+	}{
+		{BackendAuto, udp, false, "kernel", false},
+		{BackendAuto, own, false, "kernel", false},
+		{BackendAuto, tcp, false, "user", false},
+		{BackendAuto, udp, true, "kernel", true},
+		{BackendAuto, tcp, true, "kernel", true},
+		{BackendXFRM, udp, false, "kernel", true},
+		{BackendXFRM, tcp, true, "kernel", true},
+		{BackendXFRM, tcp, false, "remove backend=xfrm", true},
+		{BackendUserspace, own, true, "user", false},
+		{BackendUserspace, own, false, "user", false},
+		{BackendUserspace, tcp, true, "user", false},
+		{BackendUserspace, udp, true, "a port of its own", false},
+		{BackendUserspace, first, true, "a port of its own", false},
+		{BackendUserspace, esp, true, "remove encapsulation=no", false},
+	} {
+		t.Run(fmt.Sprintf("%s/%s-%v/%v", tc.backend, tc.p.Kind, tc.p.Local.Port(), tc.kernelTCP), func(t *testing.T) {
+			r := newSplitRigOf(t, tc.kernelTCP)
+			pol := splitPol("c")
+			pol.Backend = tc.backend
+			r.must(func(q Request) { r.s.Route(q, pol) })
+			if alone := len(r.user.Policies()) == 0; alone != tc.alone {
+				t.Errorf("the policy is the kernel's alone: %v", alone)
+			}
+			p := r.pairOn("c", Endpoints{Path: tc.p, Backend: tc.backend}, false)
+			err := r.ask(func(q Request) { r.s.Install(q, p) }).Err
+			if tc.want != "kernel" && tc.want != "user" {
+				if err == nil || !strings.Contains(err.Error(), tc.want) || len(r.kernel.Pairs())+len(r.user.Pairs()) != 0 {
+					t.Errorf("%v; want %q", err, tc.want)
+				}
+				return
+			}
+			if k, u := len(r.kernel.Pairs()), len(r.user.Pairs()); err != nil || k != map[string]int{"kernel": 1}[tc.want] || u != map[string]int{"user": 1}[tc.want] {
+				t.Errorf("%v; %d pairs in the kernel, %d in userspace, want it in %s", err, k, u, tc.want)
+			}
+			if r.out("c") != (tc.want == "kernel") && !tc.alone {
+				t.Errorf("the kernel takes outbound packets: %v", r.out("c"))
+			}
+			r.remove(p.In.SPI)
+			r.must(func(q Request) { r.s.Unroute(q, "c") })
+			if n := len(r.kernelPolicies()) + len(r.user.Policies()); n != 0 {
+				t.Errorf("%d policies are left", n)
+			}
+		})
+	}
+}
+
+// TestSplitBackendChanges: a policy whose connection is loaded with another backend leaves the userspace half, or comes to it.
+func TestSplitBackendChanges(t *testing.T) {
+	r := newSplitRigOf(t, true)
+	for _, b := range []Backend{BackendAuto, BackendUserspace, BackendXFRM, BackendUserspace, BackendAuto} {
+		pol := splitPol("c")
+		pol.Backend = b
+		r.must(func(q Request) { r.s.Route(q, pol) })
+		if with := len(r.user.Policies()) == 1; with != (b == BackendUserspace) {
+			t.Errorf("backend=%s: with the userspace half %v", b, with)
+		}
 	}
 }
 

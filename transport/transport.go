@@ -69,6 +69,8 @@ type Attacher interface {
 	// other path there is nothing to do. done is called once, with nil or with the reason why not in an operator's words, perhaps before AttachESP returns; it must
 	// not block. The stream has an owner. ESP of the peer that has come already is the first that the kernel sees: its SAs are to be in place.
 	AttachESP(p path.Path, done func(error))
+	// KeepESP says that the ESP of a stream is not the kernel's although that of others may be: it is read here. The stream has an owner.
+	KeepESP(p path.Path)
 }
 
 // PortOpener may be implemented by a Mux that can listen on further ports while it runs.

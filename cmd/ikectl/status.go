@@ -183,7 +183,11 @@ func (a *app) printChild(c ctl.ChildSA) {
 		carrier = ", " + c.Carrier
 	}
 	if c.Datapath != "" {
-		carrier += " (" + c.Datapath + ")"
+		carrier += " (" + c.Datapath
+		if c.Why != "" {
+			carrier += ": " + c.Why
+		}
+		carrier += ")"
 	}
 	if c.Mode == "transport" {
 		carrier += ", transport mode"

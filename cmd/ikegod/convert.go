@@ -51,8 +51,8 @@ func idText(id ident.ID) string {
 	return id.String()
 }
 
-// ctlSA joins an IKE SA with the counters of its children, by inbound SPI.
-func ctlSA(s machine.Snapshot, usage []kernel.Usage) ctl.IKESA {
+// ctlSA joins an IKE SA with the counters of its children, by inbound SPI; why says why a child of a connection is with a datapath.
+func ctlSA(s machine.Snapshot, usage []kernel.Usage, why func(conn, datapath string) string) ctl.IKESA {
 	sa := ctl.IKESA{
 		Connection: s.Conn, Instance: s.Instance, State: s.State, Initiator: s.Initiator, SPIi: spiText(s.SPIi), SPIr: spiText(s.SPIr), LocalID: idText(s.Local),
 		RemoteID: idText(s.Remote), Path: ctlPath(s.Path), NATLocal: s.NATLocal, NATRemote: s.NATRemote, Forced: s.Forced, Established: s.Established,
@@ -79,7 +79,7 @@ func ctlSA(s machine.Snapshot, usage []kernel.Usage) ctl.IKESA {
 		}
 		sa.Children = append(sa.Children, ctl.ChildSA{
 			Name: c.Name, Connection: c.Conn, SPIIn: espSPI(c.SPIIn), SPIOut: espSPI(c.SPIOut), Local: c.Local.String(), Remote: c.Remote.String(),
-			Mode: mode, Algorithms: c.Suite.String(), Carrier: carrier, Datapath: u.Datapath, Installed: c.Installed, InPackets: u.InPackets, InBytes: u.InBytes,
+			Mode: mode, Algorithms: c.Suite.String(), Carrier: carrier, Datapath: u.Datapath, Why: why(c.Conn, u.Datapath), Installed: c.Installed, InPackets: u.InPackets, InBytes: u.InBytes,
 			OutPackets: u.OutPackets, OutBytes: u.OutBytes, LastIn: u.LastIn, LastOut: u.LastOut,
 		})
 	}

@@ -150,7 +150,7 @@ func (d *daemon) parts(first loaded, pump *engine.Pump, undo *undoList) (err err
 	}
 	closeDatapath := sync.OnceFunc(d.closeDatapath)
 	undo.add(closeDatapath)
-	if err := d.choose(events); err != nil {
+	if err := d.choose(asker(first.set), events); err != nil {
 		return err
 	}
 	setup := first.set.Setup
@@ -169,7 +169,7 @@ func (d *daemon) parts(first loaded, pump *engine.Pump, undo *undoList) (err err
 	}
 	d.updown = updown.New(updown.Options{Towards: d.addrs.Towards, Reqid: d.reqid})
 	d.engine, err = engine.New(engine.Options{
-		Mux: d.mux, Datapath: d.dp, Secrets: first.store, Local: d.addrs, Resolver: resolver(s.Mark), Events: pump.Push, Updown: d.updown,
+		Mux: d.mux, Datapath: d.dp, Secrets: first.store, Local: d.addrs, Resolver: resolver(s.Mark), Events: pump.Push, Updown: d.updown, Choice: d.choice,
 	})
 	if err != nil {
 		return err

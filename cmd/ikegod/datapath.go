@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/kernel/hostnet"
 	"github.com/ikegod/ikegod/kernel/probe"
@@ -62,15 +63,15 @@ func abilities(r *probe.Report) kernel.Abilities {
 	return can
 }
 
-// probeKernel finds out what this kernel can do, and what that leads to.
-func probeKernel(backend string) (*probe.Report, kernel.Abilities, kernel.Choice, error) {
+// probeKernel finds out what this kernel can do, and what that leads to; asker is as for kernel.Choose.
+func probeKernel(backend, asker string) (*probe.Report, kernel.Abilities, kernel.Choice, error) {
 	b, err := kernel.ParseBackend(backend)
 	if err != nil {
 		return nil, kernel.Abilities{}, kernel.Choice{}, err
 	}
 	r := probe.Run()
 	can := abilities(r)
-	c, err := kernel.Choose(b, can)
+	c, err := kernel.Choose(b, can, asker)
 	return r, can, c, err
 }
 
@@ -89,9 +90,9 @@ func (s *eventSwitch) event(e kernel.Event) {
 
 // choose probes the kernel, says once what it found, and starts the kernel's half of the datapath where there is to be one: it says what the sockets have to be like.
 // With auto, what does not start is done without.
-func (d *daemon) choose(events func(kernel.Event)) error {
+func (d *daemon) choose(asker string, events func(kernel.Event)) error {
 	say := func(text string) { d.z.Info(text, zap.String(keyPart, "kernel")) }
-	report, can, choice, err := probeKernel(d.settings.Backend)
+	report, can, choice, err := probeKernel(d.settings.Backend, asker)
 	if report == nil {
 		return err
 	}
@@ -108,7 +109,7 @@ func (d *daemon) choose(events func(kernel.Event)) error {
 	}
 	d.xfrmEvents.lead(events)
 	cfg := xfrm.Config{
-		RunDir: d.settings.RunDir, UDP: true, ESP: true, TCP: choice.Shape == kernel.ShapeXFRM && can.TCP.OK,
+		RunDir: d.settings.RunDir, UDP: true, ESP: true, TCP: can.TCP.OK,
 		Notice: func(text string) { d.z.Error(text, zap.String(keyPart, "datapath")) }, Left: d.left, Mark: d.settings.Mark,
 	}
 	if choice.Shape == kernel.ShapeSplit { // then there are routes to the TUN, which sealed packets must not take
@@ -194,6 +195,40 @@ func (d *daemon) userspace(plain bool, events func(kernel.Event)) (*userspace.Da
 	return userspace.New(cfg, d.mux, events)
 }
 
+// asker is the first connection that asks for the userspace datapath; empty: none does.
+func asker(set *policy.Set) string {
+	for _, c := range set.Connections {
+		if c.Backend == policy.BackendUserspace {
+			return c.Name
+		}
+	}
+	return ""
+}
+
+// whyDatapath says why a Child SA of a connection is with one of two datapaths; where there is one, status says so for all.
+func (d *daemon) whyDatapath() func(conn, datapath string) string {
+	if d.choice.Shape != kernel.ShapeSplit {
+		return func(string, string) string { return "" }
+	}
+	asked := map[string]string{}
+	for _, s := range d.engine.Connections() {
+		if s.Conn.Backend != policy.BackendAuto {
+			asked[s.Name] = s.Conn.Where("backend")
+		}
+	}
+	return func(conn, datapath string) string {
+		switch {
+		case asked[conn] != "":
+			return asked[conn]
+		case datapath == kernel.BackendUserspace.String():
+			return "the kernel has no ESP in TCP"
+		case datapath == kernel.BackendXFRM.String():
+			return "the kernel can, and backend= says nothing else"
+		}
+		return ""
+	}
+}
+
 // reqid is that of a policy in the kernel, zero if the kernel has no part in it.
 func (d *daemon) reqid(id kernel.PolicyID) uint32 {
 	if dp, ok := d.xfrm.(*xfrm.Datapath); ok {
@@ -249,7 +284,7 @@ func (d *daemon) socketsFor(o *mux.Options) {
 		return
 	}
 	o.Prepare, o.EncapUDP = socket.Chain(o.Prepare, socket.Bypass), socket.EncapUDP
-	if d.choice.Shape == kernel.ShapeXFRM && d.can.TCP.OK {
+	if d.can.TCP.OK {
 		o.AttachTCP = socket.EspInTCP
 	}
 }

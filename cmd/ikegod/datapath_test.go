@@ -57,7 +57,7 @@ func TestAbilities(t *testing.T) {
 		{"no ChaCha20", kernelLike(lacks(probe.ChaCha20, "no ChaCha20", "modprobe chacha20poly1305")), kernel.ShapeUserspace, "modprobe chacha20poly1305"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c, err := kernel.Choose(kernel.BackendAuto, abilities(tc.r))
+			c, err := kernel.Choose(kernel.BackendAuto, abilities(tc.r), "")
 			if err != nil || c.Shape != tc.shape || !strings.Contains(c.Why, tc.why) || strings.Contains(c.Why, "not tried") || strings.Contains(c.Why, "there is no ESP for it") {
 				t.Errorf("%+v, %v; want %s because %q", c, err, tc.shape, tc.why)
 			}

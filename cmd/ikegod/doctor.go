@@ -35,7 +35,7 @@ func doctorCommand() *cobra.Command {
 }
 
 func doctor(w io.Writer, s Settings, asJSON bool) error {
-	report, _, choice, failed := probeKernel(s.Backend)
+	report, _, choice, failed := probeKernel(s.Backend, "")
 	if report == nil {
 		return failed
 	}

@@ -45,7 +45,8 @@ func (s service) Doctor(context.Context) (ctl.Doctor, error) {
 
 // SAs implements ctl.Service.
 func (s service) SAs(ctx context.Context, yield func(ctl.IKESA) bool) error {
-	s.d.engine.Status(func(sa machine.Snapshot, u []kernel.Usage) bool { return ctx.Err() == nil && yield(ctlSA(sa, u)) })
+	why := s.d.whyDatapath()
+	s.d.engine.Status(func(sa machine.Snapshot, u []kernel.Usage) bool { return ctx.Err() == nil && yield(ctlSA(sa, u, why)) })
 	return ctx.Err()
 }
 

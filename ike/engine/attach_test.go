@@ -21,8 +21,11 @@ import (
 type attacher struct {
 	*books
 	asked  []path.Path
+	kept   []path.Path
 	answer func(p path.Path, done func(error))
 }
+
+func (a *attacher) KeepESP(p path.Path) { a.kept = append(a.kept, p) }
 
 func (a *attacher) AttachESP(p path.Path, done func(error)) {
 	a.asked = append(a.asked, p)

@@ -36,6 +36,7 @@ type Options struct {
 	Local    LocalAddrs
 	Resolver Resolver      // of hosts that are names; nil: they stay unresolved
 	Updown   kernel.Updown // runs leftupdown=; nil: nothing is run
+	Choice   kernel.Choice // which datapaths Datapath is made of: a connection that asks for what is not there is refused. The zero value is one for all
 	// Events is called from shard goroutines and must not block: NewPump makes a function that hands over to a slow consumer. nil: nobody listens.
 	Events func(event.Event)
 	Shards int       // zero: GOMAXPROCS; at most 256
@@ -62,6 +63,8 @@ type Engine struct {
 	// Constant after New.
 	mux     transport.Mux
 	attach  func(p path.Path, done func(error)) // transport.Attacher's, or nil
+	keep    func(p path.Path)                   // beside attach
+	choice  kernel.Choice
 	dp      kernel.Datapath
 	local   LocalAddrs
 	updown  kernel.Updown // nil: none
@@ -126,12 +129,12 @@ func New(o Options) (*Engine, error) {
 		o.Secrets = auth.NewStore(nil)
 	}
 	e := &Engine{
-		mux: o.Mux, dp: o.Datapath, local: o.Local, updown: o.Updown, events: o.Events, epoch: time.Now().Add(-time.Second),
+		mux: o.Mux, dp: o.Datapath, local: o.Local, updown: o.Updown, events: o.Events, choice: o.Choice, epoch: time.Now().Add(-time.Second),
 		seed: maphash.MakeSeed(), make: machineMakers, stopped: make(chan struct{}),
 		change: make(chan struct{}, 1),
 	}
 	if a, ok := o.Mux.(transport.Attacher); ok {
-		e.attach = a.AttachESP
+		e.attach, e.keep = a.AttachESP, a.KeepESP
 	}
 	e.candidates = func(p path.Path) []*policy.Oriented { return e.view.Load().between(p) }
 	e.life, e.kill = context.WithCancel(context.Background())

@@ -72,7 +72,7 @@ func (s *shard) peerMoved(a *sa, c *child, p path.Path) {
 		return
 	}
 	if snap := a.m.Snapshot(); snap.NATRemote && !snap.NATLocal {
-		s.e.dp.Move(s.request(request{}), c.spi, kernel.Endpoints{Path: p})
+		s.e.dp.Move(s.request(request{}), c.spi, kernel.Endpoints{Path: p, Backend: a.backend()})
 	}
 }
 
@@ -105,7 +105,15 @@ func (s *shard) reserve(a *sa, ef machine.ReserveSPI) {
 			s.inbound[d.SPI] = a
 		}
 		s.step(a, machine.SPIReserved{Child: ef.Child, SPI: uint32(d.SPI), Err: d.Err})
-	}}), kernel.Endpoints{Path: a.path})
+	}}), kernel.Endpoints{Path: a.path, Backend: a.backend()})
+}
+
+// backend is the datapath that the connection of an IKE SA asks for; all that share one ask for the same (policy.Apart).
+func (a *sa) backend() kernel.Backend {
+	if a.control == nil {
+		return kernel.BackendAuto
+	}
+	return kernel.Backend(a.control.conn.Backend)
 }
 
 // install routes the child's policy and then installs its SAs; the machine hears one answer for both.
@@ -144,7 +152,7 @@ func (s *shard) install(a *sa, ef machine.Install) {
 			s.installed(a, ef.Child, d.Err)
 		default:
 			s.e.dp.Install(s.request(request{fn: func(d kernel.Done) {
-				s.attached(ef.Path, d.Err, func(err error) {
+				s.attached(a, ef.Path, d.Err, func(err error) {
 					s.runUp(script, scripted, err, func(err error) { s.installed(a, ef.Child, err) })
 				})
 			}}), pair)
@@ -154,9 +162,14 @@ func (s *shard) install(a *sa, ef machine.Install) {
 
 // attached goes on with done when a stream that SAs have been installed for carries their ESP: where that is the kernel's, its socket is handed over now. The SAs
 // come first, so that ESP which the peer has sent right behind its last message finds them. done is called in s.
-func (s *shard) attached(p path.Path, err error, done func(error)) {
+func (s *shard) attached(a *sa, p path.Path, err error, done func(error)) {
 	if err != nil || !p.Kind.Stream() || s.e.attach == nil {
 		done(err)
+		return
+	}
+	if a.backend() == kernel.BackendUserspace {
+		s.e.keep(p)
+		done(nil)
 		return
 	}
 	s.e.attach(p, func(err error) {
@@ -247,7 +260,7 @@ func (s *shard) move(a *sa, ef machine.Move) {
 	}
 	s.e.dp.Move(s.request(request{fn: func(d kernel.Done) {
 		moved := d.Err == nil
-		s.attached(ef.Path, d.Err, func(err error) {
+		s.attached(a, ef.Path, d.Err, func(err error) {
 			if err == nil || a.closed {
 				return
 			}
@@ -262,7 +275,7 @@ func (s *shard) move(a *sa, ef machine.Move) {
 				s.step(a, machine.CloseChild{Child: ef.Child})
 			}
 		})
-	}}), kernel.SPI(ef.SPIIn), kernel.Endpoints{Path: ef.Path})
+	}}), kernel.SPI(ef.SPIIn), kernel.Endpoints{Path: ef.Path, Backend: a.backend()})
 }
 
 func pairOf(ef machine.Install, id kernel.PolicyID) kernel.SAPair {
@@ -271,7 +284,7 @@ func pairOf(ef machine.Install, id kernel.PolicyID) kernel.SAPair {
 		Policy: id,
 		In:     kernel.SA{SPI: kernel.SPI(ef.SPIIn), Suite: ef.Suite, EncrKey: ef.In.Encr, IntegKey: ef.In.Integ, ReplayWindow: window},
 		Out:    kernel.SA{SPI: kernel.SPI(ef.SPIOut), Suite: ef.Suite, EncrKey: ef.Out.Encr, IntegKey: ef.Out.Integ, ReplayWindow: window},
-		Local:  ef.Local, Remote: ef.Remote, Endpoints: kernel.Endpoints{Path: ef.Path},
+		Local:  ef.Local, Remote: ef.Remote, Endpoints: kernel.Endpoints{Path: ef.Path, Backend: kernel.Backend(ef.Conn.Backend)},
 		Transport: ef.Transport, OriginalLocal: ef.OriginalLocal, OriginalRemote: ef.OriginalRemote, Standby: ef.Standby,
 		Limits: kernel.Limits{SoftBytes: soft(k.MaxBytes), HardBytes: k.MaxBytes, SoftPackets: soft(k.MaxPackets), HardPackets: k.MaxPackets},
 		Flags:  kernel.Flags{DecapDSCP: k.DecapDSCP, NoEncapDSCP: k.NoEncapDSCP, NoPMTUDisc: k.NoPMTUDisc},
@@ -294,7 +307,7 @@ func (e *Engine) protectPolicy(o *policy.Oriented, i int, local, remote ts.Set) 
 	return kernel.Policy{
 		ID: policyID(o, i, remote), Local: local, Remote: remote, Action: kernel.Protect,
 		SourceIP: e.sourceIP(o, local), LocalAddr: o.LocalAddr, RemoteAddr: o.RemoteAddr, MTU: o.Children[i].MTU,
-		Priority: int(k.Priority), MarkIn: kernel.Mark(k.MarkIn), MarkOut: kernel.Mark(k.MarkOut), Interface: interfaceOf(o, k),
+		Priority: int(k.Priority), MarkIn: kernel.Mark(k.MarkIn), MarkOut: kernel.Mark(k.MarkOut), Interface: interfaceOf(o, k), Backend: kernel.Backend(o.Backend),
 	}
 }
 
@@ -480,7 +493,7 @@ func (p *policies) all() []kernel.PolicyID {
 }
 
 func samePolicy(a, b kernel.Policy) bool {
-	return a.ID == b.ID && a.Action == b.Action && a.SourceIP == b.SourceIP && a.LocalAddr == b.LocalAddr && a.RemoteAddr == b.RemoteAddr &&
+	return a.ID == b.ID && a.Action == b.Action && a.Backend == b.Backend && a.SourceIP == b.SourceIP && a.LocalAddr == b.LocalAddr && a.RemoteAddr == b.RemoteAddr &&
 		a.MTU == b.MTU && a.Priority == b.Priority && a.MarkIn == b.MarkIn && a.MarkOut == b.MarkOut && a.Interface.Name == b.Interface.Name &&
 		a.Interface.ID == b.Interface.ID && slices.Equal(a.Interface.Addrs, b.Interface.Addrs) && a.Local.Equal(b.Local) && a.Remote.Equal(b.Remote)
 }

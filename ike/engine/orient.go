@@ -117,6 +117,7 @@ func (e *Engine) seekHosts(ctx context.Context, asked map[string]seek, all bool)
 	}
 	old := e.view.Load()
 	here := e.here(old.setup.Listen)
+	e.ports.keep(old.list)
 	list := slices.Clone(old.list)
 	heirs := map[*control]*control{}
 	for i, c := range old.list {
@@ -145,7 +146,7 @@ func (e *Engine) seekHosts(ctx context.Context, asked map[string]seek, all bool)
 func (c *control) look(here policy.Here, setup policy.Setup, q seek, all bool) *control {
 	found, why := q.rest, error(nil)
 	if len(found) == 0 {
-		found, why = c.e.find(c.conn, here)
+		found, why = c.e.find(c.conn, setup, here)
 	}
 	var o *policy.Oriented
 	if len(found) > 0 {
@@ -170,7 +171,7 @@ func (c *control) look(here policy.Here, setup policy.Setup, q seek, all bool) *
 		return nil
 	}
 	k := newControl(c.e, c.conn, setup, found, why)
-	k.awaits(here)
+	k.awaits(setup, here)
 	k.carried, k.resumes = q.carried, q.round
 	if len(q.rest) > 0 {
 		k.met = c.met

@@ -6,52 +6,105 @@ import (
 	"slices"
 
 	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/transport"
 )
 
 // ports are the ports that connections have for themselves (leftikeport=) and that the transport listens on for them. Whoever changes the set owns it.
 type ports struct {
-	open map[uint16]bool
+	open map[uint16]ownPort
 }
 
-func (p *ports) init() { p.open = map[uint16]bool{} }
+type ownPort struct {
+	ours bool   // its ESP over UDP is read by ikegod, not by the kernel
+	held string // a connection that wants it and stays in the set, or comes into it; empty: none
+}
 
-// find orients a connection and opens the port that it has for itself. Called while the set is changed.
-func (e *Engine) find(c *policy.Connection, here policy.Here) ([]*policy.Oriented, error) {
+func (p *ports) init() { p.open = map[uint16]ownPort{} }
+
+// keep says which connections stay in the set that is being made.
+func (p *ports) keep(list []*control) {
+	for port, u := range p.open {
+		u.held = ""
+		p.open[port] = u
+	}
+	for _, c := range list {
+		if c == nil {
+			continue
+		}
+		for _, end := range c.local() {
+			if u, ok := p.open[end.OwnPort()]; ok {
+				u.held = c.conn.Name
+				p.open[end.OwnPort()] = u
+			}
+		}
+	}
+}
+
+// find orients a connection, looks whether it can have the datapath that it asks for, and opens the port that it has for itself. Called while the set is changed.
+func (e *Engine) find(c *policy.Connection, setup policy.Setup, here policy.Here) ([]*policy.Oriented, error) {
 	found, err := c.OrientAll(here)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.openPort(found[0]); err != nil {
+	if err := e.provide(found[0], setup); err != nil {
 		return nil, err
 	}
 	return found, nil
 }
 
 // awaits finds out what a connection can do while its peer's name has no known address. Called while the set is changed.
-func (c *control) awaits(here policy.Here) {
+func (c *control) awaits(setup policy.Setup, here policy.Here) {
 	c.guest, c.side = c.conn.Guest(here.IsLocal), c.conn.Side(here)
 	if c.guest == nil || c.oriented != nil {
 		return
 	}
-	if err := c.e.openPort(c.guest); err != nil {
+	if err := c.e.provide(c.guest, setup); err != nil {
 		c.guest, c.why, c.without = nil, err, err
 		c.public.Why = err.Error()
 	}
 }
 
+// provide gives a connection what it needs beside addresses, or says why it cannot have that.
+func (e *Engine) provide(o *policy.Oriented, setup policy.Setup) error {
+	word := "rightikeport="
+	if o.LeftIsLocal {
+		word = "leftikeport="
+	}
+	why := e.choice.Refuse(kernel.Wish{
+		Backend: kernel.Backend(o.Backend), UDP: setup.ListenUDP && o.TCP.Mode != policy.TCPYes, TCP: o.TCP.Mode != policy.TCPNo,
+		PlainESP: o.Encapsulation == policy.EncapNo, OwnPort: o.Local.OwnPort() != 0, PortWord: word,
+	})
+	if why != "" {
+		return fmt.Errorf("conn %s: %s cannot be had: %s", o.Name, o.Where("backend"), why)
+	}
+	return e.openPort(o)
+}
+
 // openPort opens the port of a connection, unless it is open.
 func (e *Engine) openPort(o *policy.Oriented) error {
-	port := o.Local.OwnPort()
+	port, ours := o.Local.OwnPort(), e.choice.Shape == kernel.ShapeSplit && o.Backend == policy.BackendUserspace
 	opener, ok := e.mux.(transport.PortOpener)
-	if port == 0 || !ok || e.ports.open[port] {
+	if port == 0 || !ok {
 		return nil
 	}
-	if err := opener.OpenPort(port, false); err != nil {
+	u, open := e.ports.open[port]
+	switch {
+	case open && u.ours == ours:
+		e.ports.open[port] = ownPort{ours, o.Name}
+		return nil
+	case open && u.held != "":
+		return fmt.Errorf("conn %s: the port of %s is that of connection %q, which asks for another datapath with backend=, and ESP of one port goes to one: choose another port",
+			o.Name, o.WhereEnd(true, "ikeport"), u.held)
+	case open: // those that wanted it otherwise are on their way out
+		opener.ClosePort(port)
+		delete(e.ports.open, port)
+	}
+	if err := opener.OpenPort(port, ours); err != nil {
 		return fmt.Errorf("conn %s: the port of %s cannot be had: %w", o.Name, o.WhereEnd(true, "ikeport"), err)
 	}
-	e.ports.open[port] = true
+	e.ports.open[port] = ownPort{ours, o.Name}
 	return nil
 }
 

@@ -41,9 +41,10 @@ func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 		return errShutdown
 	}
 	old := e.view.Load()
-	var list, fresh, gone []*control
+	var fresh, gone []*control
 	kept, unresolved := map[*control]bool{}, false
-	here := e.here(set.Setup.Listen)
+	list := make([]*control, 0, len(set.Connections))
+	var load []*policy.Connection
 	for _, c := range set.Connections {
 		was := old.byName[c.Name]
 		if c.Auto == policy.AutoIgnore && (was == nil || was.conn.Auto != policy.AutoIgnore) { // one that Add has loaded stays
@@ -55,8 +56,15 @@ func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 			list = append(list, was)
 			continue
 		}
-		k := e.orient(c, set.Setup, here)
-		list, fresh = append(list, k), append(fresh, k)
+		list, load = append(list, nil), append(load, c)
+	}
+	e.ports.keep(list)
+	here := e.here(set.Setup.Listen)
+	for i := range list {
+		if list[i] == nil {
+			list[i] = e.orient(load[len(fresh)], set.Setup, here)
+			fresh = append(fresh, list[i])
+		}
 	}
 	for _, was := range old.list {
 		if !kept[was] {
@@ -197,8 +205,9 @@ func (e *Engine) Add(ctx context.Context, c *policy.Connection) error {
 		return errShutdown
 	}
 	old := e.view.Load()
-	k := e.orient(c, old.setup, e.here(old.setup.Listen))
 	list, gone := without(old.list, c.Name)
+	e.ports.keep(list)
+	k := e.orient(c, old.setup, e.here(old.setup.Listen))
 	e.swap(ctx, newView(old.setup, append(list, k)), []*control{k}, gone)
 	return nil
 }
@@ -300,6 +309,7 @@ func (e *Engine) reorient(ctx context.Context, name string) (*control, error) {
 	case c.oriented != nil:
 		return c, nil
 	}
+	e.ports.keep(old.list)
 	k := e.orient(c.conn, old.setup, e.here(old.setup.Listen))
 	list := make([]*control, len(old.list))
 	for i, was := range old.list {

@@ -44,6 +44,7 @@ func (c *Connection) Settings() []Setting {
 	own("dpddelay", orOff(c.Liveness))
 	own("ikelifetime", orOff(c.Lifetimes.IKE))
 	own("ipsec-lifetime", orOff(c.Lifetimes.Child))
+	own("backend", c.Backend.String())
 	own("negotiationshunt", c.Negotiation.String())
 	own("failureshunt", c.Failure.String())
 	return out

@@ -45,6 +45,9 @@ func (a Auto) String() string {
 	return name(a, "ignore", "add", "ondemand", "start", "keep")
 }
 
+// String prints the value of backend=.
+func (b Backend) String() string { return name(b, "auto", "xfrm", "userspace") }
+
 // String prints the value of enable-tcp=.
 func (m TCPMode) String() string { return name(m, "no", "yes", "fallback") }
 

@@ -88,8 +88,9 @@ type ChildSA struct {
 	Remote     string    `json:"remote_ts"`
 	Mode       string    `json:"mode,omitempty"` // tunnel, transport
 	Algorithms string    `json:"algorithms,omitempty"`
-	Carrier    string    `json:"carrier,omitempty"`  // how its ESP travels: "ESP", "ESPinUDP" or "ESPinTCP"
-	Datapath   string    `json:"datapath,omitempty"` // what seals and opens it: "userspace" or "xfrm"
+	Carrier    string    `json:"carrier,omitempty"`      // how its ESP travels: "ESP", "ESPinUDP" or "ESPinTCP"
+	Datapath   string    `json:"datapath,omitempty"`     // what seals and opens it: "userspace" or "xfrm"
+	Why        string    `json:"datapath_why,omitempty"` // why that one, where both run
 	Installed  time.Time `json:"installed,omitzero"`
 	InPackets  uint64    `json:"in_packets"`
 	InBytes    uint64    `json:"in_bytes"`

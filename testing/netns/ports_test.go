@@ -175,3 +175,18 @@ func TestOwnPortComesAndGoes(t *testing.T) {
 	}
 	carries(t, west, east)
 }
+
+// TestBackendIsRefused: a connection that asks for a datapath which this daemon does not have says so and what to do; one that asks for the one that there is has it.
+func TestBackendIsRefused(t *testing.T) {
+	_, w, e := netns.Gateways(t)
+	moreNetworks(t, w, e)
+	conf := config(nil, "backend=userspace") + ownPort(netns.West, netns.East, "backend=xfrm")
+	west, east := start(t, w, conf, secrets, "--backend=userspace"), start(t, e, config(nil), secrets, "--backend=userspace")
+	out, status := west.Ikectl("up", "own")
+	out = strings.Join(strings.Fields(out), " ")
+	if status != 1 || !strings.Contains(out, "backend= of ") || !strings.Contains(out, "runs with --backend userspace; start it with --backend auto, or remove backend=xfrm") {
+		t.Errorf("exit status %d: %s", status, out)
+	}
+	up(t, west)
+	carries(t, west, east)
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/path"
 )
 
@@ -187,4 +188,33 @@ func TestOwnPortIsTaken(t *testing.T) {
 		w.West.bring(t, own.Name)
 		w.agreed(t, 2)
 	})
+}
+
+// TestApartOnTheOtherSide: two connections that west has on one IKE SA differ in their datapath on east, and so they get two.
+func TestApartOnTheOtherSide(t *testing.T) {
+	first, second := Connection(policy.TCPYes), another(policy.TCPYes)
+	west := Set(first)
+	west.Connections = append(west.Connections, second)
+	theirs := another(policy.TCPYes)
+	theirs.Backend = policy.BackendUserspace
+	east := Set(first)
+	east.Connections = append(east.Connections, theirs)
+	for _, order := range [][]string{{first.Name, second.Name}, {second.Name, first.Name}} {
+		inBubble(t, 1, fine, 1, func(t *testing.T, w *World) {
+			w.West.load(t, west)
+			w.East.load(t, east)
+			w.West.bring(t, order...)
+			time.Sleep(time.Minute)
+			w.agreed(t, 2)
+			if n := len(w.West.Snapshots()); n != 2 {
+				t.Errorf("%d IKE SAs, want one for each", n)
+			}
+			for _, p := range w.East.Datapath.Pairs() {
+				if userspace := p.Policy == "west-east-2"; userspace != (p.Endpoints.Backend == kernel.BackendUserspace) {
+					t.Errorf("%s asks for %s", p.Policy, p.Endpoints.Backend)
+				}
+			}
+			w.shutdown(t)
+		})
+	}
 }

@@ -365,6 +365,13 @@ func (m *Mux) AttachESP(p path.Path, done func(error)) {
 	done(fmt.Errorf("%s: %w", p, transport.ErrNoPath))
 }
 
+// KeepESP implements transport.Attacher.
+func (m *Mux) KeepESP(p path.Path) {
+	if e := m.stream(p); e != nil {
+		e.conn.Keep()
+	}
+}
+
 // Resume implements transport.Mux.
 func (m *Mux) Resume(p path.Path) {
 	if e := m.stream(p); e != nil {

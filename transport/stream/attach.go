@@ -74,13 +74,40 @@ func (s *Conn) Attach(done func(error)) {
 	done(err)
 }
 
+// Keep says that the kernel is not to have the socket of a stream which has an owner: it turns to large reads, as one without Config.Attach does.
+func (s *Conn) Keep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cfg.Attach == nil || s.w.raw == nil || s.kept || s.attached || s.reason != nil || !s.owned.Load() {
+		return
+	}
+	s.kept, s.waking = true, true
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
+	_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+// isKept reports, between two messages, whether the kernel is not to have the stream.
+func (s *Conn) isKept() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waking && s.reason == nil {
+		_ = s.conn.SetReadDeadline(time.Time{})
+	}
+	s.waking = false
+	return s.kept
+}
+
 // woken reports whether a read deadline that struck was only to wake the reader, and takes it away.
 func (s *Conn) woken() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.attaching) == 0 || s.reason != nil {
+	if len(s.attaching) == 0 && !s.waking || s.reason != nil {
 		return false
 	}
+	s.waking = false
 	_ = s.conn.SetReadDeadline(time.Time{})
 	return true
 }
@@ -143,6 +170,9 @@ func (r *reader) handOver() error {
 // attachable reads like exact, message by message, until the stream ends or the kernel has the socket, and from then on as the kernel hands messages over.
 func (r *reader) attachable() error {
 	for {
+		if r.s.isKept() {
+			return r.large()
+		}
 		if r.attach() {
 			r.drop(0)
 			return r.messages()

@@ -360,3 +360,59 @@ func TestAttachOfADyingStream(t *testing.T) {
 		t.Fatal("a frame is half on the wire, and the socket was handed over")
 	}
 }
+
+// TestKeep: a stream that the kernel is not to have after all turns to large reads, wherever its reader is at the moment: between messages, in one, or with ESP that it
+// holds back. Nothing is lost, and nothing is handed over any more.
+func TestKeep(t *testing.T) {
+	half := frame(espPacket(9, 300))
+	for name, first := range map[string][]byte{
+		"between": nil,
+		"within":  half[:100],
+		"held":    frame(espPacket(1, 100)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			near, far := tcpPair(t)
+			k, h := newSink(), new(handOver)
+			cfg := k.config()
+			cfg.Attach = h.attach
+			s := New(near, cfg)
+			done := run(s)
+			if _, err := far.Write(append(append([]byte(Prefix), appendIKE(nil, auth("hello"))...), first...)); err != nil {
+				t.Fatal(err)
+			}
+			k.until(t, "the IKE message", func() bool { return len(k.all()) == 1 })
+			s.Keep() // nobody owns it: nothing happens
+			s.Own()
+			s.Keep()
+			rest := []byte(nil)
+			want := 1
+			switch name {
+			case "within":
+				rest, want = half[100:], 2
+			case "held":
+				want = 2
+			}
+			for i := range 20 {
+				rest = append(rest, frame(espPacket(uint32(i), 200))...)
+			}
+			begun := time.Now()
+			if _, err := far.Write(append(rest, ikeFrame("and on")...)); err != nil {
+				t.Fatal(err)
+			}
+			want += 20 + 1
+			k.until(t, "everything", func() bool { return len(k.all()) == want })
+			if took := time.Since(begun); took > holdESP/2 {
+				t.Errorf("after %s: ESP was held back", took)
+			}
+			if err := s.SendESP(frame(espPacket(1, 60))); err != nil {
+				t.Errorf("SendESP: %v", err)
+			}
+			if h.calls != 0 {
+				t.Error("the kernel has it")
+			}
+			s.Close()
+			far.Close()
+			<-done
+		})
+	}
+}

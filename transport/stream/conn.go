@@ -94,6 +94,8 @@ type Conn struct {
 	// Who waits for the kernel to have the socket, and that it has it.
 	attaching []func(error)
 	attached  bool
+	kept      bool // the kernel is not to have it
+	waking    bool // the read deadline is there only to tell the reader that it is kept
 }
 
 // New makes a stream over c, which belongs to it from now on, and begins to send the prefix if this side is the originator.

@@ -106,12 +106,17 @@ func (r *reader) run() error {
 			return r.discard()
 		}
 	}
+	return r.large()
+}
+
+// large reads with large reads until the stream ends.
+func (r *reader) large() error {
 	r.drop(0)
 	for {
 		if err := r.bulk(); err != nil {
 			return err
 		}
-		if s.closing.Load() {
+		if r.s.closing.Load() {
 			return r.discard()
 		}
 	}
