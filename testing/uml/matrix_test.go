@@ -288,7 +288,7 @@ func (m *meeting) carries(t *testing.T, load int) {
 
 func download(t *testing.T, server *netns.Host, at string, client *netns.Host, from string, load int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	d, err := netns.Transfer(ctx, server, net.JoinHostPort(at, "0"), client, from, int64(load))
 	if err != nil {
