@@ -141,7 +141,7 @@ func (c *Choice) noteTCP(can Abilities) {
 
 func (c *Choice) noteAlgorithms(can Abilities) {
 	if !can.Algorithms.OK {
-		c.Notes = append(c.Notes, fmt.Sprintf("a Child SA that negotiates such an algorithm is refused: %s; leave them out of esp=", can.Algorithms.Why))
+		c.Notes = append(c.Notes, fmt.Sprintf("not every algorithm for Child SAs can be had, and what is lacking is neither offered nor accepted: %s", can.Algorithms.Why))
 	}
 }
 

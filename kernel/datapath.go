@@ -158,13 +158,23 @@ type Features struct {
 	PlainESP    bool
 	Transport   bool
 	ESN         bool
-	MoveCarrier bool     // Move may change the carrier
-	Notes       []string // for the operator: what is missing and what it means, one sentence each
+	MoveCarrier bool // Move may change the carrier
+	// Lacks is the algorithms that it cannot carry of those that IKE may negotiate for ESP.
+	Lacks suite.Lacking
+	Notes []string // for the operator: what is missing and what it means, one sentence each
 }
 
 // ErrCarrier is why a pair cannot be moved: its SAs have one encapsulation for life, or its keys are with another datapath than the one of the new carrier. A Child SA
 // that is made anew on the new path takes its place (RFC 7296 2.8).
 var ErrCarrier = errors.New("an SA here cannot change its carrier; it has to be rekeyed")
+
+// Why an installation was refused, where that makes a difference to the peer.
+var (
+	// ErrAlgorithm: an algorithm of the SA cannot be had here; others may.
+	ErrAlgorithm = errors.New("this datapath does not have the algorithm")
+	// ErrMemory: there is no memory for it now.
+	ErrMemory = errors.New("this datapath has no memory for it")
+)
 
 // Usage is the counters of one pair.
 type Usage struct {

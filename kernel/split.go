@@ -203,6 +203,7 @@ func (s *Split) Features() Features {
 	k, u := s.halves[inKernel].Features(), s.halves[inUserspace].Features()
 	return Features{
 		Name: ShapeSplit.String(), UDP: k.UDP, TCP: k.TCP || u.TCP, PlainESP: k.PlainESP, Transport: k.Transport && u.Transport, ESN: k.ESN && u.ESN,
+		Lacks: k.Lacks, // all of it, for a pair may change from one half to the other
 		Notes: slices.Concat(k.Notes, u.Notes, s.notes),
 	}
 }

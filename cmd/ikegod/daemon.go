@@ -64,7 +64,7 @@ type daemon struct {
 
 // serve is ikegod from its settings to its end.
 func serve(ctx context.Context, s Settings, warnings []string) (err error) {
-	if err := harden(); err != nil {
+	if err := errors.Join(mayChangeNetworks(), harden()); err != nil {
 		return err
 	}
 	z, err := newLogger(s.LogLevel, s.LogFormat)

@@ -18,6 +18,8 @@ import (
 	"github.com/ikegod/ikegod/kernel/xfrm"
 	"github.com/ikegod/ikegod/kernel/xfrm/socket"
 	"github.com/ikegod/ikegod/pkg/ctl"
+	"github.com/ikegod/ikegod/pkg/iana"
+	"github.com/ikegod/ikegod/pkg/suite"
 	"github.com/ikegod/ikegod/transport/mux"
 )
 
@@ -61,6 +63,34 @@ func abilities(r *probe.Report) kernel.Abilities {
 		can.UDP, can.Algorithms = kernel.Ability{OK: true}, kernel.Ability{OK: true}
 	}
 	return can
+}
+
+// lacking is the algorithms that the kernel has said no to.
+func lacking(r *probe.Report) suite.Lacking {
+	out := suite.Lacking{Encr: map[iana.Encr]string{}, Integ: map[iana.Integ]string{}}
+	why := func(f probe.Feature) (string, bool) {
+		text := r.Findings[f].Why()
+		if h := r.Findings[f].Hint; h != "" {
+			text += "; " + h
+		}
+		return text, r.Findings[f].Outcome == probe.No
+	}
+	for f, e := range map[probe.Feature]iana.Encr{
+		probe.AESGCM: iana.ENCR_AES_GCM_16, probe.AESCCM: iana.ENCR_AES_CCM_16, probe.ChaCha20: iana.ENCR_CHACHA20_POLY1305, probe.AESCBC: iana.ENCR_AES_CBC,
+	} {
+		if text, lacks := why(f); lacks {
+			out.Encr[e] = text
+		}
+	}
+	for f, i := range map[probe.Feature]iana.Integ{
+		probe.SHA1: iana.AUTH_HMAC_SHA1_96, probe.SHA2_256: iana.AUTH_HMAC_SHA2_256_128, probe.SHA2_384: iana.AUTH_HMAC_SHA2_384_192,
+		probe.SHA2_512: iana.AUTH_HMAC_SHA2_512_256,
+	} {
+		if text, lacks := why(f); lacks {
+			out.Integ[i] = text
+		}
+	}
+	return out
 }
 
 // probeKernel finds out what this kernel can do, and what that leads to; asker is as for kernel.Choose.
@@ -109,7 +139,7 @@ func (d *daemon) choose(asker string, events func(kernel.Event)) error {
 	}
 	d.xfrmEvents.lead(events)
 	cfg := xfrm.Config{
-		RunDir: d.settings.RunDir, UDP: true, ESP: true, TCP: can.TCP.OK,
+		RunDir: d.settings.RunDir, Lacks: lacking(report), UDP: true, ESP: true, TCP: can.TCP.OK,
 		Notice: func(text string) { d.z.Error(text, zap.String(keyPart, "datapath")) }, Left: d.left, Mark: d.settings.Mark,
 	}
 	if choice.Shape == kernel.ShapeSplit { // then there are routes to the TUN, which sealed packets must not take

@@ -104,7 +104,7 @@ func (s *shard) reserve(a *sa, ef machine.ReserveSPI) {
 			a.children = append(a.children, child{id: ef.Child, spi: d.SPI})
 			s.inbound[d.SPI] = a
 		}
-		s.step(a, machine.SPIReserved{Child: ef.Child, SPI: uint32(d.SPI), Err: d.Err})
+		s.step(a, machine.SPIReserved{Child: ef.Child, SPI: uint32(d.SPI), Err: d.Err, Notify: told(d.Err)})
 	}}), kernel.Endpoints{Path: a.path, Backend: a.backend()})
 }
 
@@ -193,7 +193,7 @@ func (s *shard) installed(a *sa, id machine.ChildID, err error) {
 	} else {
 		s.removeChild(a, id)
 	}
-	s.step(a, machine.InstallDone{Child: id, Err: err})
+	s.step(a, machine.InstallDone{Child: id, Err: err, Notify: told(err)})
 	if c := a.childOf(id); c != nil && err == nil { // the machine may have taken it away at once
 		c.told = true
 		ch, p := *c, a.path
@@ -269,7 +269,7 @@ func (s *shard) move(a *sa, ef machine.Move) {
 				Text: fmt.Sprintf("the datapath did not move the Child SA %#08x to %s: %v", ef.SPIIn, ef.Path, err),
 			})
 			if errors.Is(err, kernel.ErrCarrier) { // its successor is made on the new path (RFC 7296 2.8)
-				s.step(a, machine.RekeyChild{Child: ef.Child})
+				s.step(a, machine.RekeyChild{Child: ef.Child, OrClose: true})
 			}
 			if moved { // it has left the path that it had, and can send nothing on this one
 				s.step(a, machine.CloseChild{Child: ef.Child})

@@ -107,7 +107,8 @@ func (s *shard) newSA(initiator bool, c *control, p path.Path) (*sa, io.Reader, 
 
 // machineConfig is what the machine of a new IKE SA gets from us.
 func (e *Engine) machineConfig(spi wire.SPI, rand io.Reader) machine.Config {
-	return machine.Config{SPI: spi, Rand: rand, HalfOpen: halfOpenTime, PlainESP: e.dp.Features().PlainESP, Candidates: e.candidates}
+	can := e.dp.Features()
+	return machine.Config{SPI: spi, Rand: rand, HalfOpen: halfOpenTime, PlainESP: can.PlainESP, Lacks: can.Lacks, Candidates: e.candidates}
 }
 
 func (a *sa) connName() string {

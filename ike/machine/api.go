@@ -28,6 +28,8 @@ type Config struct {
 	Candidates func(path.Path) []*policy.Oriented
 	// PlainESP says that the datapath carries plain ESP; without it ESP is always put into UDP or TCP.
 	PlainESP bool
+	// Lacks is the algorithms that the datapath does not have: they are not offered for Child SAs, and not chosen.
+	Lacks suite.Lacking
 }
 
 // Input is one thing that happened to the IKE SA.
@@ -57,11 +59,14 @@ type (
 		Child ChildID
 		SPI   uint32
 		Err   error
+		// Notify is what the peer is told of Err, if it has asked for the Child SA; zero: NO_ADDITIONAL_SAS.
+		Notify iana.Notify
 	}
 	// InstallDone completes Install.
 	InstallDone struct {
-		Child ChildID
-		Err   error
+		Child  ChildID
+		Err    error
+		Notify iana.Notify // as in SPIReserved
 	}
 	// PathReady answers NeedPath. Before the IKE SA is established it starts a new IKE_SA_INIT with the new SPI (RFC 9329 5.1); the owner has
 	// registered SPI and forgotten the old one. On an established SA it re-sends what is outstanding (RFC 9329 6.2).
@@ -92,6 +97,8 @@ type (
 	RekeyChild struct {
 		Child   ChildID
 		Request uint32
+		// OrClose says that the Child SA carries nothing any more: if it gets no successor it is deleted.
+		OrClose bool
 	}
 	// CloseConn deletes the Child SAs of one connection, those that are still being made too. Others go on with the IKE SA: if it was that connection's own,
 	// it is Heir's from now on.

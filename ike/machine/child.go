@@ -22,6 +22,7 @@ type child struct {
 	unwanted      bool   // to be deleted as soon as it can be
 	ending        bool   // its deletion ends a rekeying of ours
 	standby       bool   // outbound, it waits behind the one that it replaces
+	stranded      bool   // it carries nothing any more, and is of no use without a successor
 	redundant     bool   // of two successors the one that the peer will delete
 	moved         bool   // the path changed while the datapath installed it
 	spiIn, spiOut uint32 // as they stand in packets to us and from us
@@ -81,7 +82,15 @@ func (m *Machine) onSPIReserved(in SPIReserved) {
 	if in.Err == nil {
 		c.spiIn, c.state = in.SPI, childReserved
 	}
+	c.refusedWith(in.Notify)
 	m.onChildSPI(c, in.Err)
+}
+
+// refusedWith keeps what the peer is to be told if the datapath has refused something.
+func (c *child) refusedWith(n iana.Notify) {
+	if c.offer != nil {
+		c.offer.refused = n
+	}
 }
 
 // install derives the keys of a child (RFC 7296 2.17) and gives them to the datapath. What the RFC calls initiator is whoever sent the request of this exchange.
@@ -113,6 +122,7 @@ func (m *Machine) onInstallDone(in InstallDone) {
 			m.moveChild(c)
 		}
 	}
+	c.refusedWith(in.Notify)
 	m.onChildInstalled(c, in.Err)
 }
 

@@ -26,7 +26,8 @@ type offer struct {
 	job      JobID
 	retries  int // asker: requests repeated for INVALID_KE_PAYLOAD or TEMPORARY_FAILURE
 
-	reply wire.SA // answerer: the proposal chosen
+	reply   wire.SA     // answerer: the proposal chosen
+	refused iana.Notify // answerer: for what our datapath has refused; zero: NO_ADDITIONAL_SAS
 
 	local, remote ts.Set // asker: the selectors that were asked for
 
@@ -161,7 +162,11 @@ func (m *Machine) chooseESP(r request, t target) (suite.Choice, *childRefusal) {
 	if why := m.noCarrier(t.conn); why != "" {
 		return suite.Choice{}, &childRefusal{conn: t.conn, reason: event.ReasonProtocol, notify: iana.NO_PROPOSAL_CHOSEN, text: why}
 	}
-	name, esp := t.conn.Children[t.index].Name, t.conn.Children[t.index].ESP
+	name := t.conn.Children[t.index].Name
+	esp, lacking := m.carried(t)
+	if len(esp) == 0 {
+		return suite.Choice{}, &childRefusal{conn: t.conn, reason: event.ReasonNoProposal, notify: iana.NO_PROPOSAL_CHOSEN, text: noneCarried(t, lacking)}
+	}
 	if r.create {
 		esp = m.withKE(t, false)
 	}
@@ -170,7 +175,7 @@ func (m *Machine) chooseESP(r request, t target) (suite.Choice, *childRefusal) {
 	case err != nil:
 		return choice, &childRefusal{
 			conn: t.conn, reason: event.ReasonNoProposal, notify: iana.NO_PROPOSAL_CHOSEN,
-			text: fmt.Sprintf("no ESP proposal of the peer is allowed by %q (%s): %v", name, WhereESP(t.conn, err), err),
+			text: fmt.Sprintf("no ESP proposal of the peer is allowed by %q (%s): %v%s", name, WhereESP(t.conn, err), err, butFor(lacking)),
 		}
 	case spiOf(choice.SPI) == 0:
 		return choice, &childRefusal{conn: t.conn, reason: event.ReasonProtocol, notify: iana.NO_PROPOSAL_CHOSEN, text: "the peer's ESP proposal has the SPI zero"}
@@ -183,12 +188,40 @@ func (m *Machine) chooseESP(r request, t target) (suite.Choice, *childRefusal) {
 	return choice, nil
 }
 
+// carried is esp= without what the datapath lacks, which lacking names.
+func (m *Machine) carried(t target) (esp suite.Proposals, lacking string) {
+	return t.conn.Children[t.index].ESP.Without(m.cfg.Lacks)
+}
+
+// noneCarried is for an esp= of which the datapath has nothing.
+func noneCarried(t target, lacking string) string {
+	return fmt.Sprintf("nothing that %q allows (esp=%v, %s) can be had on this host: %s", t.conn.Children[t.index].Name, t.conn.Children[t.index].ESP, where(t.conn, "esp"), lacking)
+}
+
+// butFor names what esp= would allow if this host had it.
+func butFor(lacking string) string {
+	if lacking == "" {
+		return ""
+	}
+	return "; esp= allows more, which cannot be had on this host: " + lacking
+}
+
+// asks is the proposals of a request of ours, and whether they are with a key exchange.
+func (m *Machine) asks(c *child) (esp suite.Proposals, withKE bool) {
+	if c.offer.exchange != nil {
+		return m.withKE(target{c.conn, c.index}, true), true
+	}
+	esp, _ = m.carried(target{c.conn, c.index})
+	return esp, false
+}
+
 // withKE is esp= with the key exchanges that CREATE_CHILD_SA may use: those that esp= lists, or that of the IKE SA. With pfs=no none is offered, but a
 // peer that wants one gets it. Where neither pfs= nor esp= says so, a key exchange is preferred, but a peer whose proposals have none can be rekeyed with.
 func (m *Machine) withKE(t target, asking bool) suite.Proposals {
 	child := &t.conn.Children[t.index]
-	list := make(suite.Proposals, len(child.ESP))
-	for i, p := range child.ESP {
+	esp, _ := m.carried(t)
+	list := make(suite.Proposals, len(esp))
+	for i, p := range esp {
 		written := len(p.KE) > 0
 		if !written {
 			p.KE = []iana.KE{m.suite.KE}
@@ -218,10 +251,7 @@ func (m *Machine) answerWith(ch *chosen, ni, nr []byte) *child {
 // childAsk is the Child SA's part of a request: notifications, proposals and selectors. Nonce and KE payloads, which only CREATE_CHILD_SA has, stand between
 // the last two.
 func (m *Machine) childAsk(c *child, between ...wire.Item) []wire.Item {
-	esp, withKE := c.conn.Children[c.index].ESP, c.offer.exchange != nil
-	if withKE {
-		esp = m.withKE(target{c.conn, c.index}, true)
-	}
+	esp, withKE := m.asks(c)
 	c.offer.local, c.offer.remote = m.asksFor(c)
 	items := append(m.childNotifies(target{c.conn, c.index}.wantsTransport()), wire.Item{Payload: esp.Offer(iana.ProtoESP, binary.BigEndian.AppendUint32(nil, c.spiIn), withKE)})
 	items = append(items, between...)
@@ -259,10 +289,7 @@ func (m *Machine) acceptChild(c *child, items []wire.Item) bool {
 	tsi, okTSi := wire.GetType[wire.TS](items, iana.PayloadTSi)
 	tsr, okTSr := wire.GetType[wire.TS](items, iana.PayloadTSr)
 	ke, _ := wire.Get[wire.KE](items)
-	esp, withKE := c.conn.Children[c.index].ESP, c.offer.exchange != nil
-	if withKE {
-		esp = m.withKE(target{c.conn, c.index}, true)
-	}
+	esp, withKE := m.asks(c)
 	choice, err := esp.Accept(sa, iana.ProtoESP, withKE)
 	local, remote := c.offer.local, c.offer.remote
 	l, r, noMode := m.acceptMode(c, items, ts.FromWire(tsi), ts.FromWire(tsr))
@@ -308,6 +335,7 @@ func (m *Machine) rejectChild(c *child, r event.Reason, text string) {
 
 func (m *Machine) childFailed(c *child, why event.Close) {
 	m.emit(event.Event{Level: event.Warn, Kind: event.KindChildFailed, Conn: c.conn.Name, Child: c.name(), Text: why.Detail, Close: &why, Request: c.request})
+	m.abandon(c)
 }
 
 // onChildSPI goes on with a child's SPI, or without.
@@ -343,6 +371,7 @@ func (m *Machine) onChildInstalled(c *child, err error) {
 			Text:  fmt.Sprintf("Child SA %q could not be installed: %v; deleting it at the peer, the IKE SA stays", c.name(), err),
 			Close: &event.Close{Reason: event.ReasonInstallFailed, Detail: err.Error()}, Request: c.request,
 		})
+		m.abandon(c)
 		m.deleteChild(c)
 	default:
 		o := c.offer

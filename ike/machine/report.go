@@ -344,8 +344,13 @@ func (m *Machine) childRejected(c *child, n wire.Notify, told bool, x iana.Excha
 	switch n.Notify {
 	case iana.NO_PROPOSAL_CHOSEN:
 		r.Reason = event.ReasonNoProposal
-		why = fmt.Sprintf(": we offered esp=%v (%s), and the peer allows none of it: its esp=, esn=, pfs= or type= is another; its log names the first difference",
-			c.conn.Children[c.index].ESP, where(c.conn, "esp"))
+		esp, lacking := m.carried(target{c.conn, c.index})
+		why = fmt.Sprintf(": we offered esp=%v (%s), and the peer allows none of it: its esp=, esn=, pfs= or type= is another, or its kernel lacks an algorithm; "+
+			"its log names the first difference%s", esp, where(c.conn, "esp"), butFor(lacking))
+	case iana.NO_ADDITIONAL_SAS:
+		why = ": it takes no more of them, or could not put it into its kernel; its log says why"
+	case iana.TEMPORARY_FAILURE:
+		why = ": it cannot make one now; its log says why"
 	case iana.TS_UNACCEPTABLE:
 		r.Reason = event.ReasonTSUnacceptable
 		why = fmt.Sprintf(": we asked for %s (%s, %s), and the peer's connection has other subnets or protocols, or needs narrowing=yes; its log names the first difference",

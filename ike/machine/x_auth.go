@@ -33,12 +33,16 @@ func (m *Machine) prepareAuth() {
 	m.remoteID, _ = m.conn.RemoteID().One()
 	m.hs.signed = m.authJob(m.conn, m.conn.Local.Auth, m.initiatorOctets(m.localID), nil)
 	m.hs.signJob = m.job(Job{Sign: m.hs.signed})
-	index := 0
-	if len(m.hs.wanted) > 0 && m.hs.wanted[0] < len(m.conn.Children) {
-		index = m.hs.wanted[0]
-	}
-	m.hs.child = m.newChild(m.conn, index)
+	m.hs.child = m.newChild(m.conn, m.firstWanted())
 	m.hs.child.asker, m.hs.child.offer = true, &offer{}
+}
+
+// firstWanted is the child of the connection that IKE_AUTH asks for.
+func (m *Machine) firstWanted() int {
+	if len(m.hs.wanted) > 0 && m.hs.wanted[0] < len(m.conn.Children) {
+		return m.hs.wanted[0]
+	}
+	return 0
 }
 
 // onSigned takes our AUTH data.

@@ -27,6 +27,11 @@ func (m *Machine) onOpenChild(in OpenChild) {
 		m.emit(event.Event{Level: event.Info, Kind: event.KindChildFailed, Conn: in.Conn.Name, Child: in.Conn.Children[in.Index].Name, Text: why.Detail, Close: &why})
 		return
 	}
+	if esp, lacking := m.carried(target{in.Conn, in.Index}); len(esp) == 0 {
+		why := event.Close{Reason: event.ReasonNoProposal, Detail: noneCarried(target{in.Conn, in.Index}, lacking)}
+		m.emit(event.Event{Level: event.Warn, Kind: event.KindChildFailed, Conn: in.Conn.Name, Child: in.Conn.Children[in.Index].Name, Text: why.Detail, Close: &why})
+		return
+	}
 	m.openChild(in.Conn, in.Index)
 }
 
@@ -308,7 +313,7 @@ func (m *Machine) refuseCreate(msg *message, r *childRefusal) {
 // refuseCreated is refuseCreate for a child that our datapath refused.
 func (m *Machine) refuseCreated(c *child, what string, err error) {
 	m.removeChild(c)
-	m.refuseInWork(datapathRefusal(c, what, err))
+	m.refuseInWork(m.datapathRefusal(c, what, err))
 }
 
 // refuseInWork refuses the CREATE_CHILD_SA request in work.

@@ -71,14 +71,20 @@ func (m *Machine) onFirstChildSPI(c *child, err error) {
 
 // refuseFirstChild turns what our datapath refused into a notification for the initiator.
 func (m *Machine) refuseFirstChild(c *child, what string, err error) {
-	m.hs.refusal = datapathRefusal(c, what, err)
+	m.hs.refusal = m.datapathRefusal(c, what, err)
 	m.hs.child = nil
 	m.removeChild(c)
 	m.answerAuth()
 }
 
-func datapathRefusal(c *child, what string, err error) *childRefusal {
-	return &childRefusal{conn: c.conn, reason: event.ReasonInstallFailed, notify: iana.NO_ADDITIONAL_SAS, text: fmt.Sprintf("%s for Child SA %q: %v", what, c.name(), err)}
+// datapathRefusal is what our datapath refused. In IKE_AUTH nothing is temporary: the IKE SA that the peer could ask again on is only just being made (RFC 7296
+// 2.25), and a peer that does not expect TEMPORARY_FAILURE there might give it up.
+func (m *Machine) datapathRefusal(c *child, what string, err error) *childRefusal {
+	n := c.offer.refused
+	if n == 0 || n == iana.TEMPORARY_FAILURE && m.hs != nil && m.hs.child == c {
+		n = iana.NO_ADDITIONAL_SAS
+	}
+	return &childRefusal{conn: c.conn, reason: event.ReasonInstallFailed, notify: n, text: fmt.Sprintf("%s for Child SA %q: %v", what, c.name(), err)}
 }
 
 // onFirstChildInstalled lets the responder answer IKE_AUTH.

@@ -44,6 +44,11 @@ func (m *Machine) begin() {
 		m.needPath(event.Close{Reason: event.ReasonPathFailed, Detail: m.noPlainESP(m.conn)})
 		return
 	}
+	first := target{m.conn, m.firstWanted()}
+	if esp, lacking := m.carried(first); len(esp) == 0 {
+		m.finish(event.Close{Reason: event.ReasonNoProposal, Detail: noneCarried(first, lacking)})
+		return
+	}
 	m.hs.ni = make([]byte, nonceLen)
 	if _, err := io.ReadFull(m.cfg.Rand, m.hs.ni); err != nil {
 		m.finish(event.Close{Reason: event.ReasonInternal, Detail: "no random octets for a nonce: " + err.Error()})

@@ -26,6 +26,9 @@ type rekeying struct {
 // onRekeyChild makes a successor for a Child SA on the owner's wish. KindChildRekeyed or KindChildFailed tells the outcome.
 func (m *Machine) onRekeyChild(in RekeyChild) {
 	old := m.child(in.Child)
+	if old != nil && in.OrClose {
+		old.stranded = true
+	}
 	switch {
 	case old == nil:
 	case m.beingReplaced(old):
@@ -40,6 +43,22 @@ func (m *Machine) onRekeyChild(in RekeyChild) {
 		c := m.openChild(old.conn, old.index)
 		c.offer.rekeys, c.request = old.id, in.Request
 	}
+}
+
+// abandon deletes the Child SA that c was to replace, if it is stranded: whoever must remain up then makes another from the beginning, which the peer may not refuse.
+func (m *Machine) abandon(c *child) {
+	if c.offer == nil {
+		return
+	}
+	old := m.child(c.offer.rekeys)
+	if old == nil || !old.stranded || old.state != childInstalled || m.beingReplaced(old) {
+		return
+	}
+	m.emit(event.Event{
+		Level: event.Warn, Conn: old.conn.Name, Child: old.name(),
+		Text: fmt.Sprintf("Child SA %q cannot go on without the successor that it did not get: deleting it", old.name()),
+	})
+	m.deleteChild(old)
 }
 
 // successor is what we are asking for in the place of a child.

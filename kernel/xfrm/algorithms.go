@@ -43,11 +43,11 @@ func algorithms(m *message.SA, sa kernel.SA) (string, error) {
 	}
 	cipher, ok := ciphers[e.ID]
 	if !ok {
-		return "", fmt.Errorf("the kernel has no name for %s; choose another esp=, %s", e, elsewhere)
+		return "", classed{fmt.Errorf("the kernel has no name for %s; choose another esp=, %s", e, elsewhere), kernel.ErrAlgorithm}
 	}
 	mac, ok := macs[sa.Suite.Integ]
 	if !ok {
-		return "", fmt.Errorf("the kernel has no name for the integrity of %s; choose another esp=, %s", sa.Suite.Transform(), elsewhere)
+		return "", classed{fmt.Errorf("the kernel has no name for the integrity of %s; choose another esp=, %s", sa.Suite.Transform(), elsewhere), kernel.ErrAlgorithm}
 	}
 	m.Cipher = message.Algorithm{Name: cipher, Key: sa.EncrKey}
 	m.MAC = message.Algorithm{Name: mac.Name, Key: sa.IntegKey, Bits: mac.Bits}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/kernel/xfrm/message"
+	"github.com/ikegod/ikegod/pkg/suite"
 )
 
 // Config of a Datapath. The network namespace is that of the thread which calls New.
@@ -29,6 +30,8 @@ type Config struct {
 	OutputMark kernel.Mark
 	// Mark is that of the daemon's own sockets: what leads packets to a TUN, also of an earlier daemon, is not the way to a peer.
 	Mark uint32
+	// Lacks is the algorithms that the kernel does not have.
+	Lacks suite.Lacking
 	// Notes are for the operator: what is missing and what it means, a sentence each.
 	Notes []string
 	// Notice takes what an operator must know at once, a sentence each. It must not block. May be nil.
@@ -103,7 +106,7 @@ func New(cfg Config, events func(kernel.Event)) (*Datapath, error) {
 	d := &Datapath{
 		cfg: cfg, events: events, requests: newRequests(events), usage: map[kernel.SPI]counted{},
 		features: kernel.Features{
-			Name: "xfrm", UDP: cfg.UDP, TCP: cfg.TCP, PlainESP: cfg.ESP, Transport: true, ESN: true, Notes: slices.Clone(cfg.Notes),
+			Name: "xfrm", UDP: cfg.UDP, TCP: cfg.TCP, PlainESP: cfg.ESP, Transport: true, ESN: true, Lacks: cfg.Lacks, Notes: slices.Clone(cfg.Notes),
 		},
 	}
 	if err := d.open(); err != nil {

@@ -7,17 +7,30 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/path"
 )
 
 const elsewhere = "or use --backend userspace"
+
+// classed is an error that says by one of package kernel's, which is not in its words, what IKE has to know of it.
+type classed struct {
+	error
+	class error
+}
+
+func (c classed) Unwrap() []error { return []error{c.error, c.class} }
 
 // refused puts what the kernel refused, and what helps, into an operator's words; what says what was tried.
 func refused(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w%s", what, err, cure(err))
+	said := fmt.Errorf("%s: %w%s", what, err, cure(err))
+	if errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM) {
+		return classed{said, kernel.ErrMemory}
+	}
+	return said
 }
 
 // cure is what helps, with "; " before it; empty if nobody knows.
@@ -54,8 +67,8 @@ func refusedSA(what string, algorithms string, ipv6 bool, carrier path.Kind, err
 	case errors.Is(err, unix.EPROTONOSUPPORT):
 		return fmt.Errorf("%s: this kernel has no ESP: modprobe %s (is it blacklisted in /etc/modprobe.d?), %s: %w", what, module, elsewhere, err)
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENOENT), strings.Contains(text, "algorithm"):
-		return fmt.Errorf("%s: this kernel has no %s: modprobe %s and the module of the algorithm (look at /proc/crypto), choose another esp=, %s: %w",
-			what, algorithms, module, elsewhere, err)
+		return classed{fmt.Errorf("%s: this kernel has no %s: modprobe %s and the module of the algorithm (look at /proc/crypto), choose another esp=, %s: %w",
+			what, algorithms, module, elsewhere, err), kernel.ErrAlgorithm}
 	}
 	return refused(what, err)
 }

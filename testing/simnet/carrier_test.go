@@ -1,6 +1,7 @@
 package simnet
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -38,6 +39,37 @@ func TestCarrierThatDatapathsCannotFollow(t *testing.T) {
 					if n.Engine.Stats().Revivals != 0 {
 						t.Errorf("%s had to revive the connection", n.Name)
 					}
+				}
+			})
+		})
+	}
+}
+
+// TestCarrierWithoutSuccessor: where the peer refuses to rekey a Child SA that its datapath cannot take to the new path, or it cannot be installed, it is deleted at both
+// ends, and a connection that must remain up is made anew.
+func TestCarrierWithoutSuccessor(t *testing.T) {
+	for _, refuser := range []string{"west", "east"} {
+		t.Run(refuser, func(t *testing.T) {
+			inWorld(t, 1, fine, Connection(policy.TCPYes), func(t *testing.T, w *World) {
+				if _, err := w.West.up(t); err != nil {
+					t.Fatal(err)
+				}
+				before := w.West.Snapshots()[0]
+				w.West.Datapath.Refuse(kernel.OpMove, fmt.Errorf("its keys are with the other datapath: %w", kernel.ErrCarrier))
+				for _, n := range []*Node{w.West, w.East} {
+					if n.Name == refuser {
+						n.Datapath.Refuse(kernel.OpInstall, errors.New("somebody else has a policy for it"))
+					}
+				}
+				w.CutStreams()
+				time.Sleep(2 * time.Minute)
+				w.agreed(t, 1)
+				after := w.West.Snapshots()[0]
+				if after.Children[0].SPIIn == before.Children[0].SPIIn {
+					t.Errorf("the Child SA is the same: %+v", after)
+				}
+				if n := w.West.Engine.Stats().Revivals; n == 0 {
+					t.Error("the connection was not revived")
 				}
 			})
 		})

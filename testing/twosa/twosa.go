@@ -18,6 +18,7 @@ import (
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/suite"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
 
@@ -64,6 +65,10 @@ type Host struct {
 	Held []machine.Effect
 	// FailSPI, FailInstall and FailJob, if set, are what the owner answers.
 	FailSPI, FailInstall, FailJob error
+	// Tell goes with FailSPI and FailInstall.
+	Tell iana.Notify
+	// Lacks is what h's datapath does not have.
+	Lacks suite.Lacking
 	// Ladder, if set, answers NeedPath.
 	Ladder func(machine.NeedPath) machine.Input
 
@@ -135,7 +140,7 @@ func (h *Host) SPI() wire.SPI {
 
 // config is what the owner gives a machine.
 func (h *Host) config() machine.Config {
-	c := machine.Config{SPI: h.SPI(), Rand: h.random, HalfOpen: h.HalfOpen, PlainESP: h.PlainESP, Candidates: h.candidates}
+	c := machine.Config{SPI: h.SPI(), Rand: h.random, HalfOpen: h.HalfOpen, PlainESP: h.PlainESP, Lacks: h.Lacks, Candidates: h.candidates}
 	if h.Entropy != nil {
 		c.Rand = h.Entropy
 	}
@@ -229,14 +234,14 @@ func (h *Host) complete(e machine.Effect) machine.Input {
 		return h.work(e)
 	case machine.ReserveSPI:
 		if h.FailSPI != nil {
-			return machine.SPIReserved{Child: e.Child, Err: h.FailSPI}
+			return machine.SPIReserved{Child: e.Child, Err: h.FailSPI, Notify: h.Tell}
 		}
 		h.nextESP++
 		h.Reserved[h.nextESP] = e.Child
 		return machine.SPIReserved{Child: e.Child, SPI: h.nextESP}
 	case machine.Install:
 		if h.FailInstall != nil {
-			return machine.InstallDone{Child: e.Child, Err: h.FailInstall}
+			return machine.InstallDone{Child: e.Child, Err: h.FailInstall, Notify: h.Tell}
 		}
 		delete(h.Reserved, e.SPIIn)
 		h.Installed[e.SPIIn] = e
