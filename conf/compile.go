@@ -148,14 +148,19 @@ func (b *build) connection() *policy.Connection {
 	b.positions(c)
 	b.remarks()
 	b.version()
-	b.mode()
-	b.authentication(c)
+	b.mode(c)
+	if !c.IsShunt() {
+		b.authentication(c)
+	}
 	b.hosts(c)
 	b.identities(c)
 	b.updown(c)
 	b.selectors(c)
+	b.shunt(c)
 	b.transportMode(c)
-	b.proposalsOf(c)
+	if !c.IsShunt() {
+		b.proposalsOf(c)
+	}
 	b.ports(c)
 	b.tcp(c)
 	b.timing(c)
@@ -202,13 +207,9 @@ func (b *build) version() {
 	}
 }
 
-// mode refuses what is not ESP in tunnel or transport mode.
-func (b *build) mode() {
-	switch v := value[string](b, "type", noSide); v {
-	case "tunnel", "transport":
-	default:
-		b.refuseEntry(b.get("type", noSide), "type="+v+" is not supported yet: what it says about the traffic would not be done", "")
-	}
+// mode reads which types have no IKE, and refuses what is not ESP.
+func (b *build) mode(c *policy.Connection) {
+	c.Shunt = shunts[value[string](b, "type", noSide)] // tunnel and transport are none
 	if value[string](b, "phase2", noSide) == "ah" {
 		b.refuseEntry(b.get("phase2", noSide), "phase2=ah is not supported: AH is not there", "write phase2=esp, here and at the peer")
 	}

@@ -97,7 +97,7 @@ func (b *build) hosts(c *policy.Connection) {
 		b.refuseEntry(r, "left= and right= are both %defaultroute, which is this host", "write the peer's address, or %any")
 	case !local(lh) && !local(rh):
 		b.refuseEntry(r, fmt.Sprintf("neither left=%s nor right=%s can be this host", l.value, r.value), "write an address of this host, or %defaultroute, for one of them")
-	case !local(lh) || !local(rh):
+	case (!local(lh) || !local(rh)) && !c.IsShunt():
 		b.startOfTemplate()
 	}
 }

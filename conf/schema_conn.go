@@ -117,7 +117,7 @@ var connKeywords = []keyword{
 	{name: "ikelifetime", state: NotYet, kind: kindDuration, min: 1e9, def: "8h", doc: "longest life of an IKE SA; at most 1d", why: whyLifetime},
 	{
 		name: "type", state: Implemented, kind: kindEnum, words: []string{"tunnel", "transport", "pass", "passthrough", "drop", "reject"}, def: "tunnel",
-		doc: "tunnel protects networks behind the two hosts, transport what goes between the hosts themselves, at both ends the same; the others refuse the connection",
+		doc: "tunnel protects networks behind the two hosts, transport what goes between the hosts themselves, at both ends the same. passthrough (or pass), drop and reject have no IKE: see Policies without IKE",
 	},
 	{
 		name: "failureshunt", state: Implemented, kind: kindEnum, words: []string{"none", "pass", "passthrough", "drop", "hold", "reject"}, def: "none",

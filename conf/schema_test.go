@@ -348,7 +348,7 @@ func TestMalformedValuesOfIgnoredKeywords(t *testing.T) {
 // What decides about protection, scope or authentication is refused, not warned about.
 func TestNothingIsWeakenedQuietly(t *testing.T) {
 	for _, line := range []string{
-		"authby=rsasig", "authby=secret,rsasig", "authby=null", "authby=never", "type=passthrough", "type=drop", "type=reject",
+		"authby=rsasig", "authby=secret,rsasig", "authby=null", "authby=never",
 		"ppk=insist", "ppk=yes", "ppk=propose", "ppk=permit", "rightca=%same", "sec-label=x", "policy-label=x", "ah=sha2", "phase2=ah",
 		"keyexchange=ikev1", "ikev2=no", "ikev2=never", "ikev2=permit", "rightaddresspool=10.0.0.1-10.0.0.9", "leftmodecfgclient=yes",
 		"rightmodecfgserver=yes", "leftauth=secret", "rightxauthserver=yes", "leftxauthclient=yes", "leftautheap=tls", "pam-authorize=yes",

@@ -82,7 +82,7 @@ func (a *app) printConnection(c ctl.Connection) {
 	a.printf("%q  %s", c.Name, stateOf(c))
 	a.printf("    %s...%s", endText(c.Local, true), endText(c.Remote, false))
 	settings := []string{}
-	for _, s := range []struct{ key, value string }{{"auto", c.Auto}, {"enable-tcp", c.TCP}, {"ike", c.Algorithms}, {"esp", c.ESP}} {
+	for _, s := range []struct{ key, value string }{{"type", c.Shunt}, {"auto", c.Auto}, {"enable-tcp", c.TCP}, {"ike", c.Algorithms}, {"esp", c.ESP}} {
 		if s.value != "" {
 			settings = append(settings, s.key+"="+s.value)
 		}
@@ -92,6 +92,8 @@ func (a *app) printConnection(c ctl.Connection) {
 		for _, child := range c.Children {
 			state := "down  "
 			switch {
+			case c.Shunt != "":
+				state = "" // all are in place, or none
 			case child.Up:
 				state = "up  "
 			case strings.HasPrefix(c.Remote.Host, "%any"):

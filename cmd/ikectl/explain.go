@@ -40,6 +40,9 @@ func (a *app) printExplanation(x ctl.Explanation) {
 	a.printf("%q of %s", x.Connection, x.Position)
 	if x.Why != "" {
 		a.printf("    not usable  %s", x.Why)
+	} else if x.Shunt != "" {
+		a.printf("    does        %s", x.Shunt)
+		a.printf("    gets        no peer: it is a policy without IKE")
 	} else {
 		a.printf("    here        %s[%s]", x.Local.Host, x.Local.ID)
 		a.printf("    peer        %s[%s]", x.Remote.Host, x.Remote.ID)

@@ -94,6 +94,9 @@ func ctlConnection(s engine.ConnectionStatus) ctl.Connection {
 	for _, child := range s.Conn.Children {
 		c.ESP = child.ESP.String()
 	}
+	if s.Conn.IsShunt() {
+		c.Shunt, c.TCP, c.Algorithms, c.ESP = s.Conn.Shunt.String(), "", "", ""
+	}
 	left, right := ctlEnd(&s.Conn.Left), ctlEnd(&s.Conn.Right)
 	if s.Oriented != nil {
 		local, remote := &left, &right

@@ -83,10 +83,11 @@ const (
 	phaseNegotiating
 	phaseUp
 	phaseWaiting // for its revival
+	phaseInPlace // a shunt
 )
 
 func (p phase) String() string {
-	return [...]string{"down", "negotiating", "up", "waiting for revival"}[p]
+	return [...]string{"down", "negotiating", "up", "waiting for revival", "in place"}[p]
 }
 
 // newControl makes the control of a connection with the answers of OrientAll, or why there is none.
@@ -172,10 +173,12 @@ func (c *control) up(w *waiter) {
 		c.finishUps(fmt.Errorf("connection %q was deleted", c.conn.Name))
 	case c.oriented == nil && len(c.conn.Names()) == 0:
 		c.finishUps(c.without)
-	case c.oriented != nil && !c.oriented.RemoteAddr.IsValid():
+	case c.oriented != nil && !c.oriented.RemoteAddr.IsValid() && !c.conn.IsShunt():
 		c.finishUps(fmt.Errorf("connection %q waits for peers (its other end is %s): it cannot be brought up from here", c.conn.Name, c.oriented.WhereHost(false)))
 	case c.e.closing.Load():
 		c.finishUps(errShutdown)
+	case c.conn.IsShunt():
+		c.place()
 	case c.children > 0 && !c.allUp():
 		c.want()
 		c.set(phaseUp)
@@ -296,6 +299,9 @@ func (c *control) base(done func(kernel.Done)) {
 }
 
 func (c *control) baseAction() (action kernel.Action, route bool) {
+	if c.conn.IsShunt() {
+		return c.standing()
+	}
 	if c.conn.Auto == policy.AutoOnDemand && !c.gone && !c.e.closing.Load() {
 		return kernel.Trap, true
 	}
@@ -348,7 +354,7 @@ func (c *control) shunt(action kernel.Action, route bool, done func(kernel.Done)
 
 // shunts is what says which traffic is the connection's while it has no SA; nil: nothing does, as with a template, whose peers say so.
 func (c *control) shunts() *policy.Oriented {
-	if o := c.oriented; o != nil && o.RemoteAddr.IsValid() {
+	if o := c.oriented; o != nil && (o.RemoteAddr.IsValid() || o.IsShunt()) {
 		return o
 	} else if o == nil {
 		return c.side

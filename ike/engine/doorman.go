@@ -357,6 +357,8 @@ func (v *view) andPort(p path.Path) string {
 func (c *control) wants(v *view, p path.Path) string {
 	o := c.oriented
 	switch {
+	case c.conn.IsShunt():
+		return c.noIKE()
 	case o == nil:
 		return "is not oriented: " + c.peek().Why
 	case o.LocalAddr != p.Local.Addr():

@@ -24,6 +24,8 @@ type Explanation struct {
 	PeerAddr netip.Addr
 	PeerID   ident.ID
 	Secret   auth.Choice
+	// Shunt is what a connection without IKE does, and with which traffic: no peer gets it. Empty: it has IKE.
+	Shunt string
 	// Candidates are all connections in the order in which the peer would try them: those for its address first, then those that are not for it.
 	Candidates []Candidate
 	// Chosen is the name of the first that fits and allows what the connection in question protects, or else of the first that fits; empty: none, or the peer is not known.
@@ -56,6 +58,10 @@ func (v *view) explain(secrets *auth.Store, c *control, peer netip.Addr, id iden
 		return x
 	}
 	o := c.oriented
+	if c.conn.IsShunt() {
+		x.Oriented, x.Shunt = o, c.does()
+		return x
+	}
 	if !peer.IsValid() {
 		x.PeerAddr = o.RemoteAddr
 	} else if !o.RemoteAddr.IsValid() {

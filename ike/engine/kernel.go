@@ -294,9 +294,9 @@ func pairOf(ef machine.Install, id kernel.PolicyID) kernel.SAPair {
 // soft is where an SA is rekeyed that ends at hard; zero: nowhere.
 func soft(hard uint64) uint64 { return hard - hard/8 }
 
-// policyID names the policy of one child. A template has one for each remote side that it protects; a peer whose name has no known address is one peer.
+// policyID names the policy of one child, or of a shunt. A template has one for each remote side that it protects; a peer whose name has no known address is one peer.
 func policyID(o *policy.Oriented, i int, remote ts.Set) kernel.PolicyID {
-	if o.RemoteAddr.IsValid() || o.Remote.Host.Kind == policy.HostName {
+	if o.RemoteAddr.IsValid() || o.Remote.Host.Kind == policy.HostName || o.IsShunt() {
 		return kernel.PolicyID(o.Children[i].Name)
 	}
 	return kernel.PolicyID(o.Children[i].Name + "[" + remote.String() + "]")

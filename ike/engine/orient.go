@@ -346,7 +346,7 @@ func (c *control) inherit(old *control) {
 		old.idle(policy.ShuntNone, nil)
 		c.set(phaseDown)
 		c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("connection %q has no hosts any more: %v", c.conn.Name, c.why)})
-		if c.resumes != 0 || c.wanted {
+		if (c.resumes != 0 || c.wanted) && !c.conn.IsShunt() {
 			c.sought = true
 			c.startRound()
 		}
@@ -356,6 +356,11 @@ func (c *control) inherit(old *control) {
 		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %s: these are its hosts now", c.describe())})
 	}
 	switch {
+	case c.conn.IsShunt():
+		c.set(phaseDown)
+		if c.wanted {
+			c.place()
+		}
 	case c.attempt != nil: // somebody has met it before us
 	case c.resumes != 0 && c.phase == phaseNegotiating && c.roundID == c.resumes, c.wanted && c.oriented.RemoteAddr.IsValid():
 		c.sought = true

@@ -48,6 +48,12 @@ func (e *Engine) find(c *policy.Connection, setup policy.Setup, here policy.Here
 	if err != nil {
 		return nil, err
 	}
+	if c.IsShunt() { // it has no carrier and no port
+		if why := e.choice.Refuse(kernel.Wish{Backend: kernel.Backend(c.Backend)}); why != "" {
+			return nil, fmt.Errorf("conn %s: %s cannot be had: %s", c.Name, found[0].Where("backend"), why)
+		}
+		return found, nil
+	}
 	if err := e.provide(found[0], setup); err != nil {
 		return nil, err
 	}
@@ -125,6 +131,9 @@ func (e *Engine) closePorts() {
 
 // local are the ends of a connection that may be this host, as far as that is known.
 func (c *control) local() (ends []*policy.End) {
+	if c.conn.IsShunt() {
+		return nil
+	}
 	for _, o := range []*policy.Oriented{c.oriented, c.guest, c.side} {
 		if o != nil {
 			ends = append(ends, o.Local)

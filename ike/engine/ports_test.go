@@ -96,8 +96,9 @@ func TestBackendIsRefused(t *testing.T) {
 	inRig(t, setup, nil, func(t *testing.T, r *rig) {
 		c := connection("west-east")
 		c.Backend, c.Positions = policy.BackendUserspace, map[string]string{"backend": "ipsec.conf:9"}
-		for asker, want := range map[string]string{"": "restart ikegod", "west-east": "a port of its own with "} {
-			r.e.choice = everything(t, asker)
+		for _, tc := range [][2]string{{"", "restart ikegod"}, {"west-east", "a port of its own with "}} { // in this order: the last choice stays
+			want := tc[1]
+			r.e.choice = everything(t, tc[0])
 			if err := r.e.Add(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}

@@ -19,7 +19,7 @@ type ConnectionStatus struct {
 	Oriented  *policy.Oriented // nil: not oriented, Why says why
 	Why       string
 	Wanted    bool   // up was asked for, revival keeps it
-	State     string // "down", "negotiating", "up", "waiting for revival"
+	State     string // "down", "negotiating", "up", "waiting for revival"; of a shunt "down", "in place"
 	Path      path.Path
 	LastError string
 	NextTry   time.Time
@@ -166,6 +166,7 @@ func (c *control) load() {
 	}
 	if c.why != nil {
 		if len(c.conn.Names()) == 0 {
+			c.wanted = c.standsFromLoad() // once its address comes
 			c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("loaded connection %q, but it cannot be used: %v", c.conn.Name, c.why)})
 			return
 		}
@@ -180,7 +181,10 @@ func (c *control) load() {
 		return
 	}
 	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("loaded connection %s", c.describe())})
-	if !c.oriented.RemoteAddr.IsValid() {
+	if c.standsFromLoad() {
+		c.up(nil)
+	}
+	if !c.oriented.RemoteAddr.IsValid() || c.conn.IsShunt() {
 		return
 	}
 	switch c.conn.Auto {

@@ -139,7 +139,7 @@ func (e *Engine) Stats() Stats {
 	}
 	for _, s := range e.Connections() {
 		st.Connections++
-		up := s.State == phaseUp.String()
+		up := s.State == phaseUp.String() || s.State == phaseInPlace.String()
 		if up {
 			st.ConnectionsUp++
 		}

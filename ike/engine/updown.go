@@ -16,7 +16,7 @@ import (
 
 // tunnel is what the script of this host's end is told about a policy, or nil if there is no script.
 func (c *control) tunnel(o *policy.Oriented, i int, pol kernel.Policy) *kernel.Tunnel {
-	if c.e.updown == nil || o.Local.Updown == "" {
+	if c.e.updown == nil || o.Local.Updown == "" || c.conn.IsShunt() {
 		return nil
 	}
 	t := &kernel.Tunnel{

@@ -43,7 +43,7 @@ func newView(setup policy.Setup, list []*control) *view {
 		switch o := c.oriented; {
 		case o == nil && c.guest != nil:
 			v.templates[c.guest.LocalAddr] = append(v.templates[c.guest.LocalAddr], c.guest)
-		case o == nil:
+		case o == nil, o.IsShunt():
 		case o.RemoteAddr.IsValid():
 			for _, o := range c.met {
 				k := addrPair{o.LocalAddr, o.RemoteAddr}

@@ -68,6 +68,7 @@ func (e *encoding) connection(c *Connection) {
 	e.number(uint64(c.Failure))
 	e.number(uint64(c.Negotiation))
 	e.number(uint64(c.Backend))
+	e.number(uint64(c.Shunt))
 }
 
 func (e *encoding) end(x *End) {

@@ -30,6 +30,9 @@ type Setup struct {
 	Positions                    map[string]string // keyword -> file:line
 }
 
+// IsShunt reports whether the connection is a policy alone: it has no IKE, no peer and no Child SAs.
+func (c *Connection) IsShunt() bool { return c.Shunt != ShuntNone }
+
 // CookieMode is ddos-mode=.
 type CookieMode uint8
 
@@ -57,6 +60,7 @@ type Connection struct {
 	Narrowing            bool
 	NATKeepAlive         bool
 	Failure, Negotiation Shunt
+	Shunt                Shunt // type=passthrough, drop or reject: what happens to the traffic always, without IKE. ShuntNone: it is protected
 	Backend              Backend
 }
 

@@ -26,6 +26,11 @@ func (c *Connection) Settings() []Setting {
 		out = append(out, Setting{keyword, value, c.Positions[keyword]})
 	}
 	own("auto", c.Auto.String())
+	if c.IsShunt() { // what is about IKE and SAs has no effect
+		own("type", c.Shunt.String())
+		own("backend", c.Backend.String())
+		return out
+	}
 	own("ike", c.IKE.String())
 	for i := range c.Children {
 		if i == 0 || c.Children[i].ESP.String() != c.Children[0].ESP.String() {
@@ -76,6 +81,9 @@ func (c *Connection) endSettings(left bool) []Setting {
 	protoport := e.ProtoPort()
 	if protoport == "" {
 		protoport = "%any"
+	}
+	if c.IsShunt() {
+		return []Setting{{word, e.Host.String(), at("")}, {word + "subnet", subnets, at("subnet", "subnets")}, {word + "protoport", protoport, at("protoport")}}
 	}
 	return []Setting{
 		{word, e.Host.String(), at("")},

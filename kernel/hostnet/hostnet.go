@@ -89,10 +89,11 @@ type Net struct {
 
 	mu       sync.Mutex // guards all below
 	policies map[kernel.PolicyID]*routed
-	prefixes map[tableKey][]*routed // in the order in which they came
-	rules    map[ruleKey]int        // with the number of policies that want them
-	locals   map[netip.Prefix]int   // the tables of local prefixes
-	added    map[netip.Addr]int     // source addresses that we put on the TUN, likewise
+	passing  map[kernel.PolicyID]bool // those that let pass
+	prefixes map[tableKey][]*routed   // in the order in which they came
+	rules    map[ruleKey]int          // with the number of policies that want them
+	locals   map[netip.Prefix]int     // the tables of local prefixes
+	added    map[netip.Addr]int       // source addresses that we put on the TUN, likewise
 	guard    *guard
 	found    bool   // what an earlier daemon left is still there, until Sweep
 	others   []used // numbers under which an earlier daemon may have left something too
@@ -132,7 +133,7 @@ func New(tun string, set Settings) (*Net, error) {
 	}
 	n := &Net{
 		set: set, handle: h, tun: tun,
-		policies: map[kernel.PolicyID]*routed{}, prefixes: map[tableKey][]*routed{}, rules: map[ruleKey]int{}, locals: map[netip.Prefix]int{}, added: map[netip.Addr]int{},
+		policies: map[kernel.PolicyID]*routed{}, passing: map[kernel.PolicyID]bool{}, prefixes: map[tableKey][]*routed{}, rules: map[ruleKey]int{}, locals: map[netip.Prefix]int{}, added: map[netip.Addr]int{},
 	}
 	if err := n.setUp(); err != nil {
 		return nil, errors.Join(err, n.Close())

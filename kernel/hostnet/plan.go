@@ -42,6 +42,7 @@ type ruleKey struct {
 	protocol     uint8
 	sport, dport portRange
 	table        int
+	jump         bool // past all of our tables, see jump.go
 }
 
 type portRange struct{ first, last uint16 }

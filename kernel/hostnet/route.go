@@ -20,10 +20,17 @@ func (n *Net) Route(p kernel.Policy, mtu int) error {
 	defer n.mu.Unlock()
 	next := n.plan(p, mtu)
 	old := n.policies[p.ID]
+	n.jump(next)
+	if err := n.stopJumps(next); err != nil {
+		return err
+	}
 	if err := n.swap(old, next); err != nil {
 		return errors.Join(err, n.swap(next, old))
 	}
 	n.policies[p.ID] = next
+	if delete(n.passing, p.ID); p.Action == kernel.Pass {
+		n.passing[p.ID] = true
+	}
 	return nil
 }
 
@@ -36,6 +43,7 @@ func (n *Net) Unroute(id kernel.PolicyID) error {
 		return nil
 	}
 	delete(n.policies, id)
+	delete(n.passing, id)
 	return n.swap(old, nil)
 }
 
@@ -232,6 +240,9 @@ func (n *Net) rule(k ruleKey) *netlink.Rule {
 	}
 	r := n.newRule(family, k.pref)
 	r.Table, r.IPProto = k.table, int(k.protocol)
+	if k.jump {
+		r.Goto = n.set.Preference + prefLast
+	}
 	if k.unbound {
 		unbound(r)
 	}

@@ -224,7 +224,7 @@ func (n *Net) remove(family int, rule func(*netlink.Rule) bool, route func(table
 // Our rules, counted from Settings.Preference. What carries our mark skips them, and goes on with all the other rules of the machine: it must not
 // find our tables even if no other has a route for it.
 const (
-	prefMark     = iota // fwmark MARK goto prefLast
+	prefMark     = iota // fwmark MARK goto prefLast; the same for what jumps (jump.go)
 	prefSpecific        // some for each policy of single protocols or ports: lookup tableSpecific
 	prefUnbound         // from 0.0.0.0 iif lo lookup tableUnbound; in IPv6 iif lo, behind aroundUnbound
 	prefLocal           // one for each local prefix: from it lookup its table

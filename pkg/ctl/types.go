@@ -104,6 +104,7 @@ type ChildSA struct {
 type Connection struct {
 	Name       string    `json:"name"`
 	State      string    `json:"state"`
+	Shunt      string    `json:"shunt,omitempty"`    // passthrough, drop or reject: it is a policy without IKE, and its state is down or in place
 	Position   string    `json:"position,omitempty"` // file:line
 	Auto       string    `json:"auto,omitempty"`
 	Wanted     bool      `json:"wanted"` // somebody asked for it, and revival keeps it up
@@ -141,6 +142,7 @@ type Explanation struct {
 	Connection string      `json:"connection"`
 	Position   string      `json:"position,omitempty"`
 	Why        string      `json:"why,omitempty"`   // why it cannot be used on this host
+	Shunt      string      `json:"shunt,omitempty"` // what a connection without IKE does, and with which traffic: no peer gets it
 	Local      End         `json:"local"`           // this host's end
 	Remote     End         `json:"remote"`          // the end of the peer, who is asked about
 	Settings   []Setting   `json:"settings"`        // what counts, and where it stands
