@@ -308,7 +308,7 @@ func everywhere(t *testing.T, o opponent) {
 			name := string(b) + "-" + s.name
 			t.Run(name, func(t *testing.T) {
 				if testing.Short() && !slices.Contains(o.always, name) {
-					t.Skipf("NOT TESTED: %s, which takes a minute; make test-kernel runs it", t.Name())
+					t.Skipf("NOT TESTED: %s, which takes a minute or more; make test-kernel runs it", t.Name())
 				}
 				if !uml.Outside(t, uml.Full, uml.Programs, o.need) {
 					meet(t, b, s, o).both(t, o.load)

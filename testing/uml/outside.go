@@ -18,7 +18,7 @@ import (
 )
 
 // limit is how long a guest may take, unless the deadline of the tests comes first.
-const limit = 12 * time.Minute
+const limit = 15 * time.Minute
 
 // Need is something that a test needs inside and only the host can get, for the guest has no network: it returns variables for the guest. An error is that of
 // a missing capability.
