@@ -241,9 +241,10 @@ func (s *Split) route(p Policy) error {
 	return err
 }
 
-// kernelOnly reports whether a policy is the kernel's alone: the userspace half cannot keep it, or never has a pair of it.
+// kernelOnly reports whether a policy is the kernel's alone: the userspace half cannot keep it, or never has a pair of it. What is to pass is with both all the same: a
+// wider policy of the userspace half would lead it to the TUN.
 func (s *Split) kernelOnly(p *Policy) bool {
-	return p.OnlyXFRM() != "" || p.Backend == BackendXFRM || p.Backend == BackendAuto && s.tcp
+	return p.OnlyXFRM() != "" || p.Action != Pass && (p.Backend == BackendXFRM || p.Backend == BackendAuto && s.tcp)
 }
 
 // routeKernel puts a policy into the kernel, which takes outbound packets or lets them pass to the TUN.

@@ -318,6 +318,29 @@ func TestSplitActions(t *testing.T) {
 	}
 }
 
+// TestSplitActionsWithKernelTCP: where the kernel carries ESP in TCP too, a policy without backend= is its own, but what is to pass has to pass beside a wider policy of the
+// userspace half, also when that is what comes of another action or turns into one.
+func TestSplitActionsWithKernelTCP(t *testing.T) {
+	for _, backend := range []Backend{BackendAuto, BackendXFRM} {
+		r := newSplitRigOf(t, true)
+		for _, action := range []Action{Hold, Pass, Protect, Trap, Pass, Reject} {
+			p := splitPol("c")
+			p.Action, p.Backend = action, backend
+			r.must(func(q Request) { r.s.Route(q, p) })
+			if k := r.kernelPolicies()[0]; k.Action != action || k.InboundOnly {
+				t.Errorf("%s, action %d: kernel %+v", backend, action, k)
+			}
+			if u := r.user.Policies(); action == Pass != (len(u) == 1) || len(u) == 1 && u[0].Action != Pass {
+				t.Errorf("%s, action %d: userspace %+v", backend, action, u)
+			}
+		}
+		r.must(func(q Request) { r.s.Unroute(q, "c") })
+		if k, u := r.kernelPolicies(), r.user.Policies(); len(k)+len(u) != 0 {
+			t.Errorf("%s: left %v, %v", backend, k, u)
+		}
+	}
+}
+
 func TestSplitMove(t *testing.T) {
 	r := newSplitRig(t)
 	r.route("c")

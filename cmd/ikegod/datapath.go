@@ -76,7 +76,7 @@ func lacking(r *probe.Report) suite.Lacking {
 		return text, r.Findings[f].Outcome == probe.No
 	}
 	for f, e := range map[probe.Feature]iana.Encr{
-		probe.AESGCM: iana.ENCR_AES_GCM_16, probe.AESCCM: iana.ENCR_AES_CCM_16, probe.ChaCha20: iana.ENCR_CHACHA20_POLY1305, probe.AESCBC: iana.ENCR_AES_CBC,
+		probe.AESGCM: iana.ENCR_AES_GCM_16, probe.AESCCM: iana.ENCR_AES_CCM_16, probe.ChaCha20: iana.ENCR_CHACHA20_POLY1305,
 	} {
 		if text, lacks := why(f); lacks {
 			out.Encr[e] = text
@@ -89,6 +89,11 @@ func lacking(r *probe.Report) suite.Lacking {
 		if text, lacks := why(f); lacks {
 			out.Integ[i] = text
 		}
+	}
+	// AES-CBC is tried with an integrity algorithm each time, and it may be that one which is missing.
+	withCBC := []probe.Feature{probe.AESCBC, probe.SHA2_256, probe.SHA2_384, probe.SHA2_512, probe.SHA1}
+	if text, lacks := why(probe.AESCBC); lacks && !slices.ContainsFunc(withCBC, func(f probe.Feature) bool { _, no := why(f); return !no }) {
+		out.Encr[iana.ENCR_AES_CBC] = text
 	}
 	return out
 }

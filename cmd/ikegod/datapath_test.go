@@ -10,6 +10,7 @@ import (
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/kernel/probe"
 	"github.com/ikegod/ikegod/pkg/ctl"
+	"github.com/ikegod/ikegod/pkg/iana"
 )
 
 // kernelLike is a report of a kernel that can do everything but these.
@@ -62,6 +63,32 @@ func TestAbilities(t *testing.T) {
 				t.Errorf("%+v, %v; want %s because %q", c, err, tc.shape, tc.why)
 			}
 		})
+	}
+}
+
+// TestLackingCBC: AES-CBC is tried with integrity algorithms, and one of these that is missing says nothing about it.
+func TestLackingCBC(t *testing.T) {
+	no := func(fs ...probe.Feature) (all []probe.Finding) {
+		for _, f := range fs {
+			all = append(all, lacks(f, "no "+f.String(), ""))
+		}
+		return all
+	}
+	for _, tc := range []struct {
+		without []probe.Feature
+		lacks   bool
+	}{
+		{nil, false},
+		{[]probe.Feature{probe.AESCBC, probe.SHA2_256}, false},
+		{[]probe.Feature{probe.AESCBC, probe.SHA2_256, probe.SHA2_384, probe.SHA2_512, probe.SHA1}, true},
+	} {
+		got := lacking(kernelLike(no(tc.without...)...))
+		if text, lacks := got.Encr[iana.ENCR_AES_CBC]; lacks != tc.lacks || lacks && !strings.Contains(text, "no AES_CBC") {
+			t.Errorf("without %v: AES_CBC %v, %q", tc.without, lacks, text)
+		}
+		if _, lacks := got.Integ[iana.AUTH_HMAC_SHA2_256_128]; lacks != (len(tc.without) > 0) {
+			t.Errorf("without %v: SHA-256 %v", tc.without, lacks)
+		}
 	}
 }
 

@@ -164,3 +164,28 @@ func TestSweepIsTriedAgain(t *testing.T) {
 		t.Errorf("stopped before it was tried again; before:\n%s\nafter:\n%s", before, after)
 	}
 }
+
+// TestDamagedRecord: a record that cannot be read keeps no tunnel from starting; it is put aside, and said.
+func TestDamagedRecord(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, recordName)
+	if err := os.WriteFile(name, []byte(`{"used": [{"mark"`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := &Net{set: Settings{RunDir: dir, Mark: 7}}
+	if err := n.recall(); err != nil {
+		t.Fatal(err)
+	}
+	if notes := n.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "is damaged and was put aside as "+name+".damaged") {
+		t.Errorf("notes %q", notes)
+	}
+	if _, err := os.Stat(name + ".damaged"); err != nil || recorded(t, dir) {
+		t.Errorf("put aside: %v, still there: %v", err, recorded(t, dir))
+	}
+	if err := n.note(); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := readRecord(dir); err != nil || len(all) != 1 || all[0].Mark != 7 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}

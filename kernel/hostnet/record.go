@@ -30,6 +30,10 @@ type record struct {
 const explanation = "Routing rules from these preferences on, routing tables from these on, and these nft tables (family inet) are those of the ikegod with this run directory; " +
 	"the next one there removes what is left of them."
 
+var errDamaged = errors.New("is damaged")
+
+const lookForLeft = "ip rule, ip route show table all and nft list ruleset for what an earlier daemon has left"
+
 func (s *Settings) used() used { return used{s.Mark, s.Table, s.Preference, s.NFTable} }
 
 // readRecord reads what was used in a run directory; none without a directory or a file.
@@ -47,7 +51,7 @@ func readRecord(runDir string) ([]used, error) {
 	}
 	var r record
 	if err := json.Unmarshal(text, &r); err != nil {
-		return nil, fmt.Errorf("%s is damaged; remove it, and look with ip rule, ip route show table all and nft list ruleset for what an earlier daemon has left", name)
+		return nil, fmt.Errorf("%s %w; remove it, and look with %s", name, errDamaged, lookForLeft)
 	}
 	return r.Used, nil
 }
@@ -74,9 +78,18 @@ func writeRecord(runDir string, all []used) error {
 	return os.Rename(name+".new", name)
 }
 
-// recall reads which other numbers an earlier daemon has used.
+// recall reads which other numbers an earlier daemon has used. A file that cannot be read as that is put aside: what it told of may stay, but traffic has to be protected now.
 func (n *Net) recall() error {
 	all, err := readRecord(n.set.RunDir)
+	if errors.Is(err, errDamaged) {
+		name := filepath.Join(n.set.RunDir, recordName)
+		aside := name + ".damaged"
+		if err := os.Rename(name, aside); err != nil {
+			return fmt.Errorf("%s %w and could not be put aside: %w", name, errDamaged, err)
+		}
+		n.notes = append(n.notes, fmt.Sprintf("%s %v and was put aside as %s: look with %s", name, errDamaged, aside, lookForLeft))
+		return nil
+	}
 	n.others = slices.DeleteFunc(all, func(u used) bool { return u == n.set.used() })
 	return err
 }

@@ -126,7 +126,7 @@ func (w *worker) install(sa kernel.SAPair) error {
 		r.pairs = append([]*pair{p}, r.pairs...)
 		if err := errors.Join(w.settle(r), w.sources.use(&r.policy, p.remote())); err != nil {
 			r.pairs = r.pairs[1:]
-			return fail(errors.Join(err, w.settle(r), w.deletePair(p)))
+			return fail(errors.Join(err, w.settle(r), w.sources.use(&r.policy, r.peer()), w.deletePair(p)))
 		}
 	}
 	w.pairs[p.spi()] = p

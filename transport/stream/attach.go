@@ -39,6 +39,7 @@ const (
 var (
 	errUnowned  = errors.New("the TCP connection cannot be given to the kernel: no IKE SA owns it")
 	errNoSocket = errors.New("the stream cannot be given to the kernel: it is no TCP connection")
+	errKept     = errors.New("the stream cannot be given to the kernel: a connection on it has the userspace datapath")
 	errSlow     = fmt.Errorf("the stream was not given to the kernel: the peer has not taken the message that is half sent within %v", attachWait)
 	errAttached = fmt.Errorf("the kernel carries the ESP of this stream: %w", transport.ErrNoPath)
 )
@@ -60,6 +61,8 @@ func (s *Conn) Attach(done func(error)) {
 		err = errUnowned
 	case s.reason != nil:
 		err = transport.ErrNoPath
+	case s.kept:
+		err = errKept
 	case !s.attached:
 		s.attaching = append(s.attaching, done)
 		select {

@@ -407,6 +407,11 @@ func TestKeep(t *testing.T) {
 			if err := s.SendESP(frame(espPacket(1, 60))); err != nil {
 				t.Errorf("SendESP: %v", err)
 			}
+			s.Attach(func(err error) {
+				if !errors.Is(err, errKept) {
+					t.Errorf("Attach: %v, want %v", err, errKept)
+				}
+			})
 			if h.calls != 0 {
 				t.Error("the kernel has it")
 			}
