@@ -57,11 +57,12 @@ type control struct {
 	downs     []*waiter
 	rekeys    rekeyings
 
-	// Hosts, see orient.go. The first four are constant after construction.
+	// Hosts, see orient.go. The first five are constant after construction.
 	others  []*policy.Oriented // further addresses of a peer that is a name, not tried yet in this attempt
 	met     []*policy.Oriented // all of them, for the peer that comes to us
 	guest   *policy.Oriented   // how it meets a peer whose name has no known address; nil: not at all
-	side    *policy.Oriented   // which end is us, while that name has none: enough for its policies; nil: not so
+	side    *policy.Oriented   // which end is us, while that name has none or it is refused: enough for its policies; nil: not so
+	refused bool               // its hosts are those of side, but it cannot have the port or the datapath that it needs
 	carried []Attempt          // what the addresses before have answered in this attempt
 	resumes int                // the round that waited for these hosts
 	sought  bool               // this round's hosts have been looked for
@@ -171,7 +172,7 @@ func (c *control) up(w *waiter) {
 	switch {
 	case c.gone:
 		c.finishUps(fmt.Errorf("connection %q was deleted", c.conn.Name))
-	case c.oriented == nil && len(c.conn.Names()) == 0:
+	case c.oriented == nil && !c.refused && len(c.conn.Names()) == 0:
 		c.finishUps(c.without)
 	case c.oriented != nil && !c.oriented.RemoteAddr.IsValid() && !c.conn.IsShunt():
 		c.finishUps(fmt.Errorf("connection %q waits for peers (its other end is %s): it cannot be brought up from here", c.conn.Name, c.oriented.WhereHost(false)))
@@ -407,7 +408,7 @@ func (c *control) shuntOne(i int, action kernel.Action, route bool, done func(ke
 // acquire starts an ondemand connection because of a packet.
 func (c *control) acquire(ev kernel.Acquire) {
 	some := c.children > 0 && c.phase == phaseUp && !c.allUp() && !c.asking() // one of several is missing
-	if c.gone || c.shunts() == nil || c.e.closing.Load() ||
+	if c.gone || c.shunts() == nil || c.e.closing.Load() || c.refused && time.Since(c.round.first) < refusedWait ||
 		!some && (c.phase == phaseNegotiating || c.phase == phaseUp || c.children > 0) {
 		return
 	}

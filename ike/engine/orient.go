@@ -132,6 +132,7 @@ func (e *Engine) seekHosts(ctx context.Context, asked map[string]seek, all bool)
 	if len(heirs) > 0 {
 		e.view.Store(newView(old.setup, list))
 	}
+	e.closePorts()
 	for c, k := range maps.All(heirs) {
 		c.home.box.post(func() { c.bequeath(k) })
 	}
@@ -145,10 +146,10 @@ func (e *Engine) seekHosts(ctx context.Context, asked map[string]seek, all bool)
 // look orients again. It returns an heir if the connection has to go on with other hosts.
 func (c *control) look(here policy.Here, setup policy.Setup, q seek, all bool) *control {
 	found, why := q.rest, error(nil)
+	var o, refused *policy.Oriented
 	if len(found) == 0 {
-		found, why = c.e.find(c.conn, setup, here)
+		found, refused, why = c.e.find(c.conn, setup, here)
 	}
-	var o *policy.Oriented
 	if len(found) > 0 {
 		o = found[0]
 	}
@@ -162,7 +163,7 @@ func (c *control) look(here policy.Here, setup policy.Setup, q seek, all bool) *
 		}
 	case c.oriented != nil && q.round == 0 && c.isBusy() && here.IsLocal(c.oriented.LocalAddr):
 		return nil // what is up, or on its way, goes on; the next round looks again
-	case o == nil && c.oriented == nil:
+	case o == nil && c.oriented == nil && !c.isOther(refused):
 		c.home.box.post(func() { c.stillWithout(why) })
 		return nil
 	case o == nil && c.oriented != nil && (c.isWanted() || c.conn.Auto == policy.AutoOnDemand):
@@ -171,12 +172,17 @@ func (c *control) look(here policy.Here, setup policy.Setup, q seek, all bool) *
 		return nil
 	}
 	k := newControl(c.e, c.conn, setup, found, why)
-	k.awaits(setup, here)
+	k.awaits(setup, here, refused)
 	k.carried, k.resumes = q.carried, q.round
 	if len(q.rest) > 0 {
 		k.met = c.met
 	}
 	return k
+}
+
+// isOther reports whether a connection without hosts has to go on as one that is refused between these: until now nobody knew what traffic it protects, or it was another.
+func (c *control) isOther(refused *policy.Oriented) bool {
+	return refused != nil && refused.RemoteAddr.IsValid() && (c.side == nil || !sameHosts(refused, c.side))
 }
 
 func sameHosts(a, b *policy.Oriented) bool {
@@ -342,7 +348,11 @@ func (c *control) inherit(old *control) {
 		return
 	}
 	was := old.oriented
-	if c.oriented == nil {
+	hosts := c.oriented
+	if c.refused {
+		hosts = c.side
+	}
+	if hosts == nil {
 		old.idle(policy.ShuntNone, nil)
 		c.set(phaseDown)
 		c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("connection %q has no hosts any more: %v", c.conn.Name, c.why)})
@@ -352,7 +362,9 @@ func (c *control) inherit(old *control) {
 		}
 		return
 	}
-	if was == nil || !sameHosts(was, c.oriented) {
+	if c.refused {
+		c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("connection %q cannot be used: %v", c.conn.Name, c.why)})
+	} else if was == nil || !sameHosts(was, hosts) {
 		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %s: these are its hosts now", c.describe())})
 	}
 	switch {
@@ -362,10 +374,10 @@ func (c *control) inherit(old *control) {
 			c.place()
 		}
 	case c.attempt != nil: // somebody has met it before us
-	case c.resumes != 0 && c.phase == phaseNegotiating && c.roundID == c.resumes, c.wanted && c.oriented.RemoteAddr.IsValid():
+	case c.resumes != 0 && c.phase == phaseNegotiating && c.roundID == c.resumes, c.wanted && hosts.RemoteAddr.IsValid():
 		c.sought = true
 		c.startRound()
-	case c.oriented.RemoteAddr.IsValid() && was == nil && (c.conn.Auto == policy.AutoStart || c.conn.Auto == policy.AutoKeep):
+	case hosts.RemoteAddr.IsValid() && was == nil && (c.conn.Auto == policy.AutoStart || c.conn.Auto == policy.AutoKeep):
 		c.sought = true
 		c.up(nil)
 	default:

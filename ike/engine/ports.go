@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/kernel"
@@ -42,26 +43,32 @@ func (p *ports) keep(list []*control) {
 	}
 }
 
-// find orients a connection, looks whether it can have the datapath that it asks for, and opens the port that it has for itself. Called while the set is changed.
-func (e *Engine) find(c *policy.Connection, setup policy.Setup, here policy.Here) ([]*policy.Oriented, error) {
-	found, err := c.OrientAll(here)
-	if err != nil {
-		return nil, err
+// find orients a connection, looks whether it can have the datapath that it asks for, and opens the port that it has for itself. refused: its hosts are these, but it
+// cannot have that. Called while the set is changed.
+func (e *Engine) find(c *policy.Connection, setup policy.Setup, here policy.Here) (found []*policy.Oriented, refused *policy.Oriented, err error) {
+	if found, err = c.OrientAll(here); err != nil {
+		return nil, nil, err
 	}
 	if c.IsShunt() { // it has no carrier and no port
 		if why := e.choice.Refuse(kernel.Wish{Backend: kernel.Backend(c.Backend)}); why != "" {
-			return nil, fmt.Errorf("conn %s: %s cannot be had: %s", c.Name, found[0].Where("backend"), why)
+			return nil, nil, fmt.Errorf("conn %s: %s cannot be had: %s", c.Name, found[0].Where("backend"), why)
 		}
-		return found, nil
+		return found, nil, nil
 	}
 	if err := e.provide(found[0], setup); err != nil {
-		return nil, err
+		return nil, found[0], err
 	}
-	return found, nil
+	return found, nil, nil
 }
 
-// awaits finds out what a connection can do while its peer's name has no known address. Called while the set is changed.
-func (c *control) awaits(setup policy.Setup, here policy.Here) {
+// awaits finds out what a connection can do while its peer's name has no known address, or while it is refused what it needs. Called while the set is changed.
+func (c *control) awaits(setup policy.Setup, here policy.Here, refused *policy.Oriented) {
+	if refused != nil {
+		if c.refused = refused.RemoteAddr.IsValid(); c.refused { // else it is the peers who say which traffic is theirs
+			c.side = refused
+		}
+		return
+	}
 	c.guest, c.side = c.conn.Guest(here.IsLocal), c.conn.Side(here)
 	if c.guest == nil || c.oriented != nil {
 		return
@@ -71,6 +78,9 @@ func (c *control) awaits(setup policy.Setup, here policy.Here) {
 		c.public.Why = err.Error()
 	}
 }
+
+// refusedWait is how long packets for the trap of a connection that is refused what it needs do not ask for that again: each would have an answer at once, and be told.
+const refusedWait = 10 * time.Second
 
 // provide gives a connection what it needs beside addresses, or says why it cannot have that.
 func (e *Engine) provide(o *policy.Oriented, setup policy.Setup) error {
@@ -100,7 +110,7 @@ func (e *Engine) openPort(o *policy.Oriented) error {
 	case open && u.ours == ours:
 		e.ports.open[port] = ownPort{ours, o.Name}
 		return nil
-	case open && u.held != "":
+	case open && u.held != "" && u.held != o.Name:
 		return fmt.Errorf("conn %s: the port of %s is that of connection %q, which asks for another datapath with backend=, and ESP of one port goes to one: choose another port",
 			o.Name, o.WhereEnd(true, "ikeport"), u.held)
 	case open: // those that wanted it otherwise are on their way out
@@ -129,12 +139,12 @@ func (e *Engine) closePorts() {
 	}
 }
 
-// local are the ends of a connection that may be this host, as far as that is known.
+// local are the ends of a connection at which a peer may meet it. One that only holds its traffic back has none, and keeps no port from others.
 func (c *control) local() (ends []*policy.End) {
 	if c.conn.IsShunt() {
 		return nil
 	}
-	for _, o := range []*policy.Oriented{c.oriented, c.guest, c.side} {
+	for _, o := range []*policy.Oriented{c.oriented, c.guest} {
 		if o != nil {
 			ends = append(ends, o.Local)
 		}

@@ -1,24 +1,33 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/path"
 )
 
 // opener is a transport that opens ports, and writes down which.
 type opener struct {
 	*books
-	log []string
+	log   []string
+	taken atomic.Bool // another program has them all
 }
 
 func (o *opener) OpenPort(port uint16, ours bool) error {
+	if o.taken.Load() {
+		return errors.New("address already in use")
+	}
 	o.log = append(o.log, fmt.Sprintf("open %d %v", port, ours))
 	return nil
 }
@@ -141,6 +150,140 @@ func TestUserspaceKeepsItsStream(t *testing.T) {
 		}
 		if list := r.dp.Policies(); len(list) != 1 || list[0].Backend != kernel.BackendUserspace {
 			t.Errorf("%+v", list)
+		}
+	})
+}
+
+// TestRefusedPortHoldsTraffic: the hosts of a connection whose port another program has are known, and what it protects does not leave in clear: it meets the trap, or what
+// the connection says for a failure. It comes up when the port is free, by the next attempt, a packet, `up` or a reload, and the traffic is not set free in between.
+func TestRefusedPortHoldsTraffic(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		auto    policy.Auto
+		refused []kernel.Action
+		again   func(t *testing.T, r *rig, set *policy.Set)
+	}{
+		{"start, revival", policy.AutoStart, []kernel.Action{kernel.Drop}, func(*testing.T, *rig, *policy.Set) { time.Sleep(10 * time.Minute) }},
+		{"keep, up", policy.AutoKeep, []kernel.Action{kernel.Drop}, func(t *testing.T, r *rig, _ *policy.Set) {
+			go func() { _ = r.e.Up(t.Context(), "own", nil) }()
+		}},
+		{"start, reload", policy.AutoStart, []kernel.Action{kernel.Drop}, func(t *testing.T, r *rig, set *policy.Set) {
+			if err := r.e.Apply(t.Context(), set); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"ondemand, packet", policy.AutoOnDemand, []kernel.Action{kernel.Trap}, func(_ *testing.T, r *rig, _ *policy.Set) {
+			time.Sleep(refusedWait)
+			r.packet()
+		}},
+		{"add, up", policy.AutoAdd, nil, func(t *testing.T, r *rig, _ *policy.Set) { go func() { _ = r.e.Up(t.Context(), "own", nil) }() }},
+	} {
+		t.Run(strings.ReplaceAll(tc.name, ", ", "-"), func(t *testing.T) {
+			setup := policy.Setup{ListenUDP: true}
+			inRig(t, setup, holds, func(t *testing.T, r *rig) {
+				o := &opener{books: r.mux}
+				o.taken.Store(true)
+				r.e.mux, r.e.choice = o, everything(t, "")
+				c := on("own", 7000, policy.BackendAuto)
+				c.Auto, c.Negotiation, c.Failure = tc.auto, policy.ShuntHold, policy.ShuntDrop
+				set := &policy.Set{Setup: setup, Connections: []*policy.Connection{c}}
+				has := func(when string, want ...kernel.Action) {
+					t.Helper()
+					synctest.Wait()
+					var got []kernel.Action
+					for _, p := range r.dp.Policies() {
+						got = append(got, p.Action)
+					}
+					if !slices.Equal(got, want) {
+						t.Errorf("%s: policies %v, want %v", when, got, want)
+					}
+				}
+				if err := r.e.Apply(t.Context(), set); err != nil {
+					t.Fatal(err)
+				}
+				has("loaded", tc.refused...)
+				if s := r.connOf("own"); !strings.Contains(s.Why, "address already in use") {
+					t.Errorf("%+v", s)
+				}
+				if err := r.e.Apply(t.Context(), set); err != nil {
+					t.Fatal(err)
+				}
+				has("loaded again", tc.refused...)
+				if tc.auto == policy.AutoOnDemand {
+					for range 20 { // each would be told
+						r.packet()
+					}
+					has("packets", tc.refused...)
+					if n := r.said("is needed for a packet"); n != 1 {
+						t.Errorf("%d packets were told", n)
+					}
+				}
+				o.taken.Store(false)
+				tc.again(t, r, set)
+				has("free", kernel.Hold)
+				if s := r.connOf("own"); s.Oriented == nil || s.Why != "" || len(r.machines()) != 1 {
+					t.Errorf("%d attempts, %+v", len(r.machines()), s)
+				}
+				if calls := strings.Join(r.dp.Calls(), "\n"); tc.refused != nil && strings.Contains(calls, "Unroute") {
+					t.Errorf("traffic was set free in between:\n%s", calls)
+				}
+				if err := r.e.Delete(t.Context(), "own"); err != nil {
+					t.Error(err)
+				}
+				has("deleted")
+				if !slices.Equal(o.log, []string{"open 7000 false", "close 7000"}) {
+					t.Errorf("did %q", o.log)
+				}
+			})
+		})
+	}
+}
+
+// packet is one that meets the trap of the connection "own".
+func (r *rig) packet() {
+	r.dp.Emit(kernel.Acquire{Policy: "own", Src: netip.MustParseAddrPort("192.0.2.1:1"), Dst: netip.MustParseAddrPort("192.0.1.1:2"), Protocol: 17})
+	synctest.Wait()
+}
+
+// said is how often something was told.
+func (r *rig) said(text string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, ev := range r.events {
+		if strings.Contains(ev.Text, text) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestPortOfItself: a connection that waits for its peer's name, and that nobody can meet meanwhile, keeps its port neither open nor from itself.
+func TestPortOfItself(t *testing.T) {
+	w := &world{local: map[netip.Addr]bool{us: true}, names: map[string][]netip.Addr{"gw.example": {them}}}
+	inWorld(t, w, holds, nil, func(t *testing.T, r *rig) {
+		o := &opener{books: r.mux}
+		r.e.mux, r.e.choice = o, everything(t, "named")
+		apply := func(b policy.Backend) {
+			t.Helper()
+			c := atName("gw.example", policy.AutoAdd)
+			c.Left.IKEPort, c.Right.IKEPort, c.Backend, c.Left.ID = 7000, 7000, b, ident.Pattern{Any: true}
+			if err := r.e.Apply(t.Context(), &policy.Set{Setup: policy.Setup{ListenUDP: true}, Connections: []*policy.Connection{c}}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * namesInterval)
+			synctest.Wait()
+		}
+		apply(policy.BackendAuto)
+		w.set(func() { w.names = nil })
+		time.Sleep(2 * namesInterval)
+		apply(policy.BackendUserspace)
+		w.set(func() { w.names = map[string][]netip.Addr{"gw.example": {them}} })
+		time.Sleep(2 * namesInterval)
+		if s := r.connOf("named"); s.Oriented == nil || s.Why != "" {
+			t.Errorf("%+v", s)
+		}
+		if want := []string{"open 7000 false", "close 7000", "open 7000 true"}; !slices.Equal(o.log, want) {
+			t.Errorf("did %q, want %q", o.log, want)
 		}
 	})
 }

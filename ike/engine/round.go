@@ -317,12 +317,17 @@ func (c *control) roundFailed() {
 		c.base(nil)
 		return
 	}
-	if c.oriented == nil {
+	why := "every path failed, as told above" // the whole of err is in the answer to `up` and in the status
+	switch {
+	case c.refused:
+		c.idle(c.conn.Failure, nil)
+		why = c.without.Error()
+	case c.oriented == nil:
 		c.idle(c.conn.Negotiation, nil) // nobody has been asked yet who could have refused
-	} else {
+	default:
 		c.idle(c.conn.Failure, nil)
 	}
-	c.revive(c.round.wait, "every path failed, as told above") // the whole of err is in the answer to `up` and in the status
+	c.revive(c.round.wait, why)
 	c.finishUps(err)
 }
 

@@ -43,6 +43,7 @@ func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 	old := e.view.Load()
 	var fresh, gone []*control
 	kept, unresolved := map[*control]bool{}, false
+	var refused []string
 	list := make([]*control, 0, len(set.Connections))
 	var load []*policy.Connection
 	for _, c := range set.Connections {
@@ -51,7 +52,10 @@ func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 			continue
 		}
 		if was != nil && (was.oriented != nil || was.side != nil) && was.conn.Hash() == c.Hash() && sameCarriers(old.setup, set.Setup) {
-			kept[was], unresolved = true, unresolved || was.oriented == nil
+			kept[was], unresolved = true, unresolved || was.oriented == nil && !was.refused
+			if was.refused {
+				refused = append(refused, c.Name)
+			}
 			was.written.Store(c)
 			list = append(list, was)
 			continue
@@ -74,6 +78,9 @@ func (e *Engine) Apply(ctx context.Context, set *policy.Set) error {
 	e.swap(ctx, newView(set.Setup, list), fresh, gone)
 	if unresolved {
 		e.refreshNames()
+	}
+	for _, name := range refused { // what it needs may be free now
+		e.seeker.ask(name, seek{})
 	}
 	return nil
 }
@@ -164,12 +171,18 @@ func (c *control) load() {
 	if c.gone {
 		return
 	}
-	if c.why != nil {
-		if len(c.conn.Names()) == 0 {
-			c.wanted = c.standsFromLoad() // once its address comes
-			c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("loaded connection %q, but it cannot be used: %v", c.conn.Name, c.why)})
-			return
-		}
+	switch {
+	case c.why == nil:
+	case c.refused: // its traffic is known, and what it needs may become free
+		c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("loaded connection %q, but it cannot be used: %v", c.conn.Name, c.why)})
+		c.sought = true
+		c.autoStart()
+		return
+	case len(c.conn.Names()) == 0:
+		c.wanted = c.standsFromLoad() // once its address comes
+		c.tell(event.Event{Level: event.Warn, Text: fmt.Sprintf("loaded connection %q, but it cannot be used: %v", c.conn.Name, c.why)})
+		return
+	default:
 		c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("loaded connection %q; its names are being looked up", c.conn.Name)})
 		c.clearUntilFound()
 		if c.conn.Auto == policy.AutoStart || c.conn.Auto == policy.AutoKeep {
@@ -181,12 +194,18 @@ func (c *control) load() {
 		return
 	}
 	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("loaded connection %s", c.describe())})
-	if c.standsFromLoad() {
-		c.up(nil)
+	switch {
+	case c.conn.IsShunt():
+		if c.standsFromLoad() {
+			c.up(nil)
+		}
+	case c.oriented.RemoteAddr.IsValid():
+		c.autoStart()
 	}
-	if !c.oriented.RemoteAddr.IsValid() || c.conn.IsShunt() {
-		return
-	}
+}
+
+// autoStart does what auto= says.
+func (c *control) autoStart() {
 	switch c.conn.Auto {
 	case policy.AutoStart, policy.AutoKeep:
 		c.up(nil)
@@ -265,7 +284,7 @@ func (e *Engine) Up(ctx context.Context, name string, progress func(event.Event)
 	if c == nil {
 		return e.unknown(name)
 	}
-	if c.oriented == nil && len(c.conn.Names()) == 0 {
+	if c.oriented == nil && !c.refused && len(c.conn.Names()) == 0 {
 		var err error
 		if c, err = e.reorient(ctx, name); err != nil {
 			return err
@@ -310,7 +329,7 @@ func (e *Engine) reorient(ctx context.Context, name string) (*control, error) {
 	switch {
 	case c == nil:
 		return nil, e.unknown(name)
-	case c.oriented != nil:
+	case c.oriented != nil || c.refused:
 		return c, nil
 	}
 	e.ports.keep(old.list)
@@ -322,6 +341,7 @@ func (e *Engine) reorient(ctx context.Context, name string) (*control, error) {
 		}
 	}
 	e.view.Store(newView(old.setup, list))
+	e.closePorts()
 	return k, nil
 }
 

@@ -94,8 +94,8 @@ func (v *view) wantsCookie(open int64, stream, busy bool) bool {
 
 // orient makes the control of a connection that comes into the set.
 func (e *Engine) orient(c *policy.Connection, setup policy.Setup, here policy.Here) *control {
-	found, why := e.find(c, setup, here)
+	found, refused, why := e.find(c, setup, here)
 	k := newControl(e, c, setup, found, why)
-	k.awaits(setup, here)
+	k.awaits(setup, here, refused)
 	return k
 }
