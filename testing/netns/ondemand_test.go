@@ -67,6 +67,15 @@ func TestWhyThisDatapath(t *testing.T) {
 	if !doctor.Running || doctor.Datapath != status.Daemon.Backend || doctor.Why == "" || doctor.Why != status.Daemon.BackendWhy {
 		t.Errorf("doctor says %s: %s; status says %s: %s", doctor.Datapath, doctor.Why, status.Daemon.Backend, status.Daemon.BackendWhy)
 	}
+	var esp ctl.Finding
+	for _, f := range doctor.Findings {
+		if f.Feature == "ESP" {
+			esp = f
+		}
+	}
+	if esp.Outcome == "" || esp.Outcome != "yes" && (doctor.Datapath != "userspace" || !strings.Contains(doctor.Why, esp.Means)) {
+		t.Errorf("ESP in this kernel: %+v; the datapath is %s: %s", esp, doctor.Datapath, doctor.Why)
+	}
 	told := "datapath: " + doctor.Datapath + " (backend=auto): " + doctor.Why
 	if n := strings.Count(west.Log(), told); n != 1 {
 		t.Errorf("the log says %d times %q:\n%s", n, told, west.Log())

@@ -3,7 +3,6 @@ package uml_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -121,29 +120,31 @@ func TestStockKernel(t *testing.T) {
 		if n := states(t, d.west.Host); n != 2 {
 			t.Errorf("%d states in the kernel, want 2", n)
 		}
-		for round := range 1 {
-			unblock, err := d.east.Host.Block(fmt.Sprint("udp", round), "meta l4proto { udp, esp }")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if out, status := d.west.Ikectl("down", "--timeout=10s", "meeting"); status != 0 {
-				t.Fatalf("down: %d %s", status, out)
-			}
-			d.up(t)
-			netns.Until(t, 20*time.Second, "east is rid of the old IKE SA", func() bool { return len(saList(t, d.east)) == 1 })
-			d.carried(t, "userspace", "ESPinTCP")
-			if n := states(t, d.west.Host); n != 0 {
-				t.Errorf("%d states in the kernel, want none", n)
-			}
-			if err := unblock(); err != nil {
-				t.Fatal(err)
-			}
-			if out, status := d.west.Ikectl("down", "--timeout=10s", "meeting"); status != 0 {
-				t.Fatalf("down: %d %s", status, out)
-			}
-			d.up(t)
-			d.carried(t, "xfrm", "ESPinUDP")
+		unblock, err := d.east.Host.Block("udp", "meta l4proto { udp, esp }")
+		if err != nil {
+			t.Fatal(err)
 		}
+		if out, status := d.west.Ikectl("down", "--timeout=10s", "meeting"); status != 0 {
+			t.Fatalf("down: %d %s", status, out)
+		}
+		d.up(t)
+		netns.Until(t, 20*time.Second, "east is rid of the old IKE SA", func() bool { return len(saList(t, d.east)) == 1 })
+		d.carried(t, "userspace", "ESPinTCP")
+		d.explains(t)
+		if text, _ := d.west.Ikectl("status"); !strings.Contains(strings.Join(strings.Fields(text), " "), "ESPinTCP (userspace: the kernel has no ESP in TCP)") {
+			t.Errorf("status after the fallback: %s", text)
+		}
+		if n := states(t, d.west.Host); n != 0 {
+			t.Errorf("%d states in the kernel, want none", n)
+		}
+		if err := unblock(); err != nil {
+			t.Fatal(err)
+		}
+		if out, status := d.west.Ikectl("down", "--timeout=10s", "meeting"); status != 0 {
+			t.Fatalf("down: %d %s", status, out)
+		}
+		d.up(t)
+		d.carried(t, "xfrm", "ESPinUDP")
 		d.leavesNothing(t)
 	})
 	t.Run("carriers", func(t *testing.T) { eachCarrier(t, "userspace") })
