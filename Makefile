@@ -38,7 +38,7 @@ test-pure:
 test-hosted: build
 	TEST_BIN=$(CURDIR)/bin $(GO) test -p 1 -count=1 -timeout 20m $(HOSTED)
 
-# On a real kernel that has ESP and ESP in TCP: built once (five minutes), then a program that boots in a second.
+# On a real kernel that has ESP and ESP in TCP: built once, then a program that boots in a second.
 test-kernel: deps build kernel
 	TEST_KERNEL=1 TEST_BIN=$(CURDIR)/bin $(GO) test -v -p 1 -count=1 -timeout 180m $(KERNEL)
 

@@ -103,8 +103,8 @@ func TestBackend(t *testing.T) {
 		{"stock-tcp", uml.Stock, useUDP, useTCP, [2]string{"ESPinUDP", "ESPinTCP"}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if testing.Short() && !tc.short {
-				t.Skipf("NOT TESTED: %s, which takes a minute; make test-kernel runs it", t.Name())
+			if !tc.short {
+				fullOnly(t)
 			}
 			if !uml.Outside(t, tc.kernel, uml.Programs) {
 				backends(t, tc.meeting, tc.own, userspace, tc.carriers[0], tc.carriers[1])
@@ -214,6 +214,9 @@ func TestLibreswanPorts(t *testing.T) {
 		"userspace": {"userspace", []string{"leftikeport=7000"}},
 	} {
 		t.Run(backend, func(t *testing.T) {
+			if backend == "userspace" {
+				fullOnly(t)
+			}
 			if uml.Outside(t, uml.Full, libreswan, uml.Programs) {
 				return
 			}

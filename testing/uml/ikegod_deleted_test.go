@@ -10,9 +10,7 @@ import (
 // TestIkegodDeleted: the end that answered takes the connection down. Its peer's SAs go with its own, and the peer, which was told to have the connection up,
 // makes new ones; it takes them down for good.
 func TestIkegodDeleted(t *testing.T) {
-	if testing.Short() {
-		t.Skipf("NOT TESTED: %s, which takes a minute; make test-kernel runs it", t.Name())
-	}
+	fullOnly(t)
 	if uml.Outside(t, uml.Full, uml.Programs) {
 		return
 	}

@@ -84,6 +84,7 @@ func killedToUserspace(t *testing.T, o ours) { o.throughShapes(t, "xfrm", "users
 
 // TestStockKernelKilled: a daemon of both halves, and those with one of them alone, take over from each other.
 func TestStockKernelKilled(t *testing.T) {
+	fullOnly(t)
 	if uml.Outside(t, uml.Stock, uml.Programs) {
 		return
 	}

@@ -12,18 +12,22 @@ import (
 // TestIkegodLife is what happens to a connection in the kernel between its beginning and its end.
 func TestIkegodLife(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		with ours
-		do   func(*testing.T, ours)
+		name  string
+		with  ours
+		do    func(*testing.T, ours)
+		short bool
 	}{
-		{"ondemand", ours{place: direct, carrier: "ESP"}, onDemand},
-		{"killed-esp", ours{place: direct, carrier: "ESP"}, killed},
-		{"killed-udp", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, killed},
-		{"killed-tcp", ours{place: direct, conn: useTCP, carrier: "ESPinTCP"}, killed},
-		{"killed-to-userspace", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, killedToUserspace},
-		{"stream-lost", ours{place: direct, conn: useTCP, carrier: "ESPinTCP"}, streamLost},
+		{"ondemand", ours{place: direct, carrier: "ESP"}, onDemand, true},
+		{"killed-esp", ours{place: direct, carrier: "ESP"}, killed, false},
+		{"killed-udp", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, killed, false},
+		{"killed-tcp", ours{place: direct, conn: useTCP, carrier: "ESPinTCP"}, killed, true},
+		{"killed-to-userspace", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, killedToUserspace, false},
+		{"stream-lost", ours{place: direct, conn: useTCP, carrier: "ESPinTCP"}, streamLost, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if !c.short {
+				fullOnly(t)
+			}
 			if !uml.Outside(t, uml.Full, uml.Programs) {
 				c.do(t, c.with)
 			}

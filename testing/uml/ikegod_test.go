@@ -365,8 +365,8 @@ func kernelStates(t *testing.T, h *netns.Host) int {
 func TestIkegod(t *testing.T) {
 	for _, o := range oursTable {
 		t.Run(o.name, func(t *testing.T) {
-			if testing.Short() && !o.short {
-				t.Skipf("NOT TESTED: %s, which takes a minute; make test-kernel runs it", t.Name())
+			if !o.short {
+				fullOnly(t)
 			}
 			if uml.Outside(t, uml.Full, uml.Programs) {
 				return

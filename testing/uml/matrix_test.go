@@ -99,6 +99,14 @@ func (s *scenario) conf(here, there end) string {
 	return "config setup\n\tlisten-tcp=yes\n\nconn meeting\n\t" + strings.Join(append(lines, s.conn...), "\n\t") + "\n"
 }
 
+// fullOnly skips what -short, and so CI, leaves out.
+func fullOnly(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skipf("NOT TESTED: %s, which takes a minute or more; make test-kernel runs it", t.Name())
+	}
+}
+
 // other is the daemon at the other end.
 type other interface {
 	Begin(name string) (string, error) // brings a connection up
@@ -307,8 +315,8 @@ func everywhere(t *testing.T, o opponent) {
 			}
 			name := string(b) + "-" + s.name
 			t.Run(name, func(t *testing.T) {
-				if testing.Short() && !slices.Contains(o.always, name) {
-					t.Skipf("NOT TESTED: %s, which takes a minute or more; make test-kernel runs it", t.Name())
+				if !slices.Contains(o.always, name) {
+					fullOnly(t)
 				}
 				if !uml.Outside(t, uml.Full, uml.Programs, o.need) {
 					meet(t, b, s, o).both(t, o.load)
