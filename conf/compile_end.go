@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/esp"
@@ -173,6 +174,7 @@ func (b *build) selectors(c *policy.Connection) {
 		pe := b.get("protoport", end.side)
 		if pe != nil {
 			pp = value[protoPort](b, "protoport", end.side)
+			b.typeOfICMP(pe, pe.value, ts.Selector{Protocol: pp.protocol, StartPort: pp.start, EndPort: pp.end})
 		}
 		end.end.Protocol, end.end.StartPort, end.end.EndPort = pp.protocol, pp.start, pp.end
 		one := b.get("subnet", end.side)
@@ -246,10 +248,12 @@ func (b *build) subnets(e *entry, list []subnet, pp protoPort, pe *entry) ts.Set
 		if n.zeroed && b.first(e, n.at.text) {
 			b.report.add(e.valuePos(n.at.from, len(n.at.text)).diagnostic(Warning, e.sect.name, fmt.Sprintf("%s has octets set behind its mask and is taken as %s", n.at.text, n.prefix), "write "+n.prefix.String()))
 		}
-		if n.hasPorts && pe != nil {
+		if n.ports != "" && pe != nil {
 			b.refuseEntry(e, fmt.Sprintf("%s=%s has a protocol, and %s= has one too", e.word, printable(e.value), pe.word), "write it in one place")
 		}
-		if !n.hasPorts {
+		if n.ports != "" {
+			b.typeOfICMP(e, n.ports, n.selector)
+		} else {
 			n.selector.Protocol, n.selector.StartPort, n.selector.EndPort = pp.protocol, pp.start, pp.end
 		}
 		if !slices.Contains(set, n.selector) {
@@ -257,6 +261,18 @@ func (b *build) subnets(e *entry, list []subnet, pp protoPort, pe *entry) ts.Set
 		}
 	}
 	return set
+}
+
+// typeOfICMP warns of a number that looks like an ICMP type: type and code are one number (RFC 7296 3.13.1), and no type 0 has another code than 0.
+func (b *build) typeOfICMP(e *entry, text string, s ts.Selector) {
+	name, _, _ := strings.Cut(text, "/")
+	version := map[uint8]string{1: "ICMP", 58: "ICMPv6"}[s.Protocol]
+	if version == "" || s.StartPort != s.EndPort || s.StartPort == 0 || s.StartPort > 0xff {
+		return
+	}
+	t := s.StartPort << 8
+	b.warn(e, Warning, fmt.Sprintf("%s is %s type 0 with code %d: the type is in the upper eight bits of the number", printable(text), version, s.StartPort),
+		fmt.Sprintf("write %s/%d for type %d with code 0, %s/%d-%d for any code", printable(name), t, s.StartPort, printable(name), t, t|0xff))
 }
 
 func (b *build) sourceIP(s side, subnets ts.Set) netip.Addr {

@@ -89,6 +89,8 @@ func TestCompiledValues(t *testing.T) {
 		{"leftsubnet=10.1.0.0/16\n\tleftsourceip=10.2.0.1", func(c *policy.Connection) any { return c.Left.SourceIP }, addr("10.2.0.1"), 1, ""},
 		{"leftid=@west", func(c *policy.Connection) any { return c.Left.ID }, ident.Pattern{ID: ident.ID{Type: iana.ID_FQDN, Data: "west"}}, 0, ""},
 		{"rightid=%any", func(c *policy.Connection) any { return c.Right.ID }, ident.Pattern{}, 1, ""},
+		{"rightid=%none", func(c *policy.Connection) any { return c.Right.ID }, ident.Pattern{}, 1, ""},
+		{"right=%any\n\trightid=%none", func(c *policy.Connection) any { return c.Right.ID }, ident.Pattern{Any: true}, 0, "right"},
 		{"right=%any\n\trightid=%any", func(c *policy.Connection) any { return c.Right.ID }, ident.Pattern{Any: true}, 0, "right"},
 		{"right=%any", func(c *policy.Connection) any { return c.Right.Host }, policy.Host{Kind: policy.HostAny}, 0, "right"},
 		{"right=%any4", func(c *policy.Connection) any { return c.Right.Host }, policy.Host{Kind: policy.HostAny, Family: policy.FamilyV4}, 0, "right"},
@@ -134,6 +136,14 @@ func TestCompiledSelectors(t *testing.T) {
 		{`leftsubnet="10.0.0.0/8, 192.168.0.0/16,"`, ts.Set{selector("10.0.0.0", "10.255.255.255", 0, 0, 65535), selector("192.168.0.0", "192.168.255.255", 0, 0, 65535)}, 0},
 		{"leftsubnet=10.0.0.0/8,10.0.0.0/8", ts.Set{selector("10.0.0.0", "10.255.255.255", 0, 0, 65535)}, 0},
 		{"leftsubnet=10.0.0.0/8/tcp/443", ts.Set{selector("10.0.0.0", "10.255.255.255", 6, 443, 443)}, 0},
+		{"leftsubnet=10.0.0.7/udp", ts.Set{selector("10.0.0.7", "10.0.0.7", 17, 0, 65535)}, 0},
+		{"leftsubnet=10.0.0.7-10.0.0.9/tcp/443", ts.Set{selector("10.0.0.7", "10.0.0.9", 6, 443, 443)}, 0},
+		{"leftsubnet=10.0.0.7-10.0.0.9/17", ts.Set{selector("10.0.0.7", "10.0.0.9", 17, 0, 65535)}, 0},
+		{"leftsubnet=10.0.0.0/8/icmp/2048", ts.Set{selector("10.0.0.0", "10.255.255.255", 1, 2048, 2048)}, 0},
+		{"leftsubnet=10.0.0.0/8/icmp/0-0", ts.Set{selector("10.0.0.0", "10.255.255.255", 1, 0, 0)}, 0},
+		{"leftsubnet=10.0.0.0/8/icmp/8", ts.Set{selector("10.0.0.0", "10.255.255.255", 1, 8, 8)}, 1},
+		{"leftsubnet=10.0.0.0/8\n\tleftprotoport=icmp/2048-2303", ts.Set{selector("10.0.0.0", "10.255.255.255", 1, 2048, 2303)}, 0},
+		{"leftsubnet=10.0.0.0/8\n\tleftprotoport=1/8", ts.Set{selector("10.0.0.0", "10.255.255.255", 1, 8, 8)}, 1},
 		{"leftsubnet=10.0.0.0/8/udp", ts.Set{selector("10.0.0.0", "10.255.255.255", 17, 0, 65535)}, 0},
 		{"leftsubnet=10.0.0.0/8\n\tleftprotoport=udp/1701", ts.Set{selector("10.0.0.0", "10.255.255.255", 17, 1701, 1701)}, 0},
 		{"leftsubnet=10.0.0.0/8\n\tleftprotoport=17/%any", ts.Set{selector("10.0.0.0", "10.255.255.255", 17, 0, 65535)}, 0},
@@ -155,6 +165,22 @@ func TestCompiledSelectors(t *testing.T) {
 	c := mustOne(t, "\tleftprotoport=udp/1701\n")
 	if c.Left.Protocol != 17 || c.Left.StartPort != 1701 || c.Left.EndPort != 1701 || c.Right.EndPort != 65535 {
 		t.Errorf("protoport without subnet: %+v", c.Left)
+	}
+}
+
+// What looks like an ICMP type is told from type and code (RFC 7296 3.13.1), with the number that was meant.
+func TestTypeOfICMP(t *testing.T) {
+	for more, want := range map[string][]string{
+		"leftprotoport=icmp/8": {"icmp/8 is ICMP type 0 with code 8", "icmp/2048", "icmp/2048-2303"},
+		"rightsubnet=2001:db8::/32/ipv6-icmp/128\n\tleftsubnet=2001:db9::/32": {"ipv6-icmp/128 is ICMPv6 type 0 with code 128", "ipv6-icmp/32768"},
+	} {
+		_, ds := one(t, "\t"+more+"\n")
+		found := ds.AtLeast(Warning)
+		for _, w := range want {
+			if len(found) != 1 || !strings.Contains(found[0].Text+" "+found[0].Suggestion, w) {
+				t.Errorf("%q: expected %q in %v", more, w, ds)
+			}
+		}
 	}
 }
 

@@ -247,14 +247,14 @@ func checkDNSName(s string) error {
 	return nil
 }
 
-// parseID reads leftid=. %any means none, as in libreswan.
+// parseID reads leftid=. %any and %none mean none, as in libreswan.
 func parseID(s string) (ident.Pattern, error) {
 	switch strings.ToLower(s) {
-	case "%any", "0.0.0.0", "::":
+	case "%any", "%none", "0.0.0.0", "::":
 		return ident.Pattern{Any: true}, nil
 	case "%fromcert":
 		return ident.Pattern{}, lacking("%%fromcert needs certificates, which are not supported yet")
-	case "%none", "%null":
+	case "%null":
 		return ident.Pattern{}, lacking("%s (no authentication, RFC 7619) is not supported yet", s)
 	case "":
 		return ident.Pattern{}, bad("no identity is given")
@@ -349,12 +349,12 @@ func parsePort(protocol uint8, s string) (uint16, error) {
 type subnet struct {
 	at       token
 	selector ts.Selector
-	hasPorts bool
-	zeroed   bool // octets of the host part were not zero
+	ports    string // its protocol and ports as they are written; empty: those of leftprotoport=
+	zeroed   bool   // octets of the host part were not zero
 	prefix   netip.Prefix
 }
 
-// parseSubnets reads leftsubnet=: elements "net/mask[/protocol[/port]]", an address, or a range of addresses.
+// parseSubnets reads leftsubnet=: networks with a mask, addresses or ranges of addresses, each with a "/protocol" or "/protocol/port" behind it.
 func parseSubnets(s string) ([]subnet, error) {
 	var out []subnet
 	s = strings.NewReplacer("{", " ", "}", " ").Replace(s) // older files write {a b} in leftsubnets=
@@ -377,19 +377,19 @@ func parseSubnet(s string) (subnet, error) {
 	if strings.HasPrefix(lower, "vhost:") || strings.HasPrefix(lower, "vnet:") {
 		return subnet{}, lacking("%s is not supported: it was made for IKEv1", quoted(s))
 	}
-	parts := strings.SplitN(s, "/", 3)
+	network, protocol, hasProtocol := strings.Cut(s, "/")
 	n := subnet{}
 	var err error
-	switch from, to, isRange := strings.Cut(parts[0], "-"); {
-	case isRange && len(parts) == 1:
+	if from, to, isRange := strings.Cut(network, "-"); isRange {
 		n.selector, err = addressRange(from, to)
-	case len(parts) == 1:
+	} else if mask, behind, more := strings.Cut(protocol, "/"); hasProtocol && !isProtocol(mask) {
+		n.prefix, n.zeroed, err = parsePrefix(network, mask)
+		protocol, hasProtocol = behind, more
+	} else {
 		var a netip.Addr
-		if a, err = parseAddr(s); err == nil {
+		if a, err = parseAddr(network); err == nil {
 			n.prefix = netip.PrefixFrom(a, a.BitLen())
 		}
-	default:
-		n.prefix, n.zeroed, err = parsePrefix(parts[0], parts[1])
 	}
 	if err != nil {
 		return subnet{}, err
@@ -400,15 +400,18 @@ func parseSubnet(s string) (subnet, error) {
 	if linkLocal(n.selector.Start, n.selector.End) {
 		return subnet{}, bad("%s %s", quoted(s), whyLinkLocal)
 	}
-	if len(parts) == 3 {
-		pp, err := parseProtoPort(parts[2])
+	if hasProtocol {
+		pp, err := parseProtoPort(protocol)
 		if err != nil {
 			return subnet{}, err
 		}
-		n.selector.Protocol, n.selector.StartPort, n.selector.EndPort, n.hasPorts = pp.protocol, pp.start, pp.end, true
+		n.selector.Protocol, n.selector.StartPort, n.selector.EndPort, n.ports = pp.protocol, pp.start, pp.end, protocol
 	}
 	return n, nil
 }
+
+// isProtocol reports whether what follows an address is no mask but a protocol, by its name.
+func isProtocol(s string) bool { return protocols[strings.ToLower(s)] != 0 }
 
 func addressRange(from, to string) (ts.Selector, error) {
 	a, err := parseAddr(from)

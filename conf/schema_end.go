@@ -10,7 +10,7 @@ var endKeywords = []keyword{
 		name: "subnets", state: Implemented, append: true, kind: kindSubnets,
 		doc: "several subnets, a Child SA for each pair of a left and a right one, named NAME/1x2; leftsubnet= beside it, or the host without, counts as number 0",
 	},
-	{name: "subnet", state: Implemented, kind: kindSubnets, doc: "what is behind the host: net/mask[/protocol[/port]], several with commas between; without it the host alone"},
+	{name: "subnet", state: Implemented, kind: kindSubnets, doc: "what is behind the host: network, address or range[/protocol[/port]], several with commas between; without it the host alone"},
 	{name: "sourceip", state: Implemented, kind: kindAddrs, doc: "source address of this host's own packets into the tunnel"},
 	{
 		name: "ikeport", state: Implemented, kind: kindNumber, max: 65535, def: "0",
@@ -46,7 +46,7 @@ var endKeywords = []keyword{
 		doc: "authentication of this end; both ends need it; only secret (psk is the same) is implemented, the others refuse the connection",
 	},
 	{name: "cat", state: Refused, kind: kindBool, def: "no", doc: "client address translation", why: whyScope},
-	{name: "protoport", state: Implemented, kind: kindProtoPort, def: "%any", doc: "protocol, protocol/port, protocol/from-to, protocol/%any"},
+	{name: "protoport", state: Implemented, kind: kindProtoPort, def: "%any", doc: "protocol, protocol/port, protocol/from-to, protocol/%any; for ICMP the port is type*256+code"},
 	{name: "autheap", state: Refused, def: "none", doc: "EAP method", why: whyAuth},
 	{name: "groundhog", state: NotYet, kind: kindBool, def: "no", doc: "accept certificates out of their time", why: whyNoCerts},
 	{name: "xauthusername", alias: "username", doc: "older name of username"},
