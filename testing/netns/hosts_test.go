@@ -1,6 +1,7 @@
 package netns_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -102,5 +103,67 @@ func TestAddressComesAndGoes(t *testing.T) {
 	pings(t, w, netns.WestInner6, netns.EastInner6, 56)
 	if err := west.Stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSeveralAddresses has two addresses of each family on both gateways, and a connection for each pair: what belongs to a connection, IKE and ESP, travels between its
+// two addresses alone, whoever begins.
+func TestSeveralAddresses(t *testing.T) {
+	for _, f := range []struct {
+		family
+		second [2]string
+	}{{families[0], [2]string{"192.1.2.46", "192.1.2.24"}}, {families[1], [2]string{"2001:db8:1:2::46", "2001:db8:1:2::24"}}} {
+		for _, mode := range []string{"encapsulation=no", "encapsulation=yes", "enable-tcp=yes"} {
+			t.Run(fmt.Sprintf("IPv%d/%s", f.version, mode), func(t *testing.T) {
+				_, w, e := netns.Gateways(t)
+				sides := [2][]string{{f.west, f.second[0]}, {f.east, f.second[1]}}
+				for i, h := range []*netns.Host{w, e} {
+					if err := h.Run("ip", "addr", "add", fmt.Sprintf("%s/%d", f.second[i], f.bits), "dev", netns.Outer); err != nil {
+						t.Fatal(err)
+					}
+				}
+				conf, counters := "config setup\n\tlisten-tcp=yes\n", "table netdev pairs {\n\tchain in {\n\t\ttype filter hook ingress device eth1 priority -500;\n"
+				ip := map[int]string{4: "ip", 6: "ip6"}[f.version]
+				for i, l := range sides[0] {
+					for j, r := range sides[1] {
+						conf += fmt.Sprintf("\nconn pair%d%d\n\tleft=%s\n\tleftid=@west\n\tleftsubnet=%s\n\tright=%s\n\trightid=@east\n\trightsubnet=%s\n\tauthby=secret\n\tauto=add\n\t%s\n",
+							i, j, l, families[0].westNet, r, families[0].eastNet, mode)
+						counters += fmt.Sprintf("\t\t%s saddr %s %s daddr %s meta l4proto { tcp, udp, esp } counter comment \"pair%d%d\"\n", ip, l, ip, r, i, j)
+					}
+				}
+				west, east := start(t, w, conf, secrets), start(t, e, conf, secrets)
+				for _, name := range []string{"pair00", "pair01", "pair10", "pair11"} {
+					if err := e.RunInput(counters+"\t}\n}\n", "nft", "-f", "-"); err != nil {
+						t.Fatal(err)
+					}
+					from, to := west, east
+					if name == "pair10" {
+						from, to = east, west
+					}
+					if out, status := from.Ikectl("up", name); status != 0 {
+						t.Fatalf("up %s: %s", name, out)
+					}
+					if got := one(t, to).Children[0].Name; got != name {
+						t.Errorf("%s is %s at the other end", name, got)
+					}
+					pings(t, w, netns.WestInner, netns.EastInner, 56, 3000)
+					if out, status := from.Ikectl("down", name); status != 0 {
+						t.Errorf("down %s: %s", name, out)
+					}
+					out, err := e.Output("nft", "list", "table", "netdev", "pairs")
+					if err != nil {
+						t.Fatal(err)
+					}
+					for line := range strings.Lines(out) {
+						if strings.Contains(line, "comment") && strings.Contains(line, "packets 0 ") == strings.Contains(line, name) {
+							t.Errorf("%s: %s", name, line)
+						}
+					}
+					if err := e.Run("nft", "delete", "table", "netdev", "pairs"); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }

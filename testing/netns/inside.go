@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,12 +55,12 @@ func (h *Host) Listen(address string) (l net.Listener, err error) {
 	return l, err
 }
 
-// Dial opens a connection from the host; network is "tcp" or "udp4", local an address or empty.
+// Dial opens a connection from the host; network is one of TCP or UDP, local an address or empty.
 func (h *Host) Dial(ctx context.Context, network, local, remote string) (c net.Conn, err error) {
 	d := net.Dialer{FallbackDelay: -1} // one goroutine: the one on the thread
 	switch {
 	case local == "":
-	case network == "udp4":
+	case strings.HasPrefix(network, "udp"):
 		d.LocalAddr = &net.UDPAddr{IP: net.ParseIP(local)}
 	default:
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(local)}
