@@ -51,11 +51,8 @@ func (a *app) instances(ctx context.Context, cs []ctl.Connection) (map[string][]
 	}
 	out := map[string][]string{}
 	err := a.client().SAs(ctx, func(sa ctl.IKESA) bool {
-		if sa.Instance > 0 {
-			byName := instanceTexts(sa)
-			for name, text := range byName {
-				out[name] = append(out[name], text)
-			}
+		for name, text := range instanceTexts(sa) {
+			out[name] = append(out[name], text)
 		}
 		return true
 	})
@@ -64,16 +61,22 @@ func (a *app) instances(ctx context.Context, cs []ctl.Connection) (map[string][]
 
 // instanceTexts says what each template has in the IKE SA of one peer: several may have their Child SAs there.
 func instanceTexts(sa ctl.IKESA) map[string]string {
-	head := saName(sa) + "  " + sa.State
-	if sa.RemoteID != "" {
-		head += ", " + sa.RemoteID
-	}
-	out := map[string]string{sa.Connection: head}
-	for _, c := range sa.Children {
-		if out[c.Connection] == "" {
-			out[c.Connection] = head
+	out := map[string]string{}
+	add := func(name string, number int, more string) {
+		if number == 0 {
+			return
 		}
-		out[c.Connection] += ", " + c.Local + " === " + c.Remote
+		if out[name] == "" {
+			out[name] = instanceName(name, number, sa) + "  " + sa.State
+			if sa.RemoteID != "" {
+				out[name] += ", " + sa.RemoteID
+			}
+		}
+		out[name] += more
+	}
+	add(sa.Connection, sa.Instance, "")
+	for _, c := range sa.Children {
+		add(c.Connection, c.Instance, ", "+c.Local+" === "+c.Remote)
 	}
 	return out
 }

@@ -414,11 +414,16 @@ func TestTemplateOfSeveralChildren(t *testing.T) {
 	}
 	texts := instanceTexts(ctl.IKESA{
 		Connection: "road", Instance: 2, State: "established", RemoteID: "@r", Path: ctl.Path{Remote: "192.0.2.7:500"},
-		Children: []ctl.ChildSA{{Connection: "road", Local: "10.0.1.0/24", Remote: "10.1.0.0/24"}, {Connection: "other", Local: "10.0.9.0/24", Remote: "10.1.0.0/24"}},
+		Children: []ctl.ChildSA{
+			{Connection: "road", Instance: 2, Local: "10.0.1.0/24", Remote: "10.1.0.0/24"},
+			{Connection: "other", Instance: 5, Local: "10.0.9.0/24", Remote: "10.1.0.0/24"},
+			{Connection: "fixed", Local: "10.0.8.0/24", Remote: "10.1.0.0/24"},
+		},
 	})
 	for name, want := range map[string]string{
 		"road":  `"road"[2] 192.0.2.7  established, @r, 10.0.1.0/24 === 10.1.0.0/24`,
-		"other": `"road"[2] 192.0.2.7  established, @r, 10.0.9.0/24 === 10.1.0.0/24`,
+		"other": `"other"[5] 192.0.2.7  established, @r, 10.0.9.0/24 === 10.1.0.0/24`,
+		"fixed": "",
 	} {
 		if texts[name] != want {
 			t.Errorf("%s: %q, want %q", name, texts[name], want)

@@ -159,23 +159,28 @@ func saName(sa ctl.IKESA) string {
 	if sa.Connection == "" {
 		return `"no connection chosen yet"`
 	}
-	return instanceName(sa.Connection, sa)
+	return instanceName(sa.Connection, sa.Instance, sa)
 }
 
-func instanceName(name string, sa ctl.IKESA) string {
-	if sa.Instance == 0 {
+// instanceName is the same for one of several connections that use an IKE SA.
+func instanceName(name string, number int, sa ctl.IKESA) string {
+	if number == 0 {
 		return strconv.Quote(name)
 	}
 	host := sa.Path.Remote
 	if ap, err := netip.ParseAddrPort(host); err == nil {
 		host = ap.Addr().String()
 	}
-	return fmt.Sprintf("%q[%d] %s", name, sa.Instance, host)
+	return fmt.Sprintf("%q[%d] %s", name, number, host)
 }
 
 func (a *app) printChild(c ctl.ChildSA) {
+	name := strconv.Quote(c.Name)
+	if c.Instance > 0 {
+		name += fmt.Sprintf("[%d]", c.Instance)
+	}
 	if c.Installed.IsZero() {
-		a.printf("    child %q is being negotiated", c.Name)
+		a.printf("    child %s is being negotiated", name)
 		return
 	}
 	carrier := ""
@@ -192,7 +197,7 @@ func (a *app) printChild(c ctl.ChildSA) {
 	if c.Mode == "transport" {
 		carrier += ", transport mode"
 	}
-	a.printf("    child %q  installed %s%s", c.Name, ago(c.Installed), carrier)
+	a.printf("    child %s  installed %s%s", name, ago(c.Installed), carrier)
 	a.printf("        selectors   %s === %s", c.Local, c.Remote)
 	a.printf("        algorithms  %s", c.Algorithms)
 	a.printf("        in          SPI %s  %d packets, %d bytes, last %s", c.SPIIn, c.InPackets, c.InBytes, ago(c.LastIn))

@@ -23,7 +23,7 @@ func (a *app) trafficStatus() *cobra.Command {
 						continue
 					}
 					// The words of libreswan's line, which scripts look for.
-					a.printf("%s, type=ESP, add_time=%d, inBytes=%d, outBytes=%d, id='%s'", instanceName(c.Name, sa), c.Installed.Unix(), c.InBytes, c.OutBytes,
+					a.printf("%s, type=ESP, add_time=%d, inBytes=%d, outBytes=%d, id='%s'", instanceName(c.Name, c.Instance, sa), c.Installed.Unix(), c.InBytes, c.OutBytes,
 						sa.RemoteID)
 				}
 				return true

@@ -78,7 +78,7 @@ func ctlSA(s machine.Snapshot, usage []kernel.Usage, why func(conn, datapath str
 			mode = "transport"
 		}
 		sa.Children = append(sa.Children, ctl.ChildSA{
-			Name: c.Name, Connection: c.Conn, SPIIn: espSPI(c.SPIIn), SPIOut: espSPI(c.SPIOut), Local: c.Local.String(), Remote: c.Remote.String(),
+			Name: c.Name, Connection: c.Conn, Instance: c.Instance, SPIIn: espSPI(c.SPIIn), SPIOut: espSPI(c.SPIOut), Local: c.Local.String(), Remote: c.Remote.String(),
 			Mode: mode, Algorithms: c.Suite.String(), Carrier: carrier, Datapath: u.Datapath, Why: why(c.Conn, u.Datapath), Installed: c.Installed, InPackets: u.InPackets, InBytes: u.InBytes,
 			OutPackets: u.OutPackets, OutBytes: u.OutBytes, LastIn: u.LastIn, LastOut: u.LastOut,
 		})

@@ -96,7 +96,7 @@ func (s *shard) emit(a *sa, ev event.Event) {
 	if ev.Path.IsZero() {
 		ev.Path = a.path
 	}
-	ev.Instance = a.instance
+	ev.Instance = a.instanceOf(ev.Conn)
 	switch ev.Kind {
 	case event.KindFallback:
 		if a.initiator && !a.established && a.control.attempt == a {
@@ -162,10 +162,7 @@ func (s *shard) authenticated(a *sa, ef machine.Authenticated) {
 		s.step(a, machine.CloseIKE{Reason: event.ReasonOperator, Linger: deleteLinger})
 		return
 	}
-	a.control, a.users = c, []user{{control: c, identity: identity}}
-	if !ef.Conn.RemoteAddr.IsValid() {
-		a.number(c)
-	}
+	a.control, a.users = c, []user{{control: c, identity: identity, instance: c.number()}}
 	c.home.box.post(c.saBound)
 }
 

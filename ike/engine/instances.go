@@ -10,11 +10,36 @@ import (
 	"github.com/ikegod/ikegod/ike/event"
 )
 
-// An instance is what one peer makes of a template (right=%any): an IKE SA with its Child SAs and their policies. It has a number, as in libreswan: "road"[2].
+// An instance is what one peer makes of a template (right=%any): its Child SAs in an IKE SA, and their policies. It has a number, as in libreswan: "road"[2]. An IKE SA
+// that several templates use is an instance of each, and goes by one of them.
 // It comes with the peer and goes with it; revival is the peer's.
 
-// number gives an IKE SA of a template its number.
-func (a *sa) number(c *control) { a.instance = int(c.numbers.Add(1)) }
+// number gives the peer of a template its number; zero for a connection that is none.
+func (c *control) number() int {
+	if !c.template() {
+		return 0
+	}
+	return int(c.numbers.Add(1))
+}
+
+// instance is the number of an IKE SA among those of a template.
+type instance struct {
+	conn   string
+	number int
+}
+
+// instanceOf is the number of an IKE SA among those of a connection that uses it.
+func (a *sa) instanceOf(conn string) int {
+	for i := range a.users {
+		if a.users[i].control.conn.Name == conn {
+			return a.users[i].instance
+		}
+	}
+	if a.gone != nil && a.gone.conn == conn {
+		return a.gone.number
+	}
+	return 0
+}
 
 // template reports whether any peer may come to a connection.
 func (c *control) template() bool {
@@ -72,7 +97,10 @@ func (e *Engine) downInstance(ctx context.Context, c *control, number int, progr
 }
 
 func isInstance(c *control, number int) func(*sa) bool {
-	return func(a *sa) bool { return a.control == c && a.instance == number && !a.over }
+	return func(a *sa) bool {
+		i := a.user(c)
+		return i >= 0 && a.users[i].instance == number && !a.over
+	}
 }
 
 // closeInstance begins to end one instance in this shard and returns how many IKE SAs it has there. What other connections have on them stays.

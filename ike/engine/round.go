@@ -317,7 +317,7 @@ func (c *control) roundFailed() {
 		c.base(nil)
 		return
 	}
-	why := "every path failed, as told above" // the whole of err is in the answer to `up` and in the status
+	why := "every attempt failed, as told above" // the whole of err is in the answer to `up` and in the status
 	switch {
 	case c.refused:
 		c.idle(c.conn.Failure, nil)

@@ -45,11 +45,12 @@ var machineMakers = makers{
 type sa struct {
 	s       *shard
 	m       stepper
-	spi     wire.SPI // ours
-	control *control // the connection that it was negotiated for; nil while a responder does not know it yet
-	users   []user   // connections that have Child SAs in it, control among them
-	share   uint64   // its key in Engine.shares, zero if none
-	peer    uint64   // the key of its two identities in Engine.identities, zero if none
+	spi     wire.SPI  // ours
+	control *control  // the connection that it was negotiated for; nil while a responder does not know it yet
+	users   []user    // connections that have Child SAs in it, control among them
+	gone    *instance // the one that has left last, whose end is still to be told; nil: none, or no template
+	share   uint64    // its key in Engine.shares, zero if none
+	peer    uint64    // the key of its two identities in Engine.identities, zero if none
 	alarm   alarm
 
 	initiator   bool
@@ -73,7 +74,6 @@ type sa struct {
 	removing  int            // Child SAs that the datapath is taking away
 	held      []machine.Send // waiting for that
 	lastESP   time.Time
-	instance  int // its number, if its connection is a template; zero: it is not, or not known yet
 }
 
 // child is one Child SA in the datapath.

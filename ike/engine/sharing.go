@@ -172,6 +172,7 @@ func resume(waiting []waitingShare) {
 type user struct {
 	control  *control
 	identity uint64       // its key in Engine.identities, zero if none
+	instance int          // the number of this IKE SA among its peers, if it is a template; zero: it is not
 	leaving  event.Reason // why its Child SAs are being deleted; ReasonNone: they are not
 }
 
@@ -198,7 +199,7 @@ func (s *shard) join(a *sa, c *control) {
 		a.users[i].leaving = event.ReasonNone
 		return
 	}
-	u := user{control: c}
+	u := user{control: c, instance: c.number()}
 	if a.established && s.e.view.Load().setup.UniqueIDs {
 		snap := a.m.Snapshot()
 		u.identity = identityKey(s.e.seed, c.conn.Name, snap.Local, snap.Remote)
@@ -226,13 +227,12 @@ func (s *shard) leave(a *sa, c *control) {
 		return
 	}
 	s.e.identities.remove(a.users[i].identity, a.spi)
+	if n := a.users[i].instance; n > 0 {
+		a.gone = &instance{c.conn.Name, n}
+	}
 	a.users = slices.Delete(a.users, i, i+1)
 	if a.control == c {
 		a.control = a.users[0].control
-		a.instance = 0
-		if a.control.template() {
-			a.number(a.control) // one that none of its other peers has
-		}
 	}
 	c.home.box.post(func() { c.saLeft(a) })
 }

@@ -49,9 +49,12 @@ func (s *shard) snapshots(spis []wire.SPI) []machine.Snapshot {
 	for _, spi := range spis {
 		if a := s.sas[spi]; a != nil && !a.over {
 			snap := a.m.Snapshot()
-			snap.Instance = a.instance
 			if a.control != nil {
-				snap.Conn = a.control.conn.Name // which the number belongs to; the one that it was made for may have left
+				snap.Conn = a.control.conn.Name // the one that it was made for may have left
+			}
+			snap.Instance = a.instanceOf(snap.Conn)
+			for i := range snap.Children {
+				snap.Children[i].Instance = a.instanceOf(snap.Children[i].Conn)
 			}
 			out = append(out, snap)
 		}

@@ -32,6 +32,7 @@ type Snapshot struct {
 type ChildSnapshot struct {
 	ID            ChildID
 	Conn          string
+	Instance      int // as that of the IKE SA
 	Name          string
 	Index         int
 	SPIIn, SPIOut uint32
