@@ -48,3 +48,24 @@ func TestPassInsideATunnel(t *testing.T) {
 		}
 	}
 }
+
+// TestPassInsideTunnelsOfOtherPrefixes: the local prefix of the tunnel need not be that of what passes inside it. Where it is the narrower one, the tunnel is stronger for its packets.
+func TestPassInsideTunnelsOfOtherPrefixes(t *testing.T) {
+	for _, tc := range []struct{ name, tunnelLocal, tunnelRemote, passLocal, passRemote, want string }{
+		{"wider local", "192.0.0.0/16", "192.0.2.0/24", "192.0.1.0/24", "192.0.2.7/32", "dev eth0"},
+		{"wider both", "192.0.0.0/16", "192.0.0.0/16", "192.0.1.254/32", "192.0.2.0/24", "dev eth0"},
+		{"same remote", "192.0.0.0/16", "192.0.2.7/32", "192.0.1.0/24", "192.0.2.7/32", "dev eth0"},
+		{"narrower local", "192.0.1.0/24", "192.0.2.0/24", "192.0.0.0/16", "192.0.2.7/32", "dev t0"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			namespace(t)
+			n := open(t, Settings{})
+			route(t, n, "net", subnets.Of(tc.tunnelLocal), subnets.Of(tc.tunnelRemote), 1438)
+			route(t, n, "pass", subnets.Of(tc.passLocal), subnets.Of(tc.passRemote), 0, func(p *kernel.Policy) { p.Action = kernel.Pass })
+			goes(t, "192.0.2.7 from 192.0.1.254", tc.want)
+			if err := n.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
