@@ -30,6 +30,7 @@ func section(name, westnet, eastnet string, more ...string) string {
 func pairs(t *testing.T) (w, e *netns.Host) {
 	t.Helper()
 	_, w, e = netns.Gateways(t)
+	captured(t, w, e)
 	for h, a := range map[*netns.Host]string{w: westInner2, e: eastInner2} {
 		if err := h.Run("ip", "addr", "add", a+"/24", "dev", "eth0"); err != nil {
 			t.Fatal(err)

@@ -19,6 +19,7 @@ type two struct{ west, east *netns.Daemon }
 func gatewaysWith(t *testing.T, more ...string) two {
 	t.Helper()
 	_, w, e := netns.Gateways(t)
+	captured(t, w, e)
 	lines := []string{
 		"left=" + netns.West, "leftid=@west", "leftsubnet=" + netns.WestNet, "right=" + netns.East, "rightid=@east", "rightsubnet=" + netns.EastNet, "authby=secret", "auto=add",
 	}
@@ -71,27 +72,18 @@ func (d two) carried(t *testing.T, datapath, carrier string) {
 			t.Errorf("the Child SA is %s by %s, want %s by %s", c.Carrier, c.Datapath, carrier, datapath)
 		}
 	}
-	if datapath == "userspace" { // what the kernel has decrypted passes the hooks of the wire a second time
-		if err := d.east.Host.Count(); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if c, err := d.east.Host.Counts(); err != nil || c.Clear() != 0 {
-				t.Errorf("in clear on the wire: %v %v", c, err)
+	watched(t, func() {
+		for _, way := range [][3]any{{d.west, netns.WestInner, netns.EastInner}, {d.east, netns.EastInner, netns.WestInner}} {
+			if out, err := way[0].(*netns.Daemon).Host.Output("ping", "-c", "3", "-i", "0.1", "-W", "3", "-I", way[1].(string), way[2].(string)); err != nil {
+				t.Fatalf("%s by %s: %v\n%s", carrier, datapath, err, out)
 			}
-			d.east.Host.Uncount()
-		}()
-	}
-	for _, way := range [][3]any{{d.west, netns.WestInner, netns.EastInner}, {d.east, netns.EastInner, netns.WestInner}} {
-		if out, err := way[0].(*netns.Daemon).Host.Output("ping", "-c", "3", "-i", "0.1", "-W", "3", "-I", way[1].(string), way[2].(string)); err != nil {
-			t.Fatalf("%s by %s: %v\n%s", carrier, datapath, err, out)
 		}
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if got, err := netns.Transfer(ctx, d.east.Host, net.JoinHostPort(netns.EastInner, "0"), d.west.Host, netns.WestInner, 1<<20); err != nil || got.Octets != 1<<20 {
-		t.Errorf("transfer: %+v %v", got, err)
-	}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if got, err := netns.Transfer(ctx, d.east.Host, net.JoinHostPort(netns.EastInner, "0"), d.west.Host, netns.WestInner, 1<<20); err != nil || got.Octets != 1<<20 {
+			t.Errorf("transfer: %+v %v", got, err)
+		}
+	}, d.west.Host, d.east.Host)
 	if c := child(t, d.west); c.InPackets == 0 || c.OutPackets == 0 {
 		t.Errorf("the counters stand still: %+v", c)
 	}
@@ -148,6 +140,34 @@ func TestStockKernel(t *testing.T) {
 		d.leavesNothing(t)
 	})
 	t.Run("carriers", func(t *testing.T) { eachCarrier(t, "userspace") })
+}
+
+// TestStockKernelBlocked: UDP is blocked under a connection that is up, and nobody says so but the silence: with dpddelay= the peer is asked, does not answer, and the connection comes up
+// again by itself, over TCP and in userspace, with not one packet in clear.
+func TestStockKernelBlocked(t *testing.T) {
+	fullOnly(t)
+	if uml.Outside(t, uml.Stock, uml.Programs) {
+		return
+	}
+	d := gatewaysWith(t, "encapsulation=yes", "enable-tcp=fallback", "retransmit-timeout=3s", "dpddelay=1s")
+	d.up(t)
+	d.carried(t, "xfrm", "ESPinUDP")
+	watched(t, func() {
+		if _, err := d.east.Host.Block("udp", "meta l4proto { udp, esp }"); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		netns.Until(t, time.Minute, "an answer over TCP", func() bool {
+			return d.west.Host.Run("ping", "-n", "-q", "-c", "1", "-W", "1", "-I", netns.WestInner, netns.EastInner) == nil
+		})
+		t.Logf("packets pass again after %s", time.Since(begin).Round(100*time.Millisecond))
+	}, d.west.Host, d.east.Host)
+	netns.Until(t, 20*time.Second, "east is rid of the old IKE SA", func() bool { return len(saList(t, d.east)) == 1 && len(saList(t, d.west)) == 1 })
+	d.carried(t, "userspace", "ESPinTCP")
+	if n := states(t, d.west.Host); n != 0 {
+		t.Errorf("%d states in the kernel, want none", n)
+	}
+	d.leavesNothing(t)
 }
 
 // TestKernelWithESPinTCP: a kernel that can do everything carries everything.

@@ -17,13 +17,20 @@ import (
 )
 
 // golden compares what `ip xfrm state` and `ip xfrm policy` say at both ends with testdata/TEST.WHEN.golden. What it found is in Dir, under golden/, if it differs:
-// copy it to testdata when it is right. What ikectl has told may be done in the kernel a moment later.
-func (p *pairOfOurs) golden(t *testing.T, when string) {
+// copy it to testdata when it is right. What ikectl has told may be done in the kernel a moment later. An edit takes out what differs from run to run.
+func (p *pairOfOurs) golden(t *testing.T, when string, edits ...func(string) string) {
 	t.Helper()
 	name := strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "-") + "." + when + ".golden"
 	want, err := os.ReadFile(filepath.Join("testdata", name))
 	var found string
-	if netns.Poll(patience/3, func() bool { found = p.kernels(t); return err != nil || found == string(want) }) && err == nil {
+	look := func() bool {
+		found = p.kernels(t)
+		for _, edit := range edits {
+			found = edit(found)
+		}
+		return err != nil || found == string(want)
+	}
+	if netns.Poll(patience/3, look) && err == nil {
 		return
 	}
 	t.Errorf("%s: %v; -want +found:\n%s", name, err, cmp.Diff(strings.Split(string(want), "\n"), strings.Split(found, "\n")))
@@ -87,6 +94,16 @@ func xfrmBlocks(t *testing.T, h *netns.Host, args ...string) string {
 	slices.Sort(blocks)
 	return strings.Join(blocks, "")
 }
+
+// inUse takes out how far the sequence numbers of SAs are that carry packets.
+func inUse(text string) string {
+	return bitmap.ReplaceAllString(sequence.ReplaceAllString(text, "$1 N"), "\t N\n")
+}
+
+var (
+	sequence = regexp.MustCompile(`\b(seq-hi|seq|oseq-hi|oseq) 0x[0-9a-f]+`)
+	bitmap   = regexp.MustCompile(`(?m)^\t [0-9a-f]{8}( [0-9a-f]{8})*\n`)
+)
 
 // names gives what differs from run to run a name by its turn: the same number has the same name everywhere.
 type names map[string]string

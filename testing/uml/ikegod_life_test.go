@@ -2,6 +2,10 @@ package uml_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,6 +26,7 @@ func TestIkegodLife(t *testing.T) {
 		{"killed-udp", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, killed, false},
 		{"killed-tcp", ours{place: direct, conn: useTCP, carrier: "ESPinTCP"}, killed, true},
 		{"killed-to-userspace", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, killedToUserspace, false},
+		{"policy-expires", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, policyExpires, false},
 		{"stream-lost", ours{place: direct, conn: useTCP, carrier: "ESPinTCP"}, streamLost, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -92,4 +97,87 @@ func tcpPorts(t *testing.T, g *kernelGateway) string {
 		t.Fatal(err, out)
 	}
 	return out
+}
+
+// inHex is what ip xfrm adds to numbers.
+var inHex = regexp.MustCompile(`\(0x[0-9a-f]+\)`)
+
+// policyExpires: somebody gives policies of ours a limit in time, at which the kernel takes them away and says so (POLEXPIRE). They are put back as they were, of a connection that
+// is up and of a trap; a limit that only warns changes nothing.
+func policyExpires(t *testing.T, o ours) {
+	p := o.meet(t, "ondemand")
+	limited := func(limit ...string) {
+		t.Helper()
+		for _, part := range strings.Split(strings.TrimSpace(xfrmBlocks(t, p.west.host, "policy")), "\nsrc ") {
+			// src A dst B, dir D action block priority P, and then perhaps the template
+			words := strings.Fields(inHex.ReplaceAllString(strings.NewReplacer("action block ", "", "ptype main", "").Replace("src "+strings.TrimPrefix(part, "src ")), ""))
+			args := slices.Concat([]string{"xfrm", "policy", "update"}, words[:8], []string{"limit"}, limit, words[8:])
+			if strings.Contains(part, "action block") {
+				args = append(args, "action", "block")
+			}
+			if out, err := p.west.host.Output("ip", args...); err != nil {
+				t.Fatalf("ip %v: %v: %s", args, err, out)
+			}
+		}
+	}
+	indices := func() string { // of the policies that are there: those that are put back have others
+		t.Helper()
+		out, err := p.west.host.Output("sh", "-c", "ip -s xfrm policy list nosock | grep -o 'index [0-9]*' | sort")
+		if err != nil {
+			t.Fatal(out)
+		}
+		return out
+	}
+	back := func(when string) {
+		t.Helper()
+		before := indices()
+		limited("time-hard", "1")
+		netns.Until(t, patience, "the kernel has let all policies expire, and they are there again", func() bool {
+			now := indices()
+			for index := range strings.Lines(before) {
+				if strings.Contains(now, index) {
+					return false
+				}
+			}
+			return strings.Count(now, "index") == strings.Count(before, "index")
+		})
+		p.golden(t, when, inUse)
+	}
+	p.golden(t, "trap")
+	back("trap")
+	netns.Until(t, patience, "an answer", func() bool {
+		return p.west.host.Run("ping", "-n", "-q", "-c", "1", "-W", "1", "-I", p.west.in, p.east.in) == nil
+	})
+	p.settled(t)
+	back("up")
+	p.watched(t, func() {
+		p.pings(t, p.west, p.west.in, p.east.in)
+		p.pings(t, p.east, p.east.in, p.west.in)
+	})
+	before := indices()
+	monitor := filepath.Join(p.west.host.Dir(), "monitor")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cmd := p.west.host.Command(ctx, "sh", "-c", "exec stdbuf -oL ip xfrm monitor expire >"+monitor)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	limited("time-soft", "3")
+	netns.Until(t, patience, "the kernel has warned", func() bool {
+		text, _ := os.ReadFile(monitor)
+		return strings.Contains(string(text), "Expired src")
+	})
+	cancel()
+	_ = cmd.Wait() // it is killed
+	if after := indices(); after != before {
+		t.Errorf("a limit that warns has changed the policies: %s, before %s", after, before)
+	}
+	p.watched(t, func() { p.pings(t, p.west, p.west.in, p.east.in) })
+	if strings.Contains(p.west.Log(), "could not be put back") {
+		t.Error("a policy could not be put back")
+	}
+	p.rekeys(t)
+	p.down(t)
+	p.golden(t, "trap")
+	p.leavesNothing(t)
 }

@@ -102,7 +102,7 @@ func exempt(name, left, leftport, right, rightport string) string {
 // TestLibreswan meets libreswan 4.10, which has its ESP in the kernel, in every scenario.
 func TestLibreswan(t *testing.T) {
 	everywhere(t, opponent{
-		need: libreswan, start: startLibreswan, fits: func(scenario) bool { return true }, load: 20 * megabytes,
+		need: libreswan, start: startLibreswan, fits: func(scenario) bool { return true }, load: 20 * megabytes, keeps: true,
 		always: []string{"userspace-fallback", "xfrm-tcp"},
 	})
 }
