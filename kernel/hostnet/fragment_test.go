@@ -208,6 +208,30 @@ func TestFragmentsInClear(t *testing.T) {
 	judge(t, n, sure, []verdicts{{"a later of UDP from one that is no peer any more", fragment("192.1.2.98", us, 8, true), 1}})
 }
 
+// TestIPv6FragmentsInClear: in IPv6 the first fragment says which protocol all of them have, so that nothing that is said behind it lets one in, but from the peer.
+func TestIPv6FragmentsInClear(t *testing.T) {
+	namespace(t)
+	n := open(t, Settings{})
+	if n.guard == nil {
+		netns.Missing(t, tested, "nft")
+	}
+	const us, peer, its, udp, esp, tcp = "2001:db8:1:2::45", "2001:db8:1:2::23", "2001:db8:0:2::77", unix.IPPROTO_UDP, unix.IPPROTO_ESP, unix.IPPROTO_TCP
+	addIPv6(t, us)
+	if !netns.Poll(2*time.Second, func() bool { return strings.HasPrefix(sh(t, "ip -6 route get "+us), "local") }) {
+		t.Fatal("the address does not become ours")
+	}
+	route(t, n, "one", subnets.Of(us+"/128"), subnets.Of(peer+"/128", "2001:db8:0:2::/64"), 1400, between(us, peer))
+	judge(t, n, fragment6(its, us, 0, false, tcp), []verdicts{
+		{"a first of ESP", fragment6(peer, us, 0, true, esp), 0},
+		{"a later of ESP", fragment6(peer, us, 8, true, esp), 0},
+		{"a later of UDP", fragment6(peer, us, 8, true, udp), 0},
+		{"a later of TCP", fragment6(peer, us, 8, true, tcp), 1},
+		{"a later of ESP from the peer's network", fragment6(its, us, 8, true, esp), 1},
+		{"a later of UDP from the peer's network", fragment6(its, us, 8, true, udp), 1},
+		{"a first of UDP", fragment6(peer, us, 0, true, udp), 1},
+	})
+}
+
 // TestFragmentsOfSinglePortsInClear: nor do fragments pass, in clear and from the network, whose ports or protocol only the first one shows.
 func TestFragmentsOfSinglePortsInClear(t *testing.T) {
 	namespace(t)

@@ -39,13 +39,16 @@ import (
 //	    meta l4proto esp fib daddr type local accept         # so is plain ESP, whose raw sockets are not found that way
 //	    goto refused
 //	}
-//	chain later {                                            # fragments behind the first, which alone has ports
-//	    meta l4proto esp fib daddr type local accept
+//	chain later {                                            # fragments behind the first, which alone has ports, and with IPv6 alone says the protocol
+//	    meta nfproto ipv4 meta l4proto esp fib daddr type local accept
 //	    meta l4proto udp ip saddr . ip daddr @peers4 accept   # sealed packets in UDP come from a peer to where it knows us; TCP makes no fragments
-//	    meta l4proto udp ip6 saddr . ip6 daddr @peers6 accept
+//	    meta l4proto { udp, esp } ip6 saddr . ip6 daddr @peers6 accept
 //	    goto refused
 //	}
 //	chain refused { counter drop }
+//
+// What the chain later lets in is nothing without its first fragment, which was judged. It must not meet fragments that come out of the TUN: kernel/userspace lets none
+// out between the hosts of @peers4 and @peers6.
 //
 // The question goes to the routes, so that ten thousand policies cost one lookup, and routes and guard cannot disagree.
 type guard struct {
@@ -148,10 +151,15 @@ func (g *guard) judge() {
 	}, matchLocal(), accept))
 	g.rule(g.clear, esp)
 	g.rule(g.clear, refuse)
-	g.rule(g.later, esp)
-	for i, f := range addressFamilies {
-		g.rule(g.later, slices.Concat(f.match(), matchProtocol(unix.IPPROTO_UDP), f.pair(), []expr.Any{
-			&expr.Lookup{SourceRegister: firstRegister, SetID: g.peers[i].ID, SetName: g.peers[i].Name},
+	v4, v6 := 0, 1
+	g.rule(g.later, slices.Concat(addressFamilies[v4].match(), esp))
+	for _, l := range []struct {
+		family   int
+		protocol byte
+	}{{v4, unix.IPPROTO_UDP}, {v6, unix.IPPROTO_UDP}, {v6, unix.IPPROTO_ESP}} {
+		f, set := addressFamilies[l.family], g.peers[l.family]
+		g.rule(g.later, slices.Concat(f.match(), matchProtocol(l.protocol), f.pair(), []expr.Any{
+			&expr.Lookup{SourceRegister: firstRegister, SetID: set.ID, SetName: set.Name},
 		}, accept))
 	}
 	g.rule(g.later, refuse)

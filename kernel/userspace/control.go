@@ -128,15 +128,20 @@ func (c *controller) route(p kernel.Policy) error {
 	if word := p.OnlyXFRM(); word != "" {
 		return fmt.Errorf("route %s: %s %s", p.ID, word, needsKernel)
 	}
-	mtu := p.MTU
-	if r := c.d.policies.byID[p.ID]; r != nil && mtu == 0 {
+	mtu, old := p.MTU, c.d.policies.byID[p.ID]
+	if old != nil && mtu == 0 {
 		mtu = c.mtus[p.ID]
 	}
+	c.d.ways.count(&p, 1) // before the guard knows it
 	// Host first: if it fails nothing has changed. A packet that comes before the policy is in the table finds none, and is dropped.
 	if c.d.host != nil {
 		if err := c.d.host.Route(p, mtu); err != nil {
+			c.d.ways.count(&p, -1)
 			return fmt.Errorf("route %s: %w", p.ID, err)
 		}
+	}
+	if old != nil {
+		c.d.ways.count(&old.policy, -1)
 	}
 	c.d.policies.put(p)
 	c.mtus[p.ID] = mtu
@@ -151,6 +156,9 @@ func (c *controller) unroute(id kernel.PolicyID) error {
 	var err error
 	if c.d.host != nil {
 		err = c.d.host.Unroute(id) // while the policy is still there to catch what comes
+	}
+	if old := c.d.policies.byID[id]; old != nil {
+		c.d.ways.count(&old.policy, -1)
 	}
 	c.d.policies.drop(id)
 	delete(c.mtus, id)

@@ -89,7 +89,9 @@ type Datapath struct {
 	// Between these hosts there are SAs in transport mode. nil: none.
 	transports atomic.Pointer[map[hostPair]int]
 
-	fragments reassembly
+	fragments reassembly // from this host, for SAs in transport mode
+	arrived   reassembly // out of tunnels
+	ways      ways
 	waiting   waiting
 	receivers sync.Pool
 	drops     drops
@@ -150,6 +152,7 @@ func newDatapath(cfg Config, sender Sender, events func(kernel.Event), queues []
 		},
 	}
 	d.receivers.New = func() any { return new(receiver) }
+	d.fragments.life, d.arrived.life = fragmentLife, arrivalLife
 	d.policies.init()
 	d.waiting.init()
 	d.epoch.Store(1)

@@ -18,7 +18,7 @@ const (
 	DropByPolicy               // its policy drops or rejects
 	DropTrapped                // the same, and its policy traps: Acquire was sent
 	DropFragment               // a later fragment, whose ports a selector wants to see
-	DropReassembly             // fragments for an SA in transport mode of which others are missing, or that contradict each other
+	DropReassembly             // fragments that have to be put together, of which others are missing, or that contradict each other
 	DropOptions                // IP options or extension headers that cannot stand before ESP in transport mode: ICMP was sent
 	DropTooBig                 // larger than the tunnel carries, with DF: ICMP was sent
 	DropExhausted              // the SA's sequence numbers are used up
@@ -60,7 +60,7 @@ func (c *drops) add(why Drop, n int) {
 
 // Drops returns the packets dropped since the start, by reason; reasons that never occurred are left out.
 func (d *Datapath) Drops() map[Drop]uint64 {
-	d.drops.add(DropReassembly, d.fragments.stale(time.Now()))
+	d.drops.add(DropReassembly, d.fragments.stale(time.Now())+d.arrived.stale(time.Now()))
 	d.stale()
 	out := map[Drop]uint64{}
 	for why := range NumDrops {

@@ -16,7 +16,7 @@ var dropHelp = [NumDrops][2]string{
 	DropByPolicy:   {"A shunt says that this traffic is dropped or rejected.", "Nothing, if that is meant; otherwise change failureshunt= or negotiationshunt=."},
 	DropTrapped:    {"A packet for an auto=ondemand connection that did not come up within ten seconds, or for which four others waited already. The first ones wait, and are sent when it is up.", "Nothing, if the connection comes up. Otherwise `ikectl connections` says why not."},
 	DropFragment:   {"A later fragment, whose ports a selector would have to see.", "Leave out the ports of leftprotoport= and rightprotoport=, or keep the senders from making fragments."},
-	DropReassembly: {"In transport mode: fragments of which others are missing, or that contradict each other.", "Nothing, if they are few: fragments get lost. Otherwise lower the MTU of the senders."},
+	DropReassembly: {"Fragments that have to be put together, in transport mode or out of a tunnel between the two gateways themselves: others are missing, or they contradict each other.", "Nothing, if they are few: fragments get lost. Otherwise lower the MTU of the senders."},
 	DropOptions:    {"In transport mode: IP options or extension headers that cannot stand before ESP; the sender was told by ICMP.", "Use type=tunnel for such traffic."},
 	DropTooBig:     {"A packet is larger than the tunnel carries and must not be cut; the sender was told by ICMP.", "Nothing: that is how senders learn the MTU. If connections hang, something filters ICMP."},
 	DropExhausted:  {"The sequence numbers of an SA are used up.", "Run `ikectl rekey-child NAME`; write esn=yes."},

@@ -15,7 +15,7 @@ type receiver struct {
 	scratch esp.Scratch
 	groups  groups
 	checked [cacheSlots]checkedFlow
-	arena   []byte // for packets that are made again: transport mode
+	arena   []byte // for packets that are made again: transport mode, and what came in fragments
 	used    int
 
 	// The run of packets of one pair that has not been counted yet.
@@ -91,6 +91,11 @@ func (d *Datapath) open(r *receiver, from *path.Path, b []byte) {
 	}
 	r.packets++
 	r.octets += len(inner.b)
+	if d.mixes(&inner, &f) {
+		if inner, f, ok = r.join(d, d.queueFor(*from), &inner); !ok {
+			return
+		}
+	}
 	inner.clampMSS(p.end.Load().mtu, true)
 	if !r.groups.add(&inner, &f, d.uso) {
 		d.drops.add(DropTUN, r.groups.flush(d.queueFor(*from)))

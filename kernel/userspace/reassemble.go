@@ -8,18 +8,20 @@ import (
 	"time"
 )
 
-// Bounds of what waits for its other fragments. They come from this host's own IP layer, one right after the other; what is not whole soon has lost a
-// fragment in a full queue of the TUN.
+// Bounds of what waits for its other fragments. Those for transport mode come from this host's own IP layer, one right after the other; what is not whole soon has
+// lost a fragment in a full queue of the TUN.
 const (
 	maxDatagrams  = 64
-	maxFragmented = 4 << 20 // octets in all
-	fragmentLife  = time.Second
+	maxFragmented = 4 << 20     // octets in all
+	fragmentLife  = time.Second // in transport mode
 	spareBuffers  = 4
 )
 
 // reassembly puts datagrams together from their fragments (RFC 791 3.2, RFC 8200 4.5). Safe for concurrent use: the queues of the TUN share one,
 // since nothing says that the fragments of a datagram come through the same.
 type reassembly struct {
+	life time.Duration
+
 	mu     sync.Mutex // guards all below
 	list   []*datagram
 	octets int
@@ -150,7 +152,7 @@ func (r *reassembly) forget(d *datagram) int {
 
 // expire gives up what has waited for too long.
 func (r *reassembly) expire(now time.Time) (dropped int) {
-	for len(r.list) > 0 && now.Sub(r.list[0].born) > fragmentLife {
+	for len(r.list) > 0 && now.Sub(r.list[0].born) > r.life {
 		dropped += r.forget(r.list[0])
 	}
 	return dropped

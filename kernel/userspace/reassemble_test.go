@@ -48,7 +48,7 @@ func TestReassembly(t *testing.T) {
 		"empty":               {[][]byte{piece(1, 8, false, nil)}, 0, 1, 0},
 		"too long":            {[][]byte{piece(1, 65528, false, body[:8])}, 0, 1, 0},
 	} {
-		var r reassembly
+		r := reassembly{life: fragmentLife}
 		dst := make([]byte, 65535)
 		whole, dropped := 0, 0
 		for _, p := range f.pieces {
@@ -74,7 +74,7 @@ func TestReassemblyMeasuresTheWhole(t *testing.T) {
 	first[0] = 0x4f
 	last := piece(7, 32768, false, payload(65515-32768))
 	for name, pieces := range map[string][2][]byte{"backwards": {last, first}, "in order": {first, last}} {
-		var r reassembly
+		r := reassembly{life: fragmentLife}
 		dst, dropped := make([]byte, 65535), 0
 		for _, p := range pieces {
 			whole, n := r.add(p, dst, time.Time{})
@@ -90,7 +90,7 @@ func TestReassemblyMeasuresTheWhole(t *testing.T) {
 
 // TestReassemblyKeepsTheFirstHeader: options and extension headers are those of the first fragment (RFC 791 3.2, RFC 8200 4.5).
 func TestReassemblyKeepsTheFirstHeader(t *testing.T) {
-	var r reassembly
+	r := reassembly{life: fragmentLife}
 	dst := make([]byte, 65535)
 	body := payload(32)
 	first := piece(7, 0, true, append([]byte{1, 1, 1, 0}, body[:16]...))
@@ -119,7 +119,7 @@ func TestReassemblyKeepsTheFirstHeader(t *testing.T) {
 }
 
 func TestReassemblyIsBounded(t *testing.T) {
-	var r reassembly
+	r := reassembly{life: fragmentLife}
 	dst := make([]byte, 65535)
 	now := time.Unix(100, 0)
 	dropped := 0
@@ -151,7 +151,7 @@ func FuzzReassembly(f *testing.F) {
 	f.Add([]byte{0, 3, 1, 1, 1, 1, 3, 1, 0})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		content := payload(64 * 8)
-		var r reassembly
+		r := reassembly{life: fragmentLife}
 		dst := make([]byte, 65535)
 		have, total, given := map[int]bool{}, -1, 0
 		for ; len(script) >= 3 && given == 0; script = script[3:] {

@@ -188,14 +188,7 @@ func (r *receiver) rebuilt(d *Datapath, q queue, m *transportMode, plain []byte,
 	if n > 65535 {
 		return p, f, false
 	}
-	if r.arena == nil {
-		r.arena = make([]byte, arenaLen)
-	}
-	if r.used+n > len(r.arena) {
-		d.drops.add(DropTUN, r.groups.flush(q))
-		r.used = 0
-	}
-	b := r.arena[r.used:][:n:n]
+	b := r.room(d, q, n)
 	if !m.rebuild(b, plain, next) {
 		return p, f, false
 	}

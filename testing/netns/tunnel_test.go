@@ -1,8 +1,10 @@
 package netns_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -230,5 +232,56 @@ func TestNextUpTriesUDPFirst(t *testing.T) {
 	up(t, west)
 	if w := one(t, west); w.Path.Carrier != "UDP" {
 		t.Errorf("path %+v", w.Path)
+	}
+}
+
+// TestLargeDatagramsBetweenGateways: in a tunnel for the gateways' own addresses datagrams arrive whole that were sealed in fragments, over UDP with fragments of sealed
+// packets on the wire too.
+func TestLargeDatagramsBetweenGateways(t *testing.T) {
+	for _, f := range families {
+		for _, mode := range []string{"encapsulation=no", "encapsulation=yes", "enable-tcp=yes"} {
+			t.Run(fmt.Sprintf("IPv%d/%s", f.version, mode), func(t *testing.T) {
+				conf := "config setup\n\tlisten-tcp=yes\n\nconn " + conn + "\n\tleft=" + f.west + "\n\tleftid=@west\n\tright=" + f.east + "\n\trightid=@east\n\tauthby=secret\n\tauto=add\n\t" + mode + "\n"
+				west, east := gateways(t, conf)
+				up(t, west)
+				datagrams(t, west.Host, east.Host, f)
+				pings(t, west.Host, f.west, f.east, 56, 3000, 20000)
+				if c := one(t, east).Children[0]; c.InPackets < 30 {
+					t.Errorf("%d packets came through the tunnel", c.InPackets)
+				}
+			})
+		}
+	}
+}
+
+// datagrams sends large ones of UDP between the gateways' outer addresses, and looks that they arrive.
+func datagrams(t *testing.T, w, e *netns.Host, f family) {
+	t.Helper()
+	network := map[int]string{4: "udp4", 6: "udp6"}[f.version]
+	var l net.PacketConn
+	if err := e.Do(func() (err error) {
+		l, err = net.ListenPacket(network, net.JoinHostPort(f.east, "0"))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := w.Dial(t.Context(), network, f.west, l.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	got := make([]byte, 65535)
+	for _, n := range []int{1, 1400, 3000, 20000, 65000} {
+		sent := bytes.Repeat([]byte("a datagram "), n)[:n]
+		if _, err := c.Write(sent); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if m, _, err := l.ReadFrom(got); err != nil || !bytes.Equal(got[:m], sent) {
+			t.Errorf("%d octets: %d arrived: %v", n, m, err)
+		}
 	}
 }
