@@ -325,12 +325,22 @@ func (d *daemon) socketsFor(o *mux.Options) {
 }
 
 // notes are for the operator: what is missing and what it means, a sentence each.
-func (d *daemon) notes() []string { return slices.Concat(d.choice.Notes, d.dp.Features().Notes) }
+func (d *daemon) notes() []string {
+	return slices.Concat(d.choice.Notes, d.dp.Features().Notes, systemNotes())
+}
+
+// systemNotes are about settings of this host that every datapath meets.
+func systemNotes() []string {
+	if note := probe.FlowLabels(); note != "" {
+		return []string{note}
+	}
+	return nil
+}
 
 // ctlDoctor puts a report and a choice into the words of the control protocol.
 func ctlDoctor(r *probe.Report, c kernel.Choice) ctl.Doctor {
 	out := ctl.Doctor{
-		Kernel: r.Release, Backend: c.Backend.String(), Datapath: c.Shape.String(), Why: c.Why, Notes: c.Notes, Findings: []ctl.Finding{}, StrictRP: r.StrictRP, InPlace: r.InPlace,
+		Kernel: r.Release, Backend: c.Backend.String(), Datapath: c.Shape.String(), Why: c.Why, Notes: slices.Concat(c.Notes, systemNotes()), Findings: []ctl.Finding{}, StrictRP: r.StrictRP, InPlace: r.InPlace,
 	}
 	for _, f := range r.Findings {
 		out.Findings = append(out.Findings, ctl.Finding{Feature: f.Feature.String(), Outcome: f.Outcome.String(), Said: f.Said, Means: f.Means, Hint: f.Hint})

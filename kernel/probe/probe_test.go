@@ -271,6 +271,20 @@ func TestStrict(t *testing.T) {
 	}
 }
 
+// TestFlowLabels: labels that nobody can switch off are told.
+func TestFlowLabels(t *testing.T) {
+	m := machine{root: t.TempDir()}
+	if got := flowLabels(m.root); got != "" {
+		t.Errorf("without IPv6: %q", got)
+	}
+	for value, told := range map[string]bool{"0": false, "1": false, "2": false, "3": true} {
+		m.write(t, "/sys/net/ipv6/auto_flowlabels", value+"\n")
+		if got := flowLabels(m.root); (got != "") != told || told && !strings.Contains(got, "net.ipv6.auto_flowlabels=1") {
+			t.Errorf("%s: %q", value, got)
+		}
+	}
+}
+
 // TestWords: the report's lines, for a kernel like Debian's.
 func TestWords(t *testing.T) {
 	r := &Report{Release: "6.1.0-test"}
