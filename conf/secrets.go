@@ -249,8 +249,8 @@ func (l *secretsLoader) record(f *file, r []secretToken) {
 	l.kind(f, ids, r[0], r[colon+1:])
 }
 
-// parseSecretID reads an identity. %any and %any6 both stand for anybody, whatever the type of the identity: a pair of names has no family, and a peer that
-// comes over IPv6 with an address as its identity is not locked out by a record that says %any.
+// parseSecretID reads an identity. %any and %any6 both stand for anybody, whatever the type of the identity, as in libreswan, whose lookup takes the zero address of either family
+// for a match of both ends: a pair of names has no family, and a peer that comes over IPv6 with an address as its identity is not locked out by a record that says %any.
 func parseSecretID(s string) (ident.Pattern, error) {
 	switch strings.ToLower(s) {
 	case "%any", "%any6", "0.0.0.0", "::":

@@ -214,3 +214,21 @@ func TestPipesDoNotBlock(t *testing.T) {
 		}
 	}
 }
+
+// TestSecretsManualPage: the example of ipsec.secrets(5) is one.
+func TestSecretsManualPage(t *testing.T) {
+	page, err := os.ReadFile("../docs/man/ipsec.secrets.5.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var example strings.Builder
+	for line := range strings.Lines(string(page)) {
+		if text, ok := strings.CutPrefix(line, "    "); ok {
+			example.WriteString(text)
+		}
+	}
+	got, ds := loadSecrets("/etc/ipsec.secrets", mapFiles{"/etc/ipsec.secrets": example.String()})
+	if len(got) != 4 || len(ds) != 0 {
+		t.Errorf("%d secrets, %v", len(got), ds)
+	}
+}
