@@ -314,6 +314,7 @@ func (m *Machine) refuseCreate(msg *message, r *childRefusal) {
 func (m *Machine) refuseCreated(c *child, what string, err error) {
 	m.removeChild(c)
 	m.refuseInWork(m.datapathRefusal(c, what, err))
+	m.abandon(c)
 }
 
 // refuseInWork refuses the CREATE_CHILD_SA request in work.

@@ -68,6 +68,7 @@ func (m *Machine) deleteChildren(d wire.Delete) (ours []uint32) {
 			m.childFailed(c, why) // it was never up, and whoever waits for it waits no more
 		} else {
 			m.tellChildClosed(c, why)
+			m.abandon(c)
 		}
 	}
 	return ours

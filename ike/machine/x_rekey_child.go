@@ -45,12 +45,14 @@ func (m *Machine) onRekeyChild(in RekeyChild) {
 	}
 }
 
-// abandon deletes the Child SA that c was to replace, if it is stranded: whoever must remain up then makes another from the beginning, which the peer may not refuse.
+// abandon deletes the Child SA that c, which comes to nothing, was to replace, if it is stranded: whoever must remain up then makes another from the beginning, which
+// the peer may not refuse.
 func (m *Machine) abandon(c *child) {
-	if c.offer == nil {
-		return
+	id := c.replaces
+	if c.offer != nil && c.asker {
+		id = c.offer.rekeys
 	}
-	old := m.child(c.offer.rekeys)
+	old := m.child(id)
 	if old == nil || !old.stranded || old.state != childInstalled || m.beingReplaced(old) {
 		return
 	}

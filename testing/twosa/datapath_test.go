@@ -133,3 +133,29 @@ func TestStranded(t *testing.T) {
 		})
 	}
 }
+
+// TestStrandedMeanwhile: the peer was about to replace the Child SA that now carries nothing. If nothing comes of that, it goes as well.
+func TestStrandedMeanwhile(t *testing.T) {
+	for name, fail := range map[string]func(*World){
+		"no SPI":           func(w *World) { w.West.FailSPI = errors.New("no SPI left") },
+		"not installed":    func(w *World) { w.West.FailInstall = errors.New("kernel says no") },
+		"the peer rejects": func(w *World) { w.East.FailInstall = errors.New("kernel says no") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := upTwo(t, false, same, same)
+			w.West.Hold = func(machine.Effect) bool { return true }
+			w.East.Step(machine.RekeyChild{Child: w.East.M.Snapshot().Children[0].ID})
+			w.Settle()
+			if len(w.West.Held) == 0 {
+				t.Fatal("west has nothing to do for it")
+			}
+			fail(w)
+			w.West.Step(machine.RekeyChild{Child: w.West.M.Snapshot().Children[0].ID, OrClose: true})
+			w.West.Hold = nil
+			w.West.Complete()
+			w.Settle()
+			agreedOn(t, w, 0)
+			said(t, w.West, "cannot go on without the successor that it did not get: deleting it")
+		})
+	}
+}
