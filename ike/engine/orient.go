@@ -132,7 +132,7 @@ func (e *Engine) seekHosts(ctx context.Context, asked map[string]seek, all bool)
 	if len(heirs) > 0 {
 		e.view.Store(newView(old.setup, list))
 	}
-	e.closePorts()
+	e.settlePorts()
 	for c, k := range maps.All(heirs) {
 		c.home.box.post(func() { c.bequeath(k) })
 	}

@@ -19,6 +19,7 @@ type ports struct {
 
 type ownPort struct {
 	ours bool   // its ESP over UDP is read by ikegod, not by the kernel
+	anew bool   // it is open, but not as ours says: it is opened anew when those who want it otherwise are down, whose last words go out by it
 	held string // a connection that wants it and stays in the set, or comes into it; empty: none
 }
 
@@ -108,33 +109,55 @@ func (e *Engine) openPort(o *policy.Oriented) error {
 	u, open := e.ports.open[port]
 	switch {
 	case open && u.ours == ours:
-		e.ports.open[port] = ownPort{ours, o.Name}
+		u.held = o.Name
+		e.ports.open[port] = u
 		return nil
 	case open && u.held != "" && u.held != o.Name:
 		return fmt.Errorf("conn %s: the port of %s is that of connection %q, which asks for another datapath with backend=, and ESP of one port goes to one: choose another port",
 			o.Name, o.WhereEnd(true, "ikeport"), u.held)
-	case open: // those that wanted it otherwise are on their way out
-		opener.ClosePort(port)
-		delete(e.ports.open, port)
+	case open: // those that want it otherwise are on their way out
+		e.ports.open[port] = ownPort{ours: ours, anew: !u.anew, held: o.Name}
+		return nil
 	}
 	if err := opener.OpenPort(port, ours); err != nil {
 		return fmt.Errorf("conn %s: the port of %s cannot be had: %w", o.Name, o.WhereEnd(true, "ikeport"), err)
 	}
-	e.ports.open[port] = ownPort{ours, o.Name}
+	e.ports.open[port] = ownPort{ours: ours, held: o.Name}
 	return nil
 }
 
-// closePorts closes the ports that no connection wants any more. What they had there is down. Called while the set is changed.
-func (e *Engine) closePorts() {
+// settlePorts closes the ports that no connection wants any more, and opens those anew that are for another datapath now. What others had there is down. Called while the
+// set is changed.
+func (e *Engine) settlePorts() {
 	opener, ok := e.mux.(transport.PortOpener)
 	if !ok || len(e.ports.open) == 0 {
 		return
 	}
 	v := e.view.Load()
 	for _, port := range slices.Sorted(maps.Keys(e.ports.open)) {
+		u := e.ports.open[port]
+		if v.owned[port] && !u.anew {
+			continue
+		}
+		delete(e.ports.open, port)
+		opener.ClosePort(port)
 		if !v.owned[port] {
-			delete(e.ports.open, port)
-			opener.ClosePort(port)
+			continue
+		}
+		if err := opener.OpenPort(port, u.ours); err != nil {
+			e.seekOwners(v, port) // each finds out by itself, and says why
+			continue
+		}
+		u.anew = false
+		e.ports.open[port] = u
+	}
+}
+
+// seekOwners has the connections with a port of their own looked at again.
+func (e *Engine) seekOwners(v *view, port uint16) {
+	for _, c := range v.list {
+		if slices.ContainsFunc(c.local(), func(end *policy.End) bool { return end.OwnPort() == port }) {
+			e.seeker.ask(c.conn.Name, seek{})
 		}
 	}
 }

@@ -11,10 +11,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/transport"
 )
 
 // opener is a transport that opens ports, and writes down which.
@@ -28,11 +31,18 @@ func (o *opener) OpenPort(port uint16, ours bool) error {
 	if o.taken.Load() {
 		return errors.New("address already in use")
 	}
-	o.log = append(o.log, fmt.Sprintf("open %d %v", port, ours))
+	o.write(fmt.Sprintf("open %d %v", port, ours))
 	return nil
 }
 
-func (o *opener) ClosePort(port uint16) { o.log = append(o.log, fmt.Sprintf("close %d", port)) }
+func (o *opener) ClosePort(port uint16) { o.write(fmt.Sprintf("close %d", port)) }
+
+func (o *opener) write(text string) {
+	if n := len(o.sent); n > 0 {
+		text = fmt.Sprintf("after %d sent: %s", n, text)
+	}
+	o.log = append(o.log, text)
+}
 
 // everything is a choice of both datapaths on a kernel that has everything.
 func everything(t *testing.T, asker string) kernel.Choice {
@@ -96,6 +106,51 @@ func TestPortsOfBackends(t *testing.T) {
 		}
 		apply()
 		did("close 7000")
+	})
+}
+
+// TestLastWordsGoOutByTheirPort: a reload that gives a port to another datapath opens it anew when what is up there is down: its Delete still goes out. A connection whose
+// port cannot be had then says so, and holds its traffic back.
+func TestLastWordsGoOutByTheirPort(t *testing.T) {
+	setup := policy.Setup{ListenUDP: true}
+	p := path.Path{Local: netip.AddrPortFrom(us, 7000), Remote: netip.MustParseAddrPort("192.1.2.45:500")}
+	says := func(m *script, in machine.Input) []machine.Effect {
+		if in, ok := in.(machine.CloseIKE); ok {
+			return []machine.Effect{machine.Send{Path: p, Data: []byte("delete")}, machine.Close{Close: event.Close{Reason: in.Reason}}}
+		}
+		return responder(m, in)
+	}
+	inRig(t, setup, says, func(t *testing.T, r *rig) {
+		o := &opener{books: r.mux}
+		r.e.mux, r.e.choice = o, everything(t, "own")
+		apply := func(b policy.Backend) {
+			t.Helper()
+			c := on("own", 7000, b)
+			c.Auto, c.Failure = policy.AutoOnDemand, policy.ShuntDrop
+			if err := r.e.Apply(t.Context(), &policy.Set{Setup: setup, Connections: []*policy.Connection{c}}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		apply(policy.BackendUserspace)
+		r.e.IKE(transport.Datagram{Path: p, Data: initRequest(1, nil)})
+		synctest.Wait()
+		if list := r.dp.Pairs(); len(list) != 1 {
+			t.Fatalf("%+v", list)
+		}
+		apply(policy.BackendXFRM)
+		if want := []string{"open 7000 true", "after 1 sent: close 7000", "after 1 sent: open 7000 false"}; !slices.Equal(o.log, want) {
+			t.Errorf("did %q, want %q", o.log, want)
+		}
+		o.taken.Store(true)
+		apply(policy.BackendUserspace)
+		synctest.Wait()
+		if why := r.e.view.Load().byName["own"].peek().Why; !strings.Contains(why, "address already in use") {
+			t.Errorf("why: %q", why)
+		}
+		if list := r.dp.Policies(); len(list) != 1 || list[0].Action == kernel.Pass {
+			t.Errorf("%+v", list)
+		}
 	})
 }
 

@@ -126,10 +126,10 @@ func (e *Engine) swap(ctx context.Context, v *view, fresh, gone []*control) {
 	e.traffic.load(v.list)
 	down := e.takeDown(gone, event.ReasonOperator)
 	finish := func() {
+		e.settlePorts()
 		for _, c := range fresh {
 			c.home.box.post(c.load)
 		}
-		e.closePorts()
 		e.endChange()
 	}
 	if e.awaitDown(ctx, down) {
@@ -341,7 +341,7 @@ func (e *Engine) reorient(ctx context.Context, name string) (*control, error) {
 		}
 	}
 	e.view.Store(newView(old.setup, list))
-	e.closePorts()
+	e.settlePorts()
 	return k, nil
 }
 
