@@ -230,8 +230,11 @@ func (d *daemon) userspace(plain bool, events func(kernel.Event)) (*userspace.Da
 	return userspace.New(cfg, d.mux, events)
 }
 
-// asker is the first connection that asks for the userspace datapath; empty: none does.
+// asker is the first connection that asks for the userspace datapath, also one with auto=ignore, which `ikectl add` may load; empty: none does.
 func asker(set *policy.Set) string {
+	if set == nil {
+		return ""
+	}
 	for _, c := range set.Connections {
 		if c.Backend == policy.BackendUserspace {
 			return c.Name

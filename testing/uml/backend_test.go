@@ -3,6 +3,7 @@ package uml_test
 import (
 	"context"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +160,12 @@ func backends(t *testing.T, meeting, own, westOnly []string, meetingCarrier, own
 			}
 		}
 		text, _ := west.Ikectl("status")
+		if bin, err := netns.Bin(); err == nil { // without a daemon the same is found out from its file
+			text, err := w.Output(filepath.Join(bin, "ikegod"), "doctor", "--config", west.Config, "--settings", "")
+			if err != nil || !strings.Contains(text, "ikegod would choose xfrm and userspace") {
+				t.Errorf("ikegod doctor: %v\n%s", err, text)
+			}
+		}
 		for _, want := range []string{ownCarrier + " (userspace: backend= of ", meetingCarrier + " (xfrm: ", "datapath xfrm and userspace"} {
 			if words := strings.Join(strings.Fields(text), " "); !strings.Contains(words, want) {
 				t.Errorf("status has no %q:\n%s", want, text)
