@@ -133,7 +133,7 @@ func (d *Datapath) open() (err error) {
 	if err != nil {
 		return err
 	}
-	links, leftLinks, err := openLinks(d.cfg.RunDir)
+	links, err := openLinks(d.cfg.RunDir)
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (d *Datapath) open() (err error) {
 	if err := d.worker.sources.adopt(); err != nil {
 		return fmt.Errorf("look for routes that an earlier daemon has left: %w", err)
 	}
-	for _, text := range []string{left.found(removed), leftLinks} {
+	for _, text := range []string{left.found(removed), links.found()} {
 		if text != "" {
 			d.cfg.Left(text)
 		}
@@ -217,7 +217,9 @@ func (d *Datapath) Close() error {
 }
 
 // keepsLeft reports whether what an earlier daemon has left is to stay.
-func (w *worker) keepsLeft() bool { return !w.swept && (w.spd.hasLeft() || w.sources.hasLeft()) }
+func (w *worker) keepsLeft() bool {
+	return !w.swept && (w.spd.hasLeft() || w.sources.hasLeft() || w.links.hasLeft())
+}
 
 // close takes all away, but for what an earlier daemon has left if this one has not taken over: outbound SAs first, so that nothing is sealed that no policy asks for.
 func (w *worker) close() error {
@@ -231,5 +233,5 @@ func (w *worker) close() error {
 	for spi, id := range w.reserved {
 		errs = append(errs, w.deleteSA(id, spi))
 	}
-	return errors.Join(append(errs, w.spd.close(!w.swept), w.links.close(), w.sources.close(!w.swept))...)
+	return errors.Join(append(errs, w.spd.close(!w.swept), w.links.close(!w.swept), w.sources.close(!w.swept))...)
 }

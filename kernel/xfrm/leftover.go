@@ -136,11 +136,15 @@ func (d *Datapath) Sweep() error {
 
 func (w *worker) sweep() error {
 	w.swept = true
-	if !w.spd.hasLeft() && !w.sources.hasLeft() {
+	if !w.spd.hasLeft() && !w.sources.hasLeft() && !w.links.hasLeft() {
 		return nil
 	}
 	// The routes first: what they lead to a policy is then no traffic of it any more.
-	errs := []error{w.sources.sweep()}
+	names, err := w.links.sweep()
+	errs := []error{w.sources.sweep(), err}
+	if len(names) > 0 {
+		w.d.cfg.Left("removed interfaces that an earlier daemon had left: " + strings.Join(names, ", "))
+	}
 	had := w.spd.hasLeft()
 	replaced, removed, err := w.spd.sweep()
 	errs = append(errs, err)

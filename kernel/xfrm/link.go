@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -21,6 +19,7 @@ type links struct {
 	alias  string // of those that are ours
 	links  map[string]*link
 	users  map[kernel.PolicyID]user
+	left   map[string]*leftLink // by an earlier daemon; none after sweep
 }
 
 type link struct {
@@ -30,6 +29,8 @@ type link struct {
 	users  int
 	addrs  map[netip.Prefix]int // that we have put on it, with how many policies want each
 	routes map[netip.Prefix]int
+	ways   map[netip.Prefix]*netlink.Route // as they were made
+	left   *leftLink                       // what an earlier daemon had on it, which Close leaves as it was; nil after sweep
 }
 
 // user is what one policy has of an interface.
@@ -42,47 +43,22 @@ type user struct {
 // routeProtocol marks our routes ("ip route" prints the number); it spells "I".
 const routeProtocol = 0x49
 
-// openLinks opens rtnetlink and removes interfaces that an earlier daemon with this run directory has left.
-func openLinks(runDir string) (*links, string, error) {
+// openLinks opens rtnetlink and looks for interfaces that an earlier daemon with this run directory has left.
+func openLinks(runDir string) (*links, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, "", fmt.Errorf("rtnetlink: %w", err)
+		return nil, fmt.Errorf("rtnetlink: %w", err)
 	}
 	l := &links{handle: h, links: map[string]*link{}, users: map[kernel.PolicyID]user{}}
 	if runDir == "" {
-		return l, "", nil
+		return l, nil
 	}
 	l.alias = aliasOf(runDir)
-	names, err := removeLinks(h, l.alias)
-	if err != nil {
+	if l.left, err = leftLinks(h, l.alias); err != nil {
 		h.Close()
-		return nil, "", err
+		return nil, err
 	}
-	if len(names) == 0 {
-		return l, "", nil
-	}
-	return l, "removed interfaces that an earlier daemon had left: " + strings.Join(names, ", "), nil
-}
-
-// aliasOf is the alias of the interfaces of the daemon with this run directory.
-func aliasOf(runDir string) string { return "ikegod:" + filepath.Clean(runDir) }
-
-// removeLinks removes the XFRM interfaces with this alias, and returns their names.
-func removeLinks(h *netlink.Handle, alias string) (names []string, err error) {
-	all, err := h.LinkList()
-	if err != nil {
-		return nil, fmt.Errorf("list interfaces: %w", err)
-	}
-	for _, i := range all {
-		if i.Type() != "xfrm" || i.Attrs().Alias != alias {
-			continue
-		}
-		if err := h.LinkDel(i); err != nil {
-			return names, refused("remove interface "+i.Attrs().Name+", left by an earlier daemon", err)
-		}
-		names = append(names, i.Attrs().Name)
-	}
-	return names, nil
+	return l, nil
 }
 
 // use makes the interface of a policy, its addresses, and routes to the remote side through it. What the policy had before and does not want goes.
@@ -116,14 +92,18 @@ func (l *links) ensure(want kernel.Interface) (*link, error) {
 		}
 		return i, nil
 	}
-	i := &link{id: want.ID, addrs: map[netip.Prefix]int{}, routes: map[netip.Prefix]int{}}
+	i := &link{id: want.ID, addrs: map[netip.Prefix]int{}, routes: map[netip.Prefix]int{}, ways: map[netip.Prefix]*netlink.Route{}}
+	var err error
+	if i.left, err = l.takeOver(want.Name, want.ID); err != nil {
+		return nil, err
+	}
 	there, err := l.handle.LinkByName(want.Name)
 	if err == nil {
 		x, ok := there.(*netlink.Xfrmi)
 		if !ok || x.Ifid != want.ID {
 			return nil, fmt.Errorf("interface %s exists and is not an XFRM interface with ID %d; choose another ipsec-interface=, or remove it: ip link del %s", want.Name, want.ID, want.Name)
 		}
-		i.index = x.Attrs().Index
+		i.index, i.made = x.Attrs().Index, i.left != nil
 	} else if i.index, err = l.make(want); err != nil {
 		return nil, err
 	} else {
@@ -159,7 +139,7 @@ func (l *links) make(want kernel.Interface) (int, error) {
 // fill adds addresses and routes, and notes what the policy has now. An address or route of others stays theirs.
 func (l *links) fill(i *link, got *user, p *kernel.Policy) error {
 	for _, a := range p.Interface.Addrs {
-		if i.addrs[a] == 0 {
+		if i.addrs[a] == 0 && !i.hadAddr(a) {
 			err := l.handle.AddrAdd(i.itself(), &netlink.Addr{IPNet: ipNet(a)})
 			if errors.Is(err, unix.EEXIST) {
 				continue
@@ -179,7 +159,12 @@ func (l *links) fill(i *link, got *user, p *kernel.Policy) error {
 			return fmt.Errorf("interface %s: %s holds the peer %s itself, whose packets would go round in circles; write subnets without it, or ipsec-interface=no", got.name, to, p.RemoteAddr)
 		}
 		if i.routes[to] == 0 {
-			if err := l.handle.RouteAdd(i.route(to, p)); errors.Is(err, unix.EEXIST) {
+			add := l.handle.RouteAdd
+			if i.hadRoute(to) {
+				add = l.handle.RouteReplace
+			}
+			i.ways[to] = i.route(to, p)
+			if err := add(i.ways[to]); errors.Is(err, unix.EEXIST) {
 				return fmt.Errorf("route to %s through interface %s: there is another route to it; remove that (ip route del %s), or write ipsec-interface=no: %w", to, got.name, to, err)
 			} else if err != nil {
 				return refused(fmt.Sprintf("route to %s through interface %s", to, got.name), err)
@@ -189,6 +174,16 @@ func (l *links) fill(i *link, got *user, p *kernel.Policy) error {
 		got.routes = append(got.routes, to)
 	}
 	return nil
+}
+
+func (i *link) hadAddr(a netip.Prefix) bool { return i.left != nil && i.left.addrs[a] }
+
+func (i *link) hadRoute(to netip.Prefix) bool {
+	if i.left == nil {
+		return false
+	}
+	_, had := i.left.routes[to]
+	return had
 }
 
 func (i *link) itself() netlink.Link {
@@ -225,6 +220,11 @@ func (l *links) drop(id kernel.PolicyID) error {
 	for _, to := range u.routes {
 		if i.routes[to]--; i.routes[to] == 0 {
 			delete(i.routes, to)
+			if i.hadRoute(to) {
+				old := i.left.routes[to]
+				errs = append(errs, refused(fmt.Sprintf("put the route to %s through interface %s back that an earlier daemon had left", to, u.name), l.handle.RouteReplace(&old)))
+				continue
+			}
 			if err := l.handle.RouteDel(i.route(to, nil)); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENODEV) {
 				errs = append(errs, refused(fmt.Sprintf("remove the route to %s through interface %s", to, u.name), err))
 			}
@@ -233,6 +233,9 @@ func (l *links) drop(id kernel.PolicyID) error {
 	for _, a := range u.addrs {
 		if i.addrs[a]--; i.addrs[a] == 0 {
 			delete(i.addrs, a)
+			if i.hadAddr(a) {
+				continue
+			}
 			err := l.handle.AddrDel(i.itself(), &netlink.Addr{IPNet: ipNet(a)})
 			if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
 				errs = append(errs, refused(fmt.Sprintf("take %s from interface %s", a, u.name), err))
@@ -241,7 +244,7 @@ func (l *links) drop(id kernel.PolicyID) error {
 	}
 	if i.users--; i.users == 0 {
 		delete(l.links, u.name)
-		if i.made {
+		if i.made && i.left == nil {
 			if err := l.handle.LinkDel(i.itself()); err != nil && !errors.Is(err, unix.ENODEV) { // somebody has removed it
 				errs = append(errs, refused("remove interface "+u.name, err))
 			}
@@ -250,8 +253,13 @@ func (l *links) drop(id kernel.PolicyID) error {
 	return errors.Join(errs...)
 }
 
-func (l *links) close() error {
+// close takes all away, but for what an earlier daemon has left if that is to stay.
+func (l *links) close(keepLeft bool) error {
 	var errs []error
+	if !keepLeft {
+		_, err := l.sweep()
+		errs = append(errs, err)
+	}
 	for id := range l.users {
 		errs = append(errs, l.drop(id))
 	}
