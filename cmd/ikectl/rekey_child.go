@@ -10,7 +10,7 @@ func (a *app) rekeyChild() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "rekey-child NAME",
-		Short: "Replace the Child SAs of a connection, or one of them (NAME/1x2), by new ones",
+		Short: "Replace the Child SAs of a connection, one of them (NAME/1x2), or those with one peer of a template ('NAME[2]'), by new ones",
 		Args:  one("the name of a connection or of one of its Child SAs"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := within(cmd.Context(), timeout)

@@ -40,10 +40,19 @@ type Candidate struct {
 }
 
 // Explain looks at the set in force and at the secrets; it changes nothing and asks nobody. peer and id, if given, are somebody who asks for the connection; otherwise it is
-// who the connection expects.
+// who the connection expects, or of NAME[N] that peer.
 func (e *Engine) Explain(name string, peer netip.Addr, id ident.ID) (Explanation, error) {
 	v := e.view.Load()
 	c := v.byName[name]
+	if of, number := v.ofInstance(name); of != nil {
+		addr, who, err := e.peerOf(of, number)
+		if err != nil {
+			return Explanation{}, err
+		}
+		if c = of; !peer.IsValid() {
+			peer, id = addr, who
+		}
+	}
 	if c == nil {
 		return Explanation{}, e.unknown(name)
 	}

@@ -3,11 +3,13 @@ package engine
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/pkg/ident"
 )
 
 // An instance is what one peer makes of a template (right=%any): its Child SAs in an IKE SA, and their policies. It has a number, as in libreswan: "road"[2]. An IKE SA
@@ -60,6 +62,39 @@ func instanceName(s string) (name string, number int, ok bool) {
 	return s[:open], n, err == nil && n > 0
 }
 
+// ofInstance finds the template that NAME[N] is a peer of; nil: it is none.
+func (v *view) ofInstance(name string) (c *control, number int) {
+	base, number, ok := instanceName(name)
+	if !ok || v.byName[name] != nil {
+		return nil, 0
+	}
+	return v.byName[base], number
+}
+
+// peerOf is where one peer of a template is, and who.
+func (e *Engine) peerOf(c *control, number int) (addr netip.Addr, id ident.ID, err error) {
+	for _, s := range e.shards {
+		found, ok := ask(e, s, func() bool {
+			for _, spi := range s.sortedSPIs(isInstance(c, number)) {
+				addr, id = s.sas[spi].path.Remote.Addr(), s.sas[spi].m.Snapshot().Remote
+				return true
+			}
+			return false
+		})
+		switch {
+		case !ok:
+			return addr, id, errStopped
+		case found:
+			return addr, id, nil
+		}
+	}
+	return addr, id, noInstance(c, number)
+}
+
+func noInstance(c *control, number int) error {
+	return fmt.Errorf("%w: %q has no instance %d now; `ikectl connections` lists those it has", ErrNoConnection, c.conn.Name, number)
+}
+
 // downInstance takes one instance of a template down and waits until it is gone.
 func (e *Engine) downInstance(ctx context.Context, c *control, number int, progress func(event.Event)) error {
 	found := 0
@@ -71,7 +106,7 @@ func (e *Engine) downInstance(ctx context.Context, c *control, number int, progr
 		found += n
 	}
 	if found == 0 {
-		return fmt.Errorf("%w: %q has no instance %d now; `ikectl connections` lists those it has", ErrNoConnection, c.conn.Name, number)
+		return noInstance(c, number)
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

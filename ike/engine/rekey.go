@@ -19,15 +19,29 @@ type rekeyings struct {
 	failed  error // the first
 }
 
-// RekeyChild replaces all Child SAs of a connection, or the one of this name, by new ones with the same policy, and calls progress for each event of it. It
+// RekeyChild replaces all Child SAs of a connection, the one of this name, or those with one peer of a template (NAME[N]), by new ones with the same policy, and calls progress for each event of it. It
 // returns when the old ones are gone. Cancelling ctx stops the waiting, not the rekeying.
 func (e *Engine) RekeyChild(ctx context.Context, name string, progress func(event.Event)) error {
-	c, index := e.ownerOf(name)
+	if c, number := e.view.Load().ofInstance(name); c != nil {
+		if _, _, err := e.peerOf(c, number); err != nil {
+			return err
+		}
+		return e.await(ctx, c, progress, func(w *waiter) { c.rekey(w, wish{child: -1, instance: number}) })
+	}
+	c, child := e.ownerOf(name)
 	if c == nil {
 		return e.unknown(name)
 	}
-	return e.await(ctx, c, progress, func(w *waiter) { c.rekey(w, index) })
+	return e.await(ctx, c, progress, func(w *waiter) { c.rekey(w, wish{child: child}) })
 }
+
+// wish is which Child SAs of a connection are to be rekeyed.
+type wish struct {
+	child    int // its index; -1: all
+	instance int // with this peer of a template; zero: with any
+}
+
+func (w *wish) holds(ch *child) bool { return ch.told && (w.child < 0 || w.child == ch.index) }
 
 // ownerOf finds the connection of a name, or the connection that has a Child SA of this name and its index; index is -1 for all.
 func (e *Engine) ownerOf(name string) (c *control, index int) {
@@ -43,7 +57,7 @@ func (e *Engine) ownerOf(name string) (c *control, index int) {
 	return nil, 0
 }
 
-func (c *control) rekey(w *waiter, index int) {
+func (c *control) rekey(w *waiter, what wish) {
 	r := &c.rekeys
 	if r.busy() {
 		w.finish(fmt.Errorf("connection %q is being rekeyed already", c.conn.Name))
@@ -54,22 +68,26 @@ func (c *control) rekey(w *waiter, index int) {
 	c.watch(&r.waiters, w)
 	request := r.request
 	for _, s := range c.e.shards {
-		s.box.post(func() { s.rekeyChildren(c, index, request) })
+		s.box.post(func() { s.rekeyChildren(c, what, request) })
 	}
 }
 
 func (r *rekeyings) busy() bool { return r.shards > 0 || len(r.open) > 0 }
 
-func (s *shard) rekeyChildren(c *control, index int, request uint32) {
+func (s *shard) rekeyChildren(c *control, what wish, request uint32) {
 	type one struct {
 		a  *sa
 		id machine.ChildID
 	}
 	var list []one
-	for _, spi := range s.sortedSPIs(func(a *sa) bool { return a.user(c) >= 0 && !a.over }) {
+	kind := func(a *sa) bool { return a.user(c) >= 0 && !a.over }
+	if what.instance > 0 {
+		kind = isInstance(c, what.instance)
+	}
+	for _, spi := range s.sortedSPIs(kind) {
 		a := s.sas[spi]
-		for _, ch := range a.children {
-			if ch.control == c && ch.told && (index < 0 || index == ch.index) {
+		for i := range a.children {
+			if ch := &a.children[i]; ch.control == c && what.holds(ch) {
 				list = append(list, one{a, ch.id})
 			}
 		}

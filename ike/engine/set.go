@@ -263,6 +263,9 @@ func without(list []*control, name string) (rest, gone []*control) {
 
 func (e *Engine) unknown(name string) error {
 	v := e.view.Load()
+	if of, _ := v.ofInstance(name); of != nil {
+		return fmt.Errorf("%w named %q is loaded: that is one peer of connection %q, which down, rekey-child and explain take", ErrNoConnection, name, of.conn.Name)
+	}
 	names := make([]string, len(v.list))
 	for i, c := range v.list {
 		names[i] = c.conn.Name
@@ -297,8 +300,8 @@ func (e *Engine) Up(ctx context.Context, name string, progress func(event.Event)
 func (e *Engine) Down(ctx context.Context, name string, progress func(event.Event)) error {
 	view := e.view.Load()
 	c := view.byName[name]
-	if base, number, ok := instanceName(name); c == nil && ok && view.byName[base] != nil {
-		return e.downInstance(ctx, view.byName[base], number, progress)
+	if of, number := view.ofInstance(name); of != nil {
+		return e.downInstance(ctx, of, number, progress)
 	}
 	if c == nil {
 		return e.unknown(name)

@@ -1,13 +1,16 @@
 package simnet
 
 import (
+	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/ident"
 )
 
 // TestSharedInstanceChangesTemplate: an IKE SA that carries Child SAs of two templates has a number of each, which no peer of that one has had; when the one leaves
@@ -90,6 +93,47 @@ func TestDownOfSharedInstance(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOneInstance: rekey-child and explain take one peer of a template by its number, as down does; up says why it does not.
+func TestOneInstance(t *testing.T) {
+	inFamily(t, 1, fine, 2, family(policy.TCPNo, 2, 1), func(t *testing.T, w *World) {
+		templates := family(policy.TCPNo, 2, 1)
+		for _, c := range templates.Connections {
+			c.Left.Host = policy.Host{Kind: policy.HostAny}
+		}
+		w.East.load(t, templates)
+		w.West.bring(t, "conn-0", "conn-1")
+		e := w.East.Engine
+		for name, kept := range map[string]int{"conn-0[1]": 1, "conn-1[1]": 2} {
+			before, left := w.East.inbound(), 0
+			if err := e.RekeyChild(t.Context(), name, nil); err != nil {
+				t.Errorf("rekey-child %s: %v", name, err)
+			}
+			time.Sleep(time.Second)
+			for spi := range w.East.inbound() {
+				if before[spi] {
+					left++
+				}
+			}
+			if left != kept {
+				t.Errorf("rekey-child %s: %d of 3 Child SAs stayed, want %d", name, left, kept)
+			}
+			x, err := e.Explain(name, netip.Addr{}, ident.ID{})
+			if err != nil || x.PeerAddr != WestAddr || x.PeerID.String() != "@west" || x.Chosen+"[1]" != name {
+				t.Errorf("explain %s: %v, peer %v %v gets %q", name, err, x.PeerAddr, x.PeerID, x.Chosen)
+			}
+		}
+		_, explained := e.Explain("conn-0[7]", netip.Addr{}, ident.ID{})
+		for what, err := range map[string]error{"rekey-child": e.RekeyChild(t.Context(), "conn-0[7]", nil), "explain": explained, "down": e.Down(t.Context(), "conn-0[7]", nil)} {
+			if err == nil || !strings.Contains(err.Error(), `"conn-0" has no instance 7 now`) {
+				t.Errorf("%s of an instance that is not there: %v", what, err)
+			}
+		}
+		if err := e.Up(t.Context(), "conn-0[1]", nil); err == nil || !strings.Contains(err.Error(), `one peer of connection "conn-0"`) {
+			t.Errorf("up: %v", err)
+		}
+	})
 }
 
 // downSoon takes an instance down and gives the peer a second to see it.
