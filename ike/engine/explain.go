@@ -147,11 +147,9 @@ func noChildFor(o, asked *policy.Oriented) string {
 	return why
 }
 
-// against says why a connection for the peer's address is none for its identity, or for what the connection in question would be negotiated with.
+// against says why a connection for the peer's address is none for its identity, or for what the connection in question would be negotiated with. A template without
+// an identity takes any, as the responder does, and not only the peer's address.
 func (v *view) against(x *Explanation, o *policy.Oriented) string {
-	if !o.RemoteAddr.IsValid() {
-		o = o.Instance(x.PeerAddr)
-	}
 	if x.PeerID.IsZero() {
 		if id, one := o.RemoteID().One(); one {
 			return fmt.Sprintf("its peer must be %v (%s), and which identity asks is not said", id, o.WhereEnd(false, "id"))

@@ -14,7 +14,7 @@ import (
 	"github.com/ikegod/ikegod/testing/simnet"
 )
 
-// gatewayConf is a gateway with four connections to one address, of which three share an IKE SA (two for the same traffic with another esp=), two templates, one for somewhere else, and one that is not for this host.
+// gatewayConf is a gateway with four connections to one address, of which three share an IKE SA (two for the same traffic with another esp=), three templates, one for somewhere else, and one that is not for this host.
 const gatewayConf = `conn %default
 	left=192.1.2.23
 	leftid=@east
@@ -55,6 +55,9 @@ conn west-old
 	rightsubnet=192.0.1.0/24
 	ike=aes_gcm256-sha2_256-dh31
 	esp=aes256-sha1
+conn open
+	leftsubnet=192.0.9.0/24
+	right=%any
 `
 
 const gatewaySecrets = "@east %any : PSK \"for whoever comes\"\n@east @west : PSK \"for west alone\"\n"
@@ -92,6 +95,9 @@ func TestExplain(t *testing.T) {
 		}},
 		{name: "a-template", conn: "road", peer: "192.0.2.7", id: "@road", chosen: "road", secret: []string{"east.secrets:1"}},
 		{name: "what-road-offers-to-nobody-else", conn: "road", peer: "192.0.2.7", id: "@other", chosen: "anybody", secret: []string{"east.secrets:1"}},
+		{name: "a-template-without-an-id", conn: "open", peer: "192.0.2.7", id: "@whoever", chosen: "open", secret: []string{"east.secrets:1"}, why: map[string][]string{
+			"anybody": {`protects other traffic than "open"`}, "road": {"its peer must be @road"},
+		}},
 		{name: "a-template-without-a-peer", conn: "road", secret: []string{"east.secrets:1"}},
 		{name: "not-for-this-host", conn: "foreign"},
 	} {
