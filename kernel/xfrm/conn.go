@@ -16,6 +16,8 @@ type conn struct {
 	mu     sync.Mutex
 	socket *nl.NetlinkSocket
 	seq    nl.SocketHandle
+	// refuse, if set, is asked for an error before each request: what a test cannot make a kernel do. Only the owner of the conn sets it.
+	refuse func(message.Type) error
 }
 
 // answerTimeout is a safeguard: the kernel answers at once or never.
@@ -69,6 +71,11 @@ func (c *conn) dump(kind message.Type) (answers [][]byte, err error) {
 }
 
 func (c *conn) execute(kind message.Type, flags int, m body) ([][]byte, error) {
+	if c.refuse != nil {
+		if err := c.refuse(kind); err != nil {
+			return nil, err
+		}
+	}
 	r := nl.NewNetlinkRequest(int(kind), flags)
 	r.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_XFRM: &c.seq}
 	if m != nil {

@@ -25,6 +25,7 @@ type listener struct {
 	socket *nl.NetlinkSocket
 	closed atomic.Bool
 	done   chan struct{}
+	told   time.Time // that messages were lost
 }
 
 func listen(d *Datapath) (*listener, error) {
@@ -55,7 +56,7 @@ func (l *listener) run() {
 		case l.closed.Load():
 			return
 		case errors.Is(err, unix.ENOBUFS):
-			l.resync()
+			l.overrun()
 			continue
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 			continue
@@ -75,6 +76,19 @@ func (l *listener) run() {
 			l.hear(message.Type(m.Header.Type), m.Data)
 		}
 	}
+}
+
+// tellLost limits how often it is said that messages were lost.
+const tellLost = time.Minute
+
+// overrun finds out what the kernel has said in messages that the socket had no room for.
+func (l *listener) overrun() {
+	if now := time.Now(); now.Sub(l.told) >= tellLost {
+		l.told = now
+		l.d.cfg.Notice("the kernel's messages about IPsec came faster than they were read, and some were lost (ENOBUFS): the state of all SAs is read instead; " +
+			"should this go on, raise net.core.rmem_max or look what makes so many SAs expire")
+	}
+	l.resync()
 }
 
 func (l *listener) resync() {

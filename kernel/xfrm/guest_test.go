@@ -142,6 +142,8 @@ type tunnel struct {
 	iface      kernel.Interface
 	generation byte // of the keys
 	standby    bool
+	markIn     kernel.Mark // west's
+	markOut    kernel.Mark
 	westPort   uint16
 	eastPort   uint16
 }
@@ -170,6 +172,9 @@ func (c *tunnel) ends(g, other *gateway, myPort, theirPort uint16) path.Path {
 
 func (c *tunnel) policy(t *testing.T, g, other *gateway, action kernel.Action) kernel.Policy {
 	p := kernel.Policy{ID: "west-east", Action: action, Interface: c.iface, SourceIP: g.i4}
+	if g.name == "west" {
+		p.MarkIn, p.MarkOut = c.markIn, c.markOut
+	}
 	switch {
 	case c.transport && c.outer6:
 		p.Local, p.Remote = subnets.Of(g.a6.String()+"/128"), subnets.Of(other.a6.String()+"/128")

@@ -21,7 +21,7 @@ func TestKernelCarries(t *testing.T) {
 func TestKernelTells(t *testing.T) {
 	inGuest(t, map[string]func(t *testing.T, west, east *gateway){
 		"look": testLook, "standby": testStandby, "limits": testLimits, "acquire": testAcquireUp, "move": testMove, "mapping": testMapping, "crash": testCrash,
-		"refusals": testRefusals, "interface": testInterface, "left_interface": testLeftInterface, "resync": testResync,
+		"refusals": testRefusals, "interface": testInterface, "left_interface": testLeftInterface, "resync": testResync, "marks": testMarks, "no memory": testNoMemory,
 	})
 }
 

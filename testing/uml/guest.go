@@ -43,12 +43,14 @@ import (
 	"github.com/ikegod/ikegod/testing/netns"
 )
 
-// Kernel is one of the two that kernel/build makes; its value is the name of the program.
+// Kernel is one of the two that kernel/build makes; its value is the name of the program, and parameters to boot it with.
 type Kernel string
 
 const (
 	Full  Kernel = "linux"       // with ESP in TCP (RFC 9329): CONFIG_INET_ESPINTCP
 	Stock Kernel = "linux-stock" // without, as Debian's own kernel
+	// NoChaCha is Full that does not have ChaCha20-Poly1305: what would bring it in is not run.
+	NoChaCha Kernel = Full + " initcall_blacklist=chacha20poly1305_module_init"
 )
 
 // memory is what the guest has. What it writes to files is in it too.
@@ -81,8 +83,8 @@ type Result struct {
 
 // Boot starts the kernel, a program, and runs a bash script in it as root. dir, an absolute path, is the guest's Dir; env are its variables, KEY=VALUE. An
 // error means that the guest did not get to the end of the script: it was too slow for ctx, could not start or died; the result holds what it
-// printed until then. Nothing of the guest runs any more when Boot returns.
-func Boot(ctx context.Context, kernel, dir string, env []string, script string) (Result, error) {
+// printed until then. Nothing of the guest runs any more when Boot returns. parameters are the kernel's.
+func Boot(ctx context.Context, kernel, dir string, env []string, script string, parameters ...string) (Result, error) {
 	nonce := "end-of-guest-" + rand.Text()
 	files := map[string]string{"init": string(initScript), "command": script, "nonce": nonce, "environment": exports(append(env, dirVar+"="+dir))}
 	for name, text := range files {
@@ -107,6 +109,7 @@ func Boot(ctx context.Context, kernel, dir string, env []string, script string) 
 	// they are many: one for each address space of the guest.
 	cmd := exec.CommandContext(ctx, "sh", "-c", `"$0" "$@"; exit`, kernel, "mem="+memory, "rootfstype=hostfs", "rw", "init="+filepath.Join(dir, "init"),
 		"uml_dir="+dir+"/", "quiet", "con=null", "con0=fd:0,fd:1", "con1=null,fd:3")
+	cmd.Args = append(cmd.Args, parameters...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=/dev/shm"} // the guest's memory is a file there
 	cmd.Stdout, cmd.Stderr = &console, &console
 	cmd.ExtraFiles = []*os.File{outWrite}

@@ -45,7 +45,7 @@ func Outside(t *testing.T, k Kernel, needs ...Need) bool {
 	}
 	ctx, cancel := context.WithTimeoutCause(t.Context(), patience(t), errors.New("its time limit is over"))
 	defer cancel()
-	r, err := Boot(ctx, kernel, dir, append(os.Environ(), env...), script)
+	r, err := Boot(ctx, kernel, dir, append(os.Environ(), env...), script, strings.Fields(string(k))[1:]...)
 	if werr := os.WriteFile(filepath.Join(dir, "console"), []byte(r.Kernel), 0o600); werr != nil {
 		t.Error(werr)
 	}
@@ -115,7 +115,7 @@ func find(k Kernel) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("no source of the kernel (make kernel gets and builds it): %w", err)
 	}
-	kernel := filepath.Join(strings.TrimSpace(string(out)), string(k))
+	kernel := filepath.Join(strings.TrimSpace(string(out)), strings.Fields(string(k))[0])
 	if _, err := os.Stat(kernel); err != nil {
 		return "", fmt.Errorf("the kernel is not built (make kernel builds it): %w", err)
 	}
