@@ -113,16 +113,23 @@ func (o ours) meetWith(t *testing.T, auto, secrets string) *pairOfOurs {
 	w, e := o.ends(t)
 	p := &pairOfOurs{ours: o, west: &kernelGateway{end: w, conf: o.confOf(w, e, auto)}, east: &kernelGateway{end: e, conf: o.confOf(e, w, "add")}}
 	p.saysWhatItKnows(t)
-	if o.iface != "" { // the network of the gateways has a route to each other's, and ikegod takes no route away that is not its own
-		for _, here := range []struct{ end, there end }{{w, e}, {e, w}} {
-			if err := here.end.host.Run("ip", "route", "del", here.there.net); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	o.clearRoutes(t, w, e)
 	p.east.startWith(t, secrets)
 	p.west.start(t)
 	return p
+}
+
+// clearRoutes takes away the routes of the gateways to each other's network, where an interface is to have them: ikegod takes no route away that is not its own.
+func (o *ours) clearRoutes(t *testing.T, w, e end) {
+	t.Helper()
+	if o.iface == "" {
+		return
+	}
+	for _, here := range []struct{ end, there end }{{w, e}, {e, w}} {
+		if err := here.end.host.Run("ip", "route", "del", here.there.net); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // saysWhatItKnows puts the kernels and logs of both ends into the output of a test that has failed.
