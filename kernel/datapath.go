@@ -53,10 +53,10 @@ type Action uint8
 // Actions. Protect uses the policy's SA and holds or passes as Fallback says when there is none.
 const (
 	Protect Action = iota
-	Trap           // drop, and emit Acquire: ondemand
-	Hold           // drop
+	Trap           // as Hold, and emit Acquire: ondemand
+	Hold           // what fits waits for an SA, for a while, and else is dropped
 	Pass
-	Drop
+	Drop // drop; what a Trap has caught before goes on waiting
 	Reject
 )
 
@@ -116,6 +116,9 @@ type SAPair struct {
 	OriginalLocal, OriginalRemote netip.Addr
 	// Standby says that the pair replaces another of its policy: outbound packets stay with the older pairs until those are removed.
 	Standby bool
+	// Held says that the stream of the pair does not carry ESP yet: outbound packets that have no older pair wait until it is moved, to where it is. What comes in is
+	// accepted before. Only XFRM knows it: others put packets into the stream themselves.
+	Held bool
 	// Limits hold for each of the two SAs. Only XFRM counts them.
 	Limits Limits
 	Flags  Flags

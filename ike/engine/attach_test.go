@@ -49,7 +49,7 @@ func installDone(m *script) (done machine.InstallDone, ok bool) {
 	return done, false
 }
 
-// TestHandOver: the SAs, then the socket, and only then does the machine hear that they are there. A socket that the kernel does not take takes them away again.
+// TestHandOver: the SAs, then the socket, and only then are packets let out and does the machine hear that they are there. A socket that the kernel does not take takes them away again; with a stream that is lost they wait for the next.
 func TestHandOver(t *testing.T) {
 	p := tcp("192.1.2.45:41000", 1)
 	refusal := errors.New("this kernel cannot carry ESP in TCP")
@@ -63,8 +63,8 @@ func TestHandOver(t *testing.T) {
 				var done func(error)
 				a := &attacher{books: r.mux}
 				a.answer = func(_ path.Path, f func(error)) {
-					if len(r.dp.Pairs()) != 1 {
-						t.Errorf("asked with %d pairs in place", len(r.dp.Pairs()))
+					if pairs := r.dp.Pairs(); len(pairs) != 1 || !pairs[0].Held {
+						t.Errorf("asked with %+v in place", pairs)
 					}
 					done = f
 				}
@@ -79,8 +79,12 @@ func TestHandOver(t *testing.T) {
 				if in, told := installDone(m); !told || !errors.Is(in.Err, tc.want) || tc.want == nil && in.Err != nil {
 					t.Errorf("told %v: %v", told, in.Err)
 				}
-				if left := len(r.dp.Pairs()); left != map[bool]int{true: 1, false: 0}[tc.want == nil] {
-					t.Errorf("%d pairs", left)
+				pairs := r.dp.Pairs()
+				if len(pairs) != map[bool]int{true: 1, false: 0}[tc.want == nil] {
+					t.Errorf("%d pairs", len(pairs))
+				}
+				if len(pairs) > 0 && pairs[0].Held != errors.Is(tc.answer, transport.ErrNoPath) {
+					t.Errorf("held: %v", pairs[0].Held)
 				}
 				if len(a.asked) != 1 || a.asked[0] != p {
 					t.Errorf("asked for %v", a.asked)
@@ -95,8 +99,59 @@ func TestNoHandOverOfDatagrams(t *testing.T) {
 	inRig(t, policy.Setup{}, responder, func(t *testing.T, r *rig) {
 		r.e.attach = func(p path.Path, _ func(error)) { t.Errorf("asked for %s", p) }
 		r.stranger(1)
+		if pairs := r.dp.Pairs(); len(pairs) != 1 || pairs[0].Held {
+			t.Errorf("in place: %+v", pairs)
+		}
 		if in, told := installDone(r.machines()[0]); !told || in.Err != nil {
 			t.Errorf("told %v: %v", told, in.Err)
+		}
+	})
+}
+
+// moverTo is a responder whose Child SA goes to a stream with the first message on it.
+func moverTo(p path.Path) func(*script, machine.Input) []machine.Effect {
+	return func(m *script, in machine.Input) []machine.Effect {
+		if d, ok := in.(machine.Datagram); ok && d.Path == p {
+			for _, in := range m.inputs {
+				if got, is := in.(machine.SPIReserved); is {
+					return []machine.Effect{machine.Move{Child: 1, SPIIn: got.SPI, Path: p}}
+				}
+			}
+		}
+		return responder(m, in)
+	}
+}
+
+// peerMoves has the peer send a message on another stream.
+func (r *rig) peerMoves(m *script, p path.Path) {
+	r.e.Accepted(p)
+	r.inShard(func() { r.s.ownStream(r.s.sas[m.cfg.SPI], p) }) // as after a dial of our own
+	r.e.IKE(transport.Datagram{Path: p, Data: header(wire.Header{
+		InitiatorSPI: 1, ResponderSPI: m.cfg.SPI, Exchange: iana.INFORMATIONAL, Flags: wire.FlagInitiator, MessageID: 2,
+	})})
+	synctest.Wait()
+}
+
+// TestMoveDuringHandOver: SAs that have moved while the first stream was handed over stay where they are.
+func TestMoveDuringHandOver(t *testing.T) {
+	first, second := tcp("192.1.2.45:41000", 1), tcp("192.1.2.45:41001", 2)
+	inRig(t, policy.Setup{}, moverTo(second), func(t *testing.T, r *rig) {
+		var late func(error)
+		a := &attacher{books: r.mux}
+		a.answer = func(p path.Path, done func(error)) {
+			if p == first {
+				late = done
+				return
+			}
+			done(nil)
+		}
+		r.e.attach = a.AttachESP
+		r.strangerOn(first)
+		r.peerMoves(r.machines()[0], second)
+		late(nil)
+		synctest.Wait()
+		if pairs := r.dp.Pairs(); len(pairs) != 1 || pairs[0].Held || pairs[0].Endpoints.Path != second {
+			t.Errorf("in place: %+v", pairs)
 		}
 	})
 }
@@ -104,16 +159,7 @@ func TestNoHandOverOfDatagrams(t *testing.T) {
 // TestHandOverAfterMove: a new stream is handed over when the SAs are on it; if the kernel does not take it, the Child SA goes, for it can send nowhere.
 func TestHandOverAfterMove(t *testing.T) {
 	first, second := tcp("192.1.2.45:41000", 1), tcp("192.1.2.45:41001", 2)
-	mover := func(m *script, in machine.Input) []machine.Effect {
-		if d, ok := in.(machine.Datagram); ok && d.Path == second {
-			for _, in := range m.inputs {
-				if got, is := in.(machine.SPIReserved); is {
-					return []machine.Effect{machine.Move{Child: 1, SPIIn: got.SPI, Path: second}}
-				}
-			}
-		}
-		return responder(m, in)
-	}
+	mover := moverTo(second)
 	for _, refused := range []bool{false, true} {
 		inRig(t, policy.Setup{}, mover, func(t *testing.T, r *rig) {
 			a := &attacher{books: r.mux}
@@ -127,12 +173,7 @@ func TestHandOverAfterMove(t *testing.T) {
 			r.e.attach = a.AttachESP
 			r.strangerOn(first)
 			m := r.machines()[0]
-			r.e.Accepted(second)
-			r.inShard(func() { r.s.ownStream(r.s.sas[m.cfg.SPI], second) }) // as after a dial of our own
-			r.e.IKE(transport.Datagram{Path: second, Data: header(wire.Header{
-				InitiatorSPI: 1, ResponderSPI: m.cfg.SPI, Exchange: iana.INFORMATIONAL, Flags: wire.FlagInitiator, MessageID: 2,
-			})})
-			synctest.Wait()
+			r.peerMoves(m, second)
 			if len(a.asked) != 2 || a.asked[1] != second {
 				t.Fatalf("asked for %v", a.asked)
 			}

@@ -14,7 +14,6 @@ import (
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/ts"
-	"github.com/ikegod/ikegod/transport"
 )
 
 // request is what a shard waits for from the datapath.
@@ -145,6 +144,7 @@ func (s *shard) install(a *sa, ef machine.Install) {
 	script, scripted := s.tunnelUp(a, control, ef, pol)
 	c.scripted = scripted
 	pair := pairOf(ef, pol.ID)
+	pair.Held = s.handsOver(a, ef.Path)
 	s.e.policies.protect(s, control, pol, func(d kernel.Done) {
 		switch {
 		case a.closed || a.childOf(ef.Child) == nil:
@@ -152,31 +152,16 @@ func (s *shard) install(a *sa, ef machine.Install) {
 			s.installed(a, ef.Child, d.Err)
 		default:
 			s.e.dp.Install(s.request(request{fn: func(d kernel.Done) {
-				s.attached(a, ef.Path, d.Err, func(err error) {
-					s.runUp(script, scripted, err, func(err error) { s.installed(a, ef.Child, err) })
+				s.attached(a, ef.Path, d.Err, func(lost bool, err error) {
+					up := func(err error) { s.runUp(script, scripted, err, func(err error) { s.installed(a, ef.Child, err) }) }
+					if err != nil {
+						up(err)
+						return
+					}
+					s.released(a, ef.Child, pair, lost, up)
 				})
 			}}), pair)
 		}
-	})
-}
-
-// attached goes on with done when a stream that SAs have been installed for carries their ESP: where that is the kernel's, its socket is handed over now. The SAs
-// come first, so that ESP which the peer has sent right behind its last message finds them. done is called in s.
-func (s *shard) attached(a *sa, p path.Path, err error, done func(error)) {
-	if err != nil || !p.Kind.Stream() || s.e.attach == nil {
-		done(err)
-		return
-	}
-	if a.backend() == kernel.BackendUserspace {
-		s.e.keep(p)
-		done(nil)
-		return
-	}
-	s.e.attach(p, func(err error) {
-		if errors.Is(err, transport.ErrNoPath) {
-			err = nil // the stream is lost: the machine hears of that by itself, and moves the SAs to the next
-		}
-		s.box.post(func() { done(err) })
 	})
 }
 
@@ -253,14 +238,14 @@ func (s *shard) move(a *sa, ef machine.Move) {
 		s.e.mux.Own(ef.Path)
 	}
 	if c := a.childOf(ef.Child); c != nil {
-		c.carrier = ef.Path.Kind
+		c.carrier, c.moved = ef.Path.Kind, true
 	}
 	if ef.Path.Kind != path.ESP { // IKE travels beside it
 		a.path = ef.Path
 	}
 	s.e.dp.Move(s.request(request{fn: func(d kernel.Done) {
 		moved := d.Err == nil
-		s.attached(a, ef.Path, d.Err, func(err error) {
+		s.attached(a, ef.Path, d.Err, func(_ bool, err error) {
 			if err == nil || a.closed {
 				return
 			}

@@ -89,6 +89,7 @@ type child struct {
 	carrier   path.Kind       // that its ESP travels on; set from Install on
 	scripted  bool            // leftupdown= is run for its policy
 	installed bool
+	moved     bool // since it was to be installed
 	told      bool // its connection has heard of it, and counts it
 }
 

@@ -49,6 +49,7 @@ type Datapath struct {
 	conn     *conn     // the worker's
 	counters *conn     // for Usage, which does not wait for the worker
 	news     *listener // the kernel's messages
+	larval   *larvalDrop
 	requests *requests
 	// directed: the kernel knows the direction of an SA (from 6.10 on), and then wants no window on an outbound one.
 	directed bool
@@ -110,6 +111,7 @@ func New(cfg Config, events func(kernel.Event)) (*Datapath, error) {
 		},
 	}
 	if err := d.open(); err != nil {
+		err = errors.Join(err, d.larval.close())
 		d.closeSockets()
 		return nil, fmt.Errorf("xfrm datapath: %w", err)
 	}
@@ -153,8 +155,22 @@ func (d *Datapath) open() (err error) {
 	if d.directed, err = knowsDirection(d.conn, s.firstReqid()); err != nil {
 		return err
 	}
-	d.news, err = listen(d)
-	return err
+	if d.news, err = listen(d); err != nil {
+		return err
+	}
+	return d.letWait(s)
+}
+
+// letWait lets packets wait for their SA. Where that cannot be had it says so, and goes on.
+func (d *Datapath) letWait(s *share) (err error) {
+	if d.larval, err = keepLarval(s.larvalDrop); err != nil {
+		d.features.Notes = append(d.features.Notes, err.Error())
+	}
+	if s.larvalDrop == d.larval.was || d.cfg.RunDir == "" {
+		return nil
+	}
+	s.larvalDrop = d.larval.was
+	return s.write(d.cfg.RunDir)
 }
 
 func (d *Datapath) closeSockets() {
@@ -208,7 +224,7 @@ func (d *Datapath) Close() error {
 	}
 	d.news.close()
 	kept := d.worker.keepsLeft()
-	err := d.worker.close()
+	err := errors.Join(d.worker.close(), d.larval.close())
 	if d.cfg.RunDir != "" && err == nil && !kept {
 		err = forgetShare(d.cfg.RunDir)
 	}
@@ -224,14 +240,11 @@ func (w *worker) keepsLeft() bool {
 // close takes all away, but for what an earlier daemon has left if this one has not taken over: outbound SAs first, so that nothing is sealed that no policy asks for.
 func (w *worker) close() error {
 	var errs []error
-	for _, r := range w.routes {
-		errs = append(errs, w.forgetAcquires(r))
-	}
 	for _, p := range w.pairs {
 		errs = append(errs, w.deletePair(p))
 	}
 	for spi, id := range w.reserved {
 		errs = append(errs, w.deleteSA(id, spi))
 	}
-	return errors.Join(append(errs, w.spd.close(!w.swept), w.links.close(!w.swept), w.sources.close(!w.swept))...)
+	return errors.Join(append(errs, w.spd.close(!w.swept), w.forgetAll(), w.links.close(!w.swept), w.sources.close(!w.swept))...)
 }

@@ -144,13 +144,24 @@ func (w *worker) acquire(m *message.Acquire) {
 			src: message.SAID{Src: m.Src}, dst: message.SAID{Dst: m.Dst}, seq: m.Seq, mark: m.Mark, ifID: m.IfID, mode: m.Template.Mode,
 		})
 	}
+	if head := r.head(); head != nil && !head.answers(m) { // it is for what the policy wanted before there was an SA
+		if err := w.forgetAcquires(r); err != nil {
+			w.d.cfg.Notice(err.Error())
+		}
+		return
+	}
 	if r.policy.Action != kernel.Trap || len(r.pairs) > 0 {
-		return // an SA is at its end, and its pair with it
+		return // it waits for what is negotiated, or an SA is at its end, and its pair with it
 	}
 	w.d.events(kernel.Acquire{
 		Policy: r.policy.ID, Protocol: m.Packet.Protocol,
 		Src: netip.AddrPortFrom(m.Packet.Src.Addr(), m.Packet.SrcPorts.Port), Dst: netip.AddrPortFrom(m.Packet.Dst.Addr(), m.Packet.DstPorts.Port),
 	})
+}
+
+// answers reports whether an SA as the kernel has asked for is the outbound one of the pair, or would be one in its place.
+func (p *pair) answers(m *message.Acquire) bool {
+	return m.Template.Mode == p.template(message.Out, 0).Mode && m.Src == p.out.Src && m.Dst == p.out.Dst
 }
 
 // maxAcquires is how many SAs without keys of one policy are remembered, to be removed before their half minute is over.

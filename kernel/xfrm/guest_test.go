@@ -142,6 +142,7 @@ type tunnel struct {
 	iface      kernel.Interface
 	generation byte // of the keys
 	standby    bool
+	held       bool        // west's pair
 	markIn     kernel.Mark // west's
 	markOut    kernel.Mark
 	westPort   uint16
@@ -175,6 +176,8 @@ func (c *tunnel) policy(t *testing.T, g, other *gateway, action kernel.Action) k
 	if g.name == "west" {
 		p.MarkIn, p.MarkOut = c.markIn, c.markOut
 	}
+	ends := c.ends(g, other, 0, 0)
+	p.LocalAddr, p.RemoteAddr = ends.Local.Addr(), ends.Remote.Addr()
 	switch {
 	case c.transport && c.outer6:
 		p.Local, p.Remote = subnets.Of(g.a6.String()+"/128"), subnets.Of(other.a6.String()+"/128")
@@ -211,6 +214,7 @@ func (c *tunnel) install(t *testing.T, west, east *gateway) (westSPI, eastSPI ke
 		pair := kernel.SAPair{
 			Policy: p.ID, In: end.in, Out: end.out, Local: p.Local, Remote: p.Remote, Endpoints: kernel.Endpoints{Path: end.path}, Transport: c.transport,
 			Limits: c.limits, Flags: c.flags, Standby: c.standby,
+			Held: c.held && end.g == west,
 		}
 		end.g.must(func(n kernel.Request) { end.g.Install(n, pair) })
 	}

@@ -25,15 +25,13 @@ func claimShare(c *conn, runDir string) (*share, leftover, error) {
 	if err != nil {
 		return nil, leftover{}, err
 	}
-	number, known := uint32(0), false
 	if runDir != "" {
-		if number, known, err = readShare(runDir); err != nil {
+		switch s, err := readShare(runDir); {
+		case err != nil:
 			return nil, leftover{}, err
+		case s != nil:
+			return s, s.left(sas, policies), nil
 		}
-	}
-	if known {
-		s := newShare(number)
-		return s, s.left(sas, policies), nil
 	}
 	first := preferred(runDir)
 	for i := range uint32(shares) {
@@ -170,8 +168,8 @@ func (w *worker) forgetStrangers() error {
 // SweepLeft takes away all that an earlier daemon with this run directory has left in the kernel, for a daemon that does without the kernel's IPsec. Call it once
 // that one's policies are in place. It returns what there was, in an operator's words; empty: nothing.
 func SweepLeft(runDir string) (string, error) {
-	number, known, err := readShare(runDir)
-	if err != nil || !known {
+	s, err := readShare(runDir)
+	if err != nil || s == nil {
 		return "", err
 	}
 	c, err := dial()
@@ -191,7 +189,6 @@ func SweepLeft(runDir string) (string, error) {
 		return "", fmt.Errorf("rtnetlink: %w", err)
 	}
 	defer h.Close()
-	s := newShare(number)
 	l := s.left(sas, policies)
 	// The policies last: until then nothing goes in clear that the others have led to them.
 	removedSAs, saErr := l.removeSAs(c)
@@ -199,7 +196,7 @@ func SweepLeft(runDir string) (string, error) {
 	sourceErr := errors.Join(from.adopt(), from.sweep())
 	names, linkErr := removeLinks(h, aliasOf(runDir))
 	removed, policyErr := l.removePolicies(c)
-	if err = errors.Join(saErr, sourceErr, linkErr, policyErr); err == nil {
+	if err = errors.Join(saErr, sourceErr, linkErr, policyErr, restoreLarval(s.larvalDrop)); err == nil {
 		err = forgetShare(runDir)
 	}
 	if removedSAs+removed+len(names) == 0 {

@@ -195,18 +195,19 @@ func TestLeftTrapIsAskedFor(t *testing.T) {
 	openUnclosed(t, cfg).route(westEast(t, kernel.Trap))
 	r := open(t, cfg)
 	knock(t)
-	if got := sh(t, "ip xfrm state count"); !strings.Contains(got, "SAD count 1") {
-		t.Fatalf("the trap has not asked: %s", got)
+	_, asked, _ := strings.Cut(sh(t, "ip xfrm state"), "reqid ")
+	if asked, _, _ = strings.Cut(asked, " "); asked == "" {
+		t.Fatal("the trap has not asked")
 	}
 	r.route(westEast(t, kernel.Trap))
 	if err := r.Sweep(); err != nil {
 		t.Error(err)
 	}
-	if got := sh(t, "ip xfrm state count"); !strings.Contains(got, "SAD count 0") {
+	if got := sh(t, "ip xfrm state"); strings.Contains(got, "reqid "+asked) {
 		t.Errorf("still there: %s", got)
 	}
 	knock(t)
-	r.until("the acquire", func() bool { return len(r.heard) == 1 })
+	r.until("the acquire", func() bool { return len(r.heard) > 0 }) // for this packet, or for the one that waits
 }
 
 // The routes and the rule of a killed daemon stay until those of the new one are in place.

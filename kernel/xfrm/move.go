@@ -28,6 +28,7 @@ func (w *worker) move(spi kernel.SPI, e kernel.Endpoints) error {
 	same := p.local() == to.Local.Addr().Unmap() && p.remote() == to.Remote.Addr().Unmap()
 	var err error
 	switch {
+	case to == old.Path:
 	case same:
 		err = w.movePorts(p, to)
 	case !p.transport() && p.sends && len(p.route.pairs) == 1 && p.route.routed && !p.route.policy.InboundOnly && w.migrate(p, to) == nil:
@@ -39,8 +40,9 @@ func (w *worker) move(spi kernel.SPI, e kernel.Endpoints) error {
 		return fail(err)
 	}
 	p.sa.Endpoints = kernel.Endpoints{Path: to}
+	err = errors.Join(w.release(p), w.settle(p.route))
 	w.count(p)
-	if err := w.settle(p.route); err != nil {
+	if err != nil {
 		return fail(err)
 	}
 	return nil

@@ -32,7 +32,7 @@ func (s *spd) neighbours(more int) error {
 	case before > 0 && s.six == 0:
 		var errs []error
 		for _, p := range discovery() {
-			errs = append(errs, s.change(discoveryOwner, []message.Policy{p}, nil))
+			errs = append(errs, s.change(discoveryOwner, []wish{{Policy: p}}, nil))
 		}
 		return errors.Join(errs...)
 	}
@@ -44,7 +44,7 @@ const discoveryOwner kernel.PolicyID = "neighbour discovery"
 
 func (s *spd) letNeighboursThrough() error {
 	for _, p := range discovery() {
-		one := []message.Policy{p}
+		one := []wish{{Policy: p}}
 		err := s.change(discoveryOwner, nil, one)
 		if err == nil {
 			continue

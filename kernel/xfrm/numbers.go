@@ -34,6 +34,8 @@ type share struct {
 	nextIndex uint32
 	reqids    map[uint32]bool
 	indices   map[uint32]bool
+	// larvalDrop is what net.core.xfrm_larval_drop was before; empty: it is as it was.
+	larvalDrop string
 }
 
 func newShare(number uint32) *share {
@@ -99,32 +101,36 @@ type record struct {
 	Share       uint32    `json:"share"`
 	Reqids      [2]uint32 `json:"reqids"`  // first and last
 	Indices     [2]uint32 `json:"indices"` // of policies
+	LarvalDrop  string    `json:"xfrm_larval_drop,omitempty"`
 	Explanation string    `json:"explanation"`
 }
 
-const explanation = "SAs and policies in the kernel with these numbers are those of the ikegod with this run directory; the next one there removes what is left of them."
+const explanation = "SAs and policies in the kernel with these numbers are those of the ikegod with this run directory; the next one there removes what is left of them. " +
+	"xfrm_larval_drop is what net.core.xfrm_larval_drop was before it, and will be again after it."
 
-// readShare reads which share the run directory has. False: none yet.
-func readShare(runDir string) (uint32, bool, error) {
+// readShare reads which share the run directory has; nil: none yet.
+func readShare(runDir string) (*share, error) {
 	name := filepath.Join(runDir, recordName)
 	text, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, false, err
+		return nil, err
 	}
 	var r record
 	if err := json.Unmarshal(text, &r); err != nil || r.Share >= shares {
-		return 0, false, fmt.Errorf("%s is damaged; remove it, and look with ip xfrm state and ip xfrm policy for what an earlier daemon has left", name)
+		return nil, fmt.Errorf("%s is damaged; remove it, and look with ip xfrm state and ip xfrm policy for what an earlier daemon has left", name)
 	}
-	return r.Share, true, nil
+	out := newShare(r.Share)
+	out.larvalDrop = r.LarvalDrop
+	return out, nil
 }
 
 // write puts the share into the run directory.
 func (s *share) write(runDir string) error {
 	text, err := json.MarshalIndent(record{
-		s.number, [2]uint32{s.firstReqid(), s.firstReqid() + reqidSpan - 1}, [2]uint32{s.firstIndex(), s.firstIndex() + indexSpan - 1}, explanation,
+		s.number, [2]uint32{s.firstReqid(), s.firstReqid() + reqidSpan - 1}, [2]uint32{s.firstIndex(), s.firstIndex() + indexSpan - 1}, s.larvalDrop, explanation,
 	}, "", "  ")
 	if err != nil {
 		return err

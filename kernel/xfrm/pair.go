@@ -24,6 +24,8 @@ type pair struct {
 	sends   bool
 	standby *message.SA
 
+	held bool // so it does until it is moved, as SAPair.Held says
+
 	told, hard bool // SoftExpire, HardExpire were sent
 	mapping    netip.AddrPort
 	mappingAt  time.Time
@@ -119,19 +121,48 @@ func (w *worker) install(sa kernel.SAPair) error {
 	if sa.Standby && len(r.pairs) > 0 {
 		p.standby = out
 		r.pairs = append(r.pairs, p)
-	} else {
-		if err := w.addOutbound(p, out); err != nil {
-			return fail(errors.Join(err, w.deleteSA(p.in, p.spi())))
-		}
-		r.pairs = append([]*pair{p}, r.pairs...)
-		if err := errors.Join(w.settle(r), w.sources.use(&r.policy, p.remote())); err != nil {
-			r.pairs = r.pairs[1:]
-			return fail(errors.Join(err, w.settle(r), w.sources.use(&r.policy, r.peer()), w.deletePair(p)))
-		}
+	} else if err := w.takeLead(p, out); err != nil {
+		return fail(err)
 	}
 	w.pairs[p.spi()] = p
 	w.count(p)
+	if err := w.forgetAcquires(r); err != nil { // what has waited has its SA
+		w.d.cfg.Notice(fail(err).Error())
+	}
 	return nil
+}
+
+// takeLead makes a new pair the one that outbound packets take. The first of a policy lets in before it sends: packets wait, and what answers them must find the policies
+// for what comes in. They go as soon as there is an SA that fits, even before its policy is put anew.
+func (w *worker) takeLead(p *pair, out *message.SA) error {
+	r := p.route
+	p.held, p.standby = r.head() == nil, out
+	if !p.held {
+		if err := w.addOutbound(p, out); err != nil {
+			return errors.Join(err, w.deleteSA(p.in, p.spi()))
+		}
+	}
+	r.pairs = append([]*pair{p}, r.pairs...)
+	err := errors.Join(w.settle(r), w.sources.use(&r.policy, p.remote()))
+	if err == nil && p.held && !p.sa.Held {
+		err = errors.Join(w.release(p), w.settle(r))
+	}
+	if err != nil {
+		r.pairs = r.pairs[1:]
+		return errors.Join(err, w.settle(r), w.sources.use(&r.policy, r.peer()), w.deletePair(p))
+	}
+	return nil
+}
+
+// release lets packets out by a pair that was held.
+func (w *worker) release(p *pair) error {
+	if !p.held {
+		return nil
+	}
+	if p.held = false; p.route.pairs[0] != p {
+		return nil // a newer one is there
+	}
+	return w.addOutbound(p, p.standby)
 }
 
 // carries says why nothing can be sent by a carrier.
@@ -284,7 +315,7 @@ func (w *worker) addOutbound(p *pair, m *message.SA) error {
 	if err := w.d.conn.do(message.NEWSA, &message.NewSA{SA: *m}); err != nil {
 		return w.refusedSA(p, "outbound", m, err)
 	}
-	p.sends, p.standby = true, nil
+	p.sends, p.held, p.standby, p.route.sprung = true, false, nil, false
 	w.outbound[p.outID()] = p
 	return nil
 }

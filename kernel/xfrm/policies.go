@@ -16,6 +16,7 @@ import (
 type route struct {
 	policy    kernel.Policy
 	routed    bool // Route was asked for, and Unroute not yet
+	sprung    bool // a trap, or what has followed it until there is an SA: the packets that it has caught wait
 	reqid     uint32
 	selectors []message.Selector // of outbound packets
 	spared    []message.Selector
@@ -51,6 +52,7 @@ func (w *worker) route(p kernel.Policy) error {
 	}
 	next := *r
 	next.policy, next.routed, next.selectors, next.spared = p, true, all, spared(all)
+	next.sprung = p.Action == kernel.Trap || r.sprung && r.routed && p.Action != kernel.Pass && p.Action != kernel.Reject
 	err = w.lead(&p, r)
 	if err == nil {
 		err = w.spd.put(p.ID, next.wanted())
@@ -117,52 +119,76 @@ func (w *worker) unroute(id kernel.PolicyID) error {
 
 // wanted is the kernel's policies for a route in its present state.
 //
-// With SAs: out, in, and in tunnel mode forward, with a template. A trap: out, with a template that no SA fits, so that the kernel asks for one, and the others
-// as for hold: what claims to come from the other side in clear is not taken. Hold, drop and reject: all three, blocked; XFRM has one way to refuse.
-func (r *route) wanted() (out []message.Policy) {
-	directions := []message.Direction{message.Out, message.In, message.Forward}
+// With SAs: out, in, and in tunnel mode forward, with a template. Without: out, with a template that no SA fits, so that packets wait for one, and the others
+// blocked: what claims to come from the other side in clear is not taken. Drop and reject: all three, blocked; XFRM has one way to refuse.
+func (r *route) wanted() (out []wish) {
+	directions := []message.Direction{message.In, message.Forward, message.Out} // what waits is sent when out is there, and the answers must be let in
 	head, action := r.head(), r.policy.Action
-	if head != nil && (action == kernel.Trap || action == kernel.Hold) {
+	inward := head
+	if len(r.pairs) > 0 && r.pairs[0].held {
+		inward = r.pairs[0]
+	}
+	if inward != nil && (action == kernel.Trap || action == kernel.Hold) {
 		action = kernel.Protect
 	}
+	larval := r.larval()
 	for _, s := range r.selectors {
 		strength := priority(s)
 		if r.policy.Priority > 0 {
 			strength = uint32(r.policy.Priority)
 		}
 		for _, d := range directions {
-			p := r.blank(s, d, strength)
+			p := wish{Policy: r.blank(s, d, strength)}
 			switch {
 			case r.policy.InboundOnly && action == kernel.Pass && d == message.Out:
 				continue
 			case r.policy.InboundOnly && action != kernel.Pass && d == message.Out: // allowed
-			case r.policy.InboundOnly && action != kernel.Pass && head == nil:
+			case r.policy.InboundOnly && action != kernel.Pass && inward == nil:
 				continue // no SA that anything could come by
 			case action == kernel.Pass:
-			case action == kernel.Protect && head != nil:
-				if d == message.Forward && head.transport() {
+			case action == kernel.Protect && d == message.Out && head != nil:
+				p.Template = head.template(d, r.reqid)
+			case action == kernel.Protect && d != message.Out && inward != nil:
+				if d == message.Forward && inward.transport() {
 					continue
 				}
-				p.Template = head.template(d, r.reqid)
-			case action == kernel.Trap && d == message.Out:
-				p.Template = &message.Template{Reqid: r.reqid, Mode: message.Transport}
+				p.Template = inward.template(d, r.reqid)
+			case larval != nil && d == message.Out:
+				p.Template, p.larval = larval, true
 			default:
 				p.Action = message.Block
 			}
 			out = append(out, p)
 		}
 	}
-	if action == kernel.Pass || r.policy.InboundOnly && head == nil {
+	if action == kernel.Pass || r.policy.InboundOnly && inward == nil {
 		return out
 	}
 	for _, s := range r.spared {
 		for _, d := range directions {
-			p := r.blank(s, d, 0)
+			p := wish{Policy: r.blank(s, d, 0)}
 			p.Priority = r.sparing(s)
 			out = append(out, p)
 		}
 	}
 	return out
+}
+
+// larval is the template for packets that wait for an SA; nil: they are dropped. With the two ends of the tunnel to come the kernel asks once for all packets, and
+// keeps one SA without keys. Where they are not known it asks, and keeps one, for each two addresses: that much only a trap is worth, which is soon another policy.
+func (r *route) larval() *message.Template {
+	local, remote := r.policy.LocalAddr.Unmap(), r.policy.RemoteAddr.Unmap()
+	known := local.IsValid() && remote.IsValid()
+	waits := r.policy.Action == kernel.Trap || r.policy.Action == kernel.Hold || r.policy.Action == kernel.Protect
+	// Drop is what negotiationshunt= says to the packets that come behind those which a trap has caught. The kernel cannot tell them apart.
+	waits = waits || r.policy.Action == kernel.Drop && r.sprung
+	switch {
+	case waits && known:
+		return &message.Template{Src: local, Dst: remote, Reqid: r.reqid, Mode: message.Tunnel}
+	case r.policy.Action == kernel.Trap:
+		return &message.Template{Reqid: r.reqid, Mode: message.Transport}
+	}
+	return nil
 }
 
 // blank is a policy that allows.
@@ -201,8 +227,7 @@ func (w *worker) settle(r *route) error {
 	return w.spd.put(r.policy.ID, r.wanted())
 }
 
-// forgetAcquires removes the SAs without keys that the kernel keeps for packets of a route, so that it asks again: it gives each an SPI, by which it can be
-// named.
+// forgetAcquires removes the SAs without keys that the kernel keeps for packets of a route, so that it asks again.
 func (w *worker) forgetAcquires(r *route) error {
 	var errs []error
 	for _, a := range r.acquires {
@@ -227,4 +252,16 @@ func forgetAcquire(c *conn, m message.AllocSPI) error {
 		return refused("remove the SA without keys of a packet that waited", err)
 	}
 	return nil
+}
+
+// forgetAll removes all SAs without keys, also those of which no message has come. No policy asks for more of them any more.
+func (w *worker) forgetAll() error {
+	sas, _, err := inKernel(w.d.conn)
+	if err != nil {
+		return err
+	}
+	l := w.share.left(sas, nil)
+	l.sas = slices.DeleteFunc(l.sas, func(sa *message.SA) bool { return sa.SPI != 0 })
+	_, err = l.removeSAs(w.d.conn)
+	return err
 }

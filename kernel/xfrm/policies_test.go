@@ -217,10 +217,10 @@ func TestAcquire(t *testing.T) {
 			t.Errorf("after an acquire: %s", got)
 		}
 		r.route(westEast(t, kernel.Hold))
-		r.route(westEast(t, kernel.Trap))
 		if got := sh(t, "ip xfrm state count"); !strings.Contains(got, "SAD count 0") {
-			t.Errorf("after the trap is set again: %s", got)
+			t.Errorf("after the trap is gone: %s", got)
 		}
+		r.route(westEast(t, kernel.Trap))
 	}
 }
 
@@ -292,7 +292,7 @@ func TestSparedBesideOthers(t *testing.T) {
 		if at == nil || at.kernel == nil {
 			t.Fatalf("no policy %s to %s in\n%s", src, dst, strings.Join(policies(t, r.worker.share), "\n"))
 		}
-		return *at.kernel
+		return at.kernel.Policy
 	}
 	wide, spare, narrow := claim("192.0.1.0/24", "0.0.0.0/0"), claim("192.0.1.0/24", "192.0.1.0/24"), claim("192.0.1.5/32", "192.0.1.6/32")
 	if spare.Action == message.Block || spare.Priority >= wide.Priority {

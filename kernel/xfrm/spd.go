@@ -18,7 +18,7 @@ type spd struct {
 	conn   *conn
 	share  *share
 	places map[place]*occupied
-	owned  map[kernel.PolicyID][]message.Policy
+	owned  map[kernel.PolicyID][]wish
 	// six is how many of owned are IPv6: as long as there are any, neighbour discovery is let through.
 	six int
 	// leftReqids are those of templates that an earlier daemon has left.
@@ -39,24 +39,39 @@ func placeOf(p *message.Policy) place { return place{p.Selector, p.Direction, p.
 // occupied is a place with claims. kernel is what is there; nil: nothing. left is what an earlier daemon had there; nil: nothing, or swept.
 type occupied struct {
 	claims       []claim
-	kernel, left *message.Policy
+	kernel, left *wish
 }
 
 // strongest is the policy that is to be there; nil: none.
-func (at *occupied) strongest() *message.Policy {
+func (at *occupied) strongest() *wish {
 	if len(at.claims) > 0 {
 		return &at.claims[0].policy
 	}
 	return at.left
 }
 
+// wish is a policy that is to be there.
+type wish struct {
+	message.Policy
+
+	// larval: there is no SA yet that its template fits. The kernel keeps the packets that wait for one, and looks at them, and at what programs have looked up,
+	// when the policy is put anew: so that happens when the SA has come, even where the template is the same.
+	larval bool
+}
+
+// mayKeep reports whether packets may wait at the policy. One that passes in its place would send them in clear, unlike one that has been removed before.
+func (p *wish) mayKeep() bool { return p.Direction == message.Out && p.Template != nil }
+
+// passes reports whether the policy lets its packets go in clear.
+func (p *wish) passes() bool { return p.Action != message.Block && p.Template == nil }
+
 type claim struct {
 	owner  kernel.PolicyID
-	policy message.Policy
+	policy wish
 }
 
 func newSPD(c *conn, s *share) *spd {
-	return &spd{conn: c, share: s, places: map[place]*occupied{}, owned: map[kernel.PolicyID][]message.Policy{}, leftReqids: map[uint32]bool{}}
+	return &spd{conn: c, share: s, places: map[place]*occupied{}, owned: map[kernel.PolicyID][]wish{}, leftReqids: map[uint32]bool{}}
 }
 
 // adopt takes what an earlier daemon has left as places that nobody of this one claims.
@@ -66,7 +81,7 @@ func (s *spd) adopt(left []*message.Policy) {
 		if p.Template != nil {
 			s.leftReqids[p.Template.Reqid] = true
 		}
-		s.places[placeOf(p)] = &occupied{kernel: p, left: p}
+		s.places[placeOf(p)] = &occupied{kernel: &wish{Policy: *p}, left: &wish{Policy: *p}}
 	}
 }
 
@@ -110,7 +125,7 @@ func (s *spd) sweep() (replaced, removed int, err error) {
 }
 
 // put makes the policies of an owner those that it wants: none takes all away. What is new is there before what is old goes. With an error nothing has changed.
-func (s *spd) put(owner kernel.PolicyID, want []message.Policy) error {
+func (s *spd) put(owner kernel.PolicyID, want []wish) error {
 	old := s.owned[owner]
 	if err := s.neighbours(count6(want) - count6(old)); err != nil {
 		return err
@@ -126,7 +141,7 @@ func (s *spd) put(owner kernel.PolicyID, want []message.Policy) error {
 	return nil
 }
 
-func count6(all []message.Policy) (n int) {
+func count6(all []wish) (n int) {
 	for i := range all {
 		if all[i].Selector.Dst.Addr().Is6() {
 			n++
@@ -135,10 +150,10 @@ func count6(all []message.Policy) (n int) {
 	return n
 }
 
-func (s *spd) change(owner kernel.PolicyID, old, want []message.Policy) error {
+func (s *spd) change(owner kernel.PolicyID, old, want []wish) error {
 	stays := make(map[place]bool, len(want))
 	for i := range want {
-		pl := placeOf(&want[i])
+		pl := placeOf(&want[i].Policy)
 		stays[pl] = true
 		at := s.places[pl]
 		if at == nil {
@@ -156,7 +171,7 @@ func (s *spd) change(owner kernel.PolicyID, old, want []message.Policy) error {
 		}
 	}
 	for i := range old {
-		pl := placeOf(&old[i])
+		pl := placeOf(&old[i].Policy)
 		at := s.places[pl]
 		if at == nil || stays[pl] {
 			continue
@@ -169,10 +184,10 @@ func (s *spd) change(owner kernel.PolicyID, old, want []message.Policy) error {
 	return nil
 }
 
-// rank orders policies of equal priority: those with SAs, traps, others.
-func rank(p *message.Policy) int {
+// rank orders policies of equal priority: those with SAs, those whose packets wait for one, others.
+func rank(p *wish) int {
 	switch {
-	case p.Template != nil && p.Template.Dst.IsValid():
+	case p.Template != nil && !p.larval:
 		return 0
 	case p.Template != nil:
 		return 1
@@ -193,6 +208,11 @@ func (s *spd) sync(pl place, at *occupied) error {
 	if at.kernel != nil && samePolicy(at.kernel, strongest) {
 		return nil
 	}
+	if at.kernel != nil && at.kernel.mayKeep() && strongest.passes() {
+		if err := s.remove(at); err != nil {
+			return err
+		}
+	}
 	want := *strongest
 	kind := message.UPDPOLICY // in place: no packet finds it missing
 	if at.kernel == nil {
@@ -201,7 +221,7 @@ func (s *spd) sync(pl place, at *occupied) error {
 	} else {
 		want.Index = at.kernel.Index
 	}
-	if err := s.conn.do(kind, &message.NewPolicy{Policy: want}); err != nil {
+	if err := s.conn.do(kind, &message.NewPolicy{Policy: want.Policy}); err != nil {
 		if at.kernel == nil {
 			s.share.freeIndex(want.Index)
 		}
@@ -234,8 +254,8 @@ func (s *spd) takeOver(pl place, at *occupied) bool {
 		break
 	}
 	s.share.reserve(p)
-	if at.kernel = p; !s.swept {
-		at.left = p
+	if at.kernel = (&wish{Policy: *p}); !s.swept {
+		at.left = at.kernel
 	}
 	return true
 }
@@ -269,8 +289,8 @@ func (s *spd) remove(at *occupied) error {
 }
 
 // samePolicy compares all but the index.
-func samePolicy(a, b *message.Policy) bool {
-	same := a.Action == b.Action && a.Priority == b.Priority && (a.Template == nil) == (b.Template == nil)
+func samePolicy(a, b *wish) bool {
+	same := a.larval == b.larval && a.Action == b.Action && a.Priority == b.Priority && (a.Template == nil) == (b.Template == nil)
 	return same && (a.Template == nil || *a.Template == *b.Template)
 }
 

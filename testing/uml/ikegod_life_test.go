@@ -40,13 +40,11 @@ func TestIkegodLife(t *testing.T) {
 	}
 }
 
-// onDemand: a packet that meets the trap starts the connection. The kernel drops it, and those after it until there are SAs. After a down the trap is there again.
+// onDemand: a packet that meets the trap starts the connection, and is sent when it is up. After a down the trap is there again.
 func onDemand(t *testing.T, o ours) {
 	p := o.meet(t, "ondemand")
 	p.golden(t, "trap")
-	netns.Until(t, patience, "an answer", func() bool {
-		return p.west.host.Run("ping", "-n", "-q", "-c", "1", "-W", "1", "-I", p.west.in, p.east.in) == nil
-	})
+	p.watched(t, func() { p.firstPing(t) })
 	p.settled(t)
 	p.watched(t, func() { p.pings(t, p.east, p.east.in, p.west.in) })
 	p.down(t)
