@@ -16,6 +16,7 @@ func TestIkegodDeleted(t *testing.T) {
 	}
 	for _, o := range []ours{
 		{name: "esp", place: direct, carrier: "ESP"},
+		{name: "udp", place: direct, conn: useUDP, carrier: "ESPinUDP"},
 		{name: "tcp", place: direct, conn: useTCP, carrier: "ESPinTCP"},
 	} {
 		t.Run(o.name, func(t *testing.T) {
