@@ -50,6 +50,42 @@ func killed(t *testing.T, o ours) {
 	p.leavesNothing(t)
 }
 
+// killedResponder: the end that answers is killed, while the other sends. It is told to bring the connection up for what it has to send, and its peer to ask whether it is alive:
+// whichever finds out first makes new SAs. Not one packet goes in clear, and nothing is left of the SAs of before.
+func killedResponder(t *testing.T, o ours) {
+	o.conn = append([]string{"dpddelay=1s", "retransmit-timeout=3s", "failureshunt=hold"}, o.conn...) // between two attempts nothing is to go in clear either
+	w, e := o.ends(t)
+	p := &pairOfOurs{ours: o, west: &kernelGateway{end: w, conf: o.confOf(w, e, "start")}, east: &kernelGateway{end: e, conf: o.confOf(e, w, "ondemand")}}
+	p.saysWhatItKnows(t)
+	p.east.start(t)
+	p.west.start(t)
+	p.settled(t)
+	p.watched(t, func() {
+		defer p.stream(t)()
+		for _, who := range []string{"west", "east"} {
+			before := onlyChild(t, p.west.Daemon)
+			p.east.kill(t)
+			if n := kernelStates(t, p.east.host); n != 2 {
+				t.Errorf("%d states after the kill, want 2", n)
+			}
+			p.east.start(t)
+			said(t, "the log of east", p.east.Log(), "removed 2 SAs that an earlier daemon had left in the kernel; its 3 policies stay until those of this one are in place")
+			netns.Until(t, patience, "new SAs, which "+who+" wants", func() bool {
+				if who == "east" { // a packet for its trap
+					_ = p.east.host.Run("ping", "-n", "-q", "-c", "1", "-W", "1", "-I", p.east.in, p.west.in)
+				}
+				list := ikeSAs(t, p.west.Daemon)
+				return len(list) == 1 && len(list[0].Children) == 1 && list[0].Children[0].SPIOut != before.SPIOut
+			})
+			p.settled(t)
+			p.pings(t, p.west, p.west.in, p.east.in)
+			p.pings(t, p.east, p.east.in, p.west.in)
+			p.golden(t, "restarted", inUse)
+		}
+	})
+	p.leavesNothing(t)
+}
+
 func (g *kernelGateway) kill(t *testing.T) {
 	t.Helper()
 	if err := g.Signal(syscall.SIGKILL); err != nil {

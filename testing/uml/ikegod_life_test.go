@@ -25,6 +25,7 @@ func TestIkegodLife(t *testing.T) {
 		{"killed-esp", ours{place: direct, carrier: "ESP"}, killed, false},
 		{"killed-udp", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, killed, false},
 		{"killed-tcp", ours{place: direct, conn: useTCP, carrier: "ESPinTCP"}, killed, true},
+		{"responder-killed-udp", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, killedResponder, false},
 		{"killed-to-userspace", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, killedToUserspace, false},
 		{"policy-expires", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, policyExpires, false},
 		{"stream-lost", ours{place: direct, conn: useTCP, carrier: "ESPinTCP"}, streamLost, true},
