@@ -3,6 +3,7 @@ package conf
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ikegod/ikegod/pkg/suite"
 )
@@ -74,40 +75,35 @@ func (r *compiler) newBuild(s *section, lenient bool) *build {
 	return b
 }
 
-// isIgnored reports whether a connection is not to be loaded at start: its auto= is ignore, or not written.
+// isIgnored reports whether a connection is not to be loaded at start: its auto= is ignore, or not written. Where one section says ignore and another something
+// else, it is to be loaded: that they differ is then an error, as with any keyword, and not a reason to leave it out without a word.
 func (r *compiler) isIgnored(s *section) bool {
-	e := r.findAuto(s, map[*section]bool{})
-	if e == nil {
-		e = r.inherited[entryKey{table().plain["auto"], noSide}]
+	list := r.findAuto(s, map[*section]bool{})
+	if e := r.inherited[entryKey{table().plain["auto"], noSide}]; len(list) == 0 && e != nil {
+		list = append(list, e)
 	}
-	if e == nil {
-		return true
-	}
-	v, err := e.parse()
-	return err == nil && v == "ignore"
+	return !slices.ContainsFunc(list, func(e *entry) bool {
+		v, err := e.parse()
+		return err != nil || v != "ignore"
+	})
 }
 
-// findAuto finds auto= in a section and those it takes in, in the order of take, and reports nothing.
-func (r *compiler) findAuto(s *section, visited map[*section]bool) *entry {
+// findAuto finds each auto= of a section and of those it takes in, and reports nothing.
+func (r *compiler) findAuto(s *section, visited map[*section]bool) []*entry {
 	if visited[s] || len(visited) > maxAlso {
 		return nil
 	}
 	visited[s] = true
+	var list []*entry
 	for _, e := range s.entries {
-		found := e
-		if e.key.kind == kindAlso {
-			found = nil
-			if target := r.byName[e.value]; target != nil {
-				found = r.findAuto(target, visited)
-			}
-		} else if e.key.name != "auto" {
-			continue
-		}
-		if found != nil {
-			return found
+		switch {
+		case e.key.name == "auto":
+			list = append(list, e)
+		case e.key.kind == kindAlso && r.byName[e.value] != nil:
+			list = append(list, r.findAuto(r.byName[e.value], visited)...)
 		}
 	}
-	return nil
+	return list
 }
 
 // maxAlso bounds how many sections one connection takes in.
