@@ -65,8 +65,8 @@ func (s service) Explain(ctx context.Context, name, peer, id string) (ctl.Explan
 	var who ident.ID
 	var err error
 	if peer != "" {
-		if addr, err = netip.ParseAddr(peer); err != nil {
-			return ctl.Explanation{}, &ctl.Error{Code: ctl.CodeUsage, Message: fmt.Sprintf("the peer %q is not an address", peer)}
+		if addr, err = netip.ParseAddr(peer); err != nil || !ofHost(addr.Unmap()) {
+			return ctl.Explanation{}, &ctl.Error{Code: ctl.CodeUsage, Message: fmt.Sprintf("the peer %q is not the address of a host", peer)}
 		}
 	}
 	if id != "" {
@@ -76,6 +76,11 @@ func (s service) Explain(ctx context.Context, name, peer, id string) (ctl.Explan
 	}
 	x, err := s.d.engine.Explain(name, addr, who)
 	return ctlExplanation(x), answer(ctx, err)
+}
+
+// ofHost reports whether a host can have an address, so that a packet may come from it.
+func ofHost(a netip.Addr) bool {
+	return !a.IsUnspecified() && !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 // Up implements ctl.Service.

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"hash/maphash"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -361,6 +362,8 @@ func (c *control) wants(v *view, p path.Path) string {
 		return c.noIKE()
 	case o == nil:
 		return "is not oriented: " + c.peek().Why
+	case o.LocalAddr.Is4() != p.Remote.Addr().Is4():
+		return fmt.Sprintf("is for peers over %s: %s is us", ipVersion(o.LocalAddr), o.WhereHost(true))
 	case o.LocalAddr != p.Local.Addr():
 		return fmt.Sprintf("is for peers of %s: %s is us", o.LocalAddr, o.WhereHost(true))
 	case o.Local.OwnPort() != 0 && !v.meets(o, p):
@@ -369,4 +372,11 @@ func (c *control) wants(v *view, p path.Path) string {
 		return fmt.Sprintf("is not for port %d, which others have for themselves (%s)", p.Local.Port(), o.WhereEnd(true, "ikeport"))
 	}
 	return fmt.Sprintf("is for the peer %s", o.WhereHost(false))
+}
+
+func ipVersion(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
 }

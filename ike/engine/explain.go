@@ -94,7 +94,11 @@ func (v *view) compete(x *Explanation) {
 	p := path.Path{Local: netip.AddrPortFrom(x.Oriented.LocalAddr, port), Remote: netip.AddrPortFrom(x.PeerAddr, iana.PortIKE)}
 	seen := map[string]bool{}
 	chosen, other := -1, map[int]string{} // among x.Candidates; why those are not for this Child SA that are for this peer
-	for _, o := range v.candidates(p) {
+	var list []*policy.Oriented           // none where the peer cannot send to this address, which is of the other IP version
+	if x.Oriented.LocalAddr.Is4() == x.PeerAddr.Is4() {
+		list = v.candidates(p)
+	}
+	for _, o := range list {
 		seen[o.Name] = true
 		c := Candidate{Name: o.Name, Position: o.Position, Fits: "address", Why: v.against(x, o)}
 		if !o.RemoteAddr.IsValid() {

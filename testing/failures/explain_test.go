@@ -99,6 +99,9 @@ func TestExplain(t *testing.T) {
 			"anybody": {`protects other traffic than "open"`}, "road": {"its peer must be @road"},
 		}},
 		{name: "a-template-without-a-peer", conn: "road", secret: []string{"east.secrets:1"}},
+		{name: "over-the-other-ip-version", conn: "road", peer: "fd09::1", secret: []string{"east.secrets:1"}, why: map[string][]string{
+			"road": {"is for peers over IPv4", "left=192.1.2.23 (east.conf:2)"}, "open": {"is for peers over IPv4"}, "west": {"is for peers over IPv4"}, "foreign": {"neither left="},
+		}},
 		{name: "not-for-this-host", conn: "foreign"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
