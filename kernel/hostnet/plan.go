@@ -116,8 +116,11 @@ func (n *Net) planWhole(r *routed, local ts.Selector, to netip.Prefix, w want) {
 }
 
 // planSpecific wants one route, and a rule that leads only the packets of the policy to it. There is a rule for each such policy, which is slow for
-// thousands.
+// thousands. What is to pass has neither: a route knows no ports, and a throw would let all through that other policies lead past it.
 func (n *Net) planSpecific(r *routed, local, remote ts.Selector, to netip.Prefix, w want) {
+	if w.kind == unix.RTN_THROW {
+		return
+	}
 	if local.Protocol != 0 && remote.Protocol != 0 && local.Protocol != remote.Protocol {
 		return
 	}
