@@ -30,6 +30,7 @@ type child struct {
 	local, remote ts.Set
 	path          path.Path // where its ESP travels
 	mode          mode
+	aside         string // for the operator, when it is told: how it differs from what the peer asked for
 	installedAt   moment
 	offer         *offer  // while it is negotiated
 	replaces      ChildID // made by the peer in the place of this one

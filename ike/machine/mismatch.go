@@ -43,6 +43,19 @@ func whereSubnet(c *policy.Oriented, local bool) string {
 	return lines
 }
 
+// sayLess notes in what an answer is less than what the peer has asked for, which may take it, or delete the Child SA without a word.
+func (m *Machine) sayLess(ch *chosen, transport bool, ours, theirs ts.Set) *chosen {
+	if transport && !ch.mode.transport {
+		ch.aside = fmt.Sprintf("; the peer asked for transport mode, and here it is tunnel mode (%s): if it deletes this Child SA, write the same type= at both ends", where(ch.conn, "type"))
+	}
+	if !ch.local.Contains(ours) || !ch.remote.Contains(theirs) {
+		local, remote := m.selectors(ch.conn, ch.index)
+		fault, _ := selectorFault(ch.conn, local, remote, ours, theirs)
+		ch.aside += fmt.Sprintf("; the peer asked for %s, and %s made that less: %s", tunnel(ours, theirs), where(ch.conn, "narrowing"), fault)
+	}
+	return ch
+}
+
 // selectorFault says in what the selectors that are asked for go beyond those of a connection, with the line that sets them. overlap says that a part of them is
 // allowed, which narrowing=yes would find.
 func selectorFault(c *policy.Oriented, local, remote, askedLocal, askedRemote ts.Set) (text string, overlap bool) {

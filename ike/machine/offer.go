@@ -74,6 +74,7 @@ type chosen struct {
 	local, remote ts.Set
 	mode          mode
 	choice        suite.Choice
+	aside         string // how it differs from what was asked for; empty: it does not
 }
 
 // target is a child of a connection that a request may be for.
@@ -131,7 +132,7 @@ func (m *Machine) chooseChild(r request, among []target) (*chosen, *childRefusal
 		}
 		choice, refusal := m.chooseESP(r, t)
 		if refusal == nil {
-			return &chosen{t.conn, t.index, l, rm, md, choice}, nil
+			return m.sayLess(&chosen{t.conn, t.index, l, rm, md, choice, ""}, r.transport, ours, theirs), nil
 		}
 		if noESP == nil {
 			noESP = refusal
@@ -244,7 +245,7 @@ func (m *Machine) withKE(t target, asking bool) suite.Proposals {
 func (m *Machine) answerWith(ch *chosen, ni, nr []byte) *child {
 	c := m.newChild(ch.conn, ch.index)
 	c.suite, c.local, c.remote, c.spiOut = ch.choice.Suite, ch.local, ch.remote, spiOf(ch.choice.SPI)
-	c.mode, c.offer = ch.mode, &offer{ni: ni, nr: nr, reply: ch.choice.Reply}
+	c.mode, c.aside, c.offer = ch.mode, ch.aside, &offer{ni: ni, nr: nr, reply: ch.choice.Reply}
 	return c
 }
 

@@ -179,8 +179,9 @@ func (m *Machine) tellChildUp(c *child) {
 		dpd = "active"
 	}
 	m.emit(event.Event{Level: event.Info, Kind: event.KindChildUp, Conn: c.conn.Name, Child: c.name(), Text: fmt.Sprintf(
-		"%s established Child SA; IPsec %s %s {%s=>0x%08x <0x%08x xfrm=%s%s DPD=%s}",
-		role, c.mode, tunnel(c.local, c.remote), carrier, c.spiOut, c.spiIn, c.suite.Transform(), natd, dpd)})
+		"%s established Child SA; IPsec %s %s {%s=>0x%08x <0x%08x xfrm=%s%s DPD=%s}%s",
+		role, c.mode, tunnel(c.local, c.remote), carrier, c.spiOut, c.spiIn, c.suite.Transform(), natd, dpd, c.aside)})
+	c.aside = ""
 	if c.unwanted {
 		m.deleteChild(c)
 	}

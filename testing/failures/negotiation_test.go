@@ -143,12 +143,13 @@ var traffic = []row{
 	{
 		name: "narrowed-against-our-will", west: []string{"rightsubnet=192.0.0.0/16"}, east: []string{"narrowing=yes"},
 		onWest: tells("rightsubnet=", "west.conf:7", "192.0.0.0/16", "the peer narrowed it to [192.0.1.0/24===192.0.2.0/24]", "narrowing=yes"),
-		onEast: cannot("narrowing is what it was asked to do; the peer deletes the Child SA without a reason", "deleted by peer"),
+		onEast: tells("narrowing=", "east.conf:13", "the peer asked for [192.0.0.0/16===192.0.1.0/24]", "established Child SA; IPsec tunnel [192.0.2.0/24===192.0.1.0/24]",
+			"on our side 192.0.0.0/16 is wider than the allowed 192.0.2.0/24 (rightsubnet= of east.conf:7)"),
 	},
 	{
 		name: "transport-at-the-initiator-alone", west: []string{"-leftsubnet", "-rightsubnet", "type=transport"}, east: []string{"-leftsubnet", "-rightsubnet"},
 		onWest: tells("type=", "west.conf:11", "asked for transport mode", "the peer has made it in tunnel mode", "write the same type= at both ends"),
-		onEast: cannot("tunnel mode is what it may answer (RFC 7296 1.3.1); the peer deletes the Child SA without a reason", "deleted by peer"),
+		onEast: tells("type=", "east.conf:1", "the peer asked for transport mode", "established Child SA; IPsec tunnel", "if it deletes this Child SA, write the same type= at both ends"),
 	},
 	{
 		name: "transport-at-the-responder-alone", west: []string{"-leftsubnet", "-rightsubnet"}, east: []string{"-leftsubnet", "-rightsubnet", "type=transport"},
