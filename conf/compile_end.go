@@ -191,6 +191,9 @@ func (b *build) selectors(c *policy.Connection) {
 				end.end.Subnets = append(end.end.Subnets, x)
 			}
 		}
+		if len(end.end.Subnets) == 0 {
+			b.versionOfHosts(pe, c, end.side)
+		}
 		b.listed = b.listed || len(several) > 0
 		end.end.SourceIP = b.sourceIP(end.side, end.end.Subnets)
 	}
@@ -253,26 +256,16 @@ func (b *build) subnets(e *entry, list []subnet, pp protoPort, pe *entry) ts.Set
 		}
 		if n.ports != "" {
 			b.typeOfICMP(e, n.ports, n.selector)
+			b.versionOfICMP(e, strings.TrimSuffix(n.at.text, "/"+n.ports), n.selector, false)
 		} else {
 			n.selector.Protocol, n.selector.StartPort, n.selector.EndPort = pp.protocol, pp.start, pp.end
+			b.versionOfICMP(pe, n.at.text, n.selector, ofBothVersions(list))
 		}
 		if !slices.Contains(set, n.selector) {
 			set = append(set, n.selector)
 		}
 	}
 	return set
-}
-
-// typeOfICMP warns of a number that looks like an ICMP type: type and code are one number (RFC 7296 3.13.1), and no type 0 has another code than 0.
-func (b *build) typeOfICMP(e *entry, text string, s ts.Selector) {
-	name, _, _ := strings.Cut(text, "/")
-	version := map[uint8]string{1: "ICMP", 58: "ICMPv6"}[s.Protocol]
-	if version == "" || s.StartPort != s.EndPort || s.StartPort == 0 || s.StartPort > 0xff {
-		return
-	}
-	t := s.StartPort << 8
-	b.warn(e, Warning, fmt.Sprintf("%s is %s type 0 with code %d: the type is in the upper eight bits of the number", printable(text), version, s.StartPort),
-		fmt.Sprintf("write %s/%d for type %d with code 0, %s/%d-%d for any code", printable(name), t, s.StartPort, printable(name), t, t|0xff))
 }
 
 func (b *build) sourceIP(s side, subnets ts.Set) netip.Addr {

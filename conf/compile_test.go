@@ -168,22 +168,6 @@ func TestCompiledSelectors(t *testing.T) {
 	}
 }
 
-// What looks like an ICMP type is told from type and code (RFC 7296 3.13.1), with the number that was meant.
-func TestTypeOfICMP(t *testing.T) {
-	for more, want := range map[string][]string{
-		"leftprotoport=icmp/8": {"icmp/8 is ICMP type 0 with code 8", "icmp/2048", "icmp/2048-2303"},
-		"rightsubnet=2001:db8::/32/ipv6-icmp/128\n\tleftsubnet=2001:db9::/32": {"ipv6-icmp/128 is ICMPv6 type 0 with code 128", "ipv6-icmp/32768"},
-	} {
-		_, ds := one(t, "\t"+more+"\n")
-		found := ds.AtLeast(Warning)
-		for _, w := range want {
-			if len(found) != 1 || !strings.Contains(found[0].Text+" "+found[0].Suggestion, w) {
-				t.Errorf("%q: expected %q in %v", more, w, ds)
-			}
-		}
-	}
-}
-
 func TestCompiledSetup(t *testing.T) {
 	set, ds := compileText(`config setup
 	listen-udp=no

@@ -1,8 +1,10 @@
 package conf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/ident"
+	"github.com/ikegod/ikegod/pkg/suggest"
 	"github.com/ikegod/ikegod/pkg/suite"
 	"github.com/ikegod/ikegod/pkg/ts"
 )
@@ -283,6 +286,11 @@ var protocols = map[string]uint8{
 	"ah": 51, "icmpv6": 58, "ipv6-icmp": 58, "ospf": 89, "pim": 103, "vrrp": 112, "l2tp": 115, "sctp": 132, "udplite": 136,
 }
 
+// protocolNames are for suggestions. Of two that are equally near the longer is meant: icmp6 is icmpv6.
+func protocolNames() []string {
+	return slices.SortedFunc(maps.Keys(protocols), func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
+}
+
 // parseProtoPort reads leftprotoport=.
 func parseProtoPort(s string) (protoPort, error) {
 	proto, port, hasPort := strings.Cut(s, "/")
@@ -294,7 +302,7 @@ func parseProtoPort(s string) (protoPort, error) {
 	default:
 		p, ok := protocols[strings.ToLower(proto)]
 		if !ok {
-			return out, &badValue{width: len(proto), text: fmt.Sprintf("%s is not an IP protocol: a name such as tcp, or a number to 255", quoted(proto))}
+			return out, &badValue{width: len(proto), text: fmt.Sprintf("%s is not an IP protocol: a name such as tcp, or a number to 255", quoted(proto)), suggestion: suggest.DidYouMean(proto, protocolNames())}
 		}
 		out.protocol = p
 	}
