@@ -207,6 +207,9 @@ func TestSlowName(t *testing.T) {
 		if s := r.connOf("named"); s.State != "waiting for revival" && s.State != "negotiating" || !strings.Contains(s.LastError, "no answer within 10s") {
 			t.Errorf("%+v", s)
 		}
+		if s := r.connOf("named"); !strings.Contains(s.LastError, "(10.0 s)") {
+			t.Errorf("how long it took is not said: %s", s.LastError)
+		}
 		w.set(func() { w.slow = 0 })
 		time.Sleep(time.Minute)
 		if s := r.connOf("named"); s.Oriented == nil || s.Oriented.RemoteAddr != them {

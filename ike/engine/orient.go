@@ -284,7 +284,7 @@ func (c *control) resume(round int) {
 		return
 	}
 	c.sought = true
-	c.startRound()
+	c.startRoundAsked(c.round.asked)
 }
 
 // triesOther goes on with the next address of a peer that has several: they are rungs of one attempt.

@@ -28,6 +28,7 @@ type round struct {
 	on       path.Path     // the rung in work
 	began    time.Time
 	first    time.Time // when its first rung began
+	asked    time.Time // when its hosts began to be looked for, before that
 	fellBack bool      // another rung is tried than the first
 	open     bool      // its outcome is not yet in attempts
 	hint     error     // what ICMP said about the rung in work
@@ -69,11 +70,14 @@ func (a Attempt) answer() string {
 }
 
 // startRound begins at the first rung of the ladder.
-func (c *control) startRound() {
+func (c *control) startRound() { c.startRoundAsked(time.Now()) }
+
+// startRoundAsked is startRound for what began with the search for its hosts, at that time.
+func (c *control) startRoundAsked(asked time.Time) {
 	c.home.alarms.unset(c)
 	c.stopDial()
 	c.roundID++
-	c.round = round{first: time.Now(), attempts: c.carried}
+	c.round = round{first: time.Now(), asked: asked, attempts: c.carried}
 	c.carried = nil
 	c.set(phaseNegotiating)
 	c.forgetOutcomes()
@@ -98,7 +102,7 @@ func (c *control) startRound() {
 
 // cannotBegin fails a round before its first rung.
 func (c *control) cannotBegin(reason event.Reason, err error) {
-	c.round.attempts = append(c.round.attempts, Attempt{Close: event.Close{Reason: reason, Detail: err.Error()}})
+	c.round.attempts = append(c.round.attempts, Attempt{Close: event.Close{Reason: reason, Detail: err.Error()}, Took: time.Since(c.round.asked)})
 	c.round.wait = c.reviveWait()
 	c.roundFailed()
 }
