@@ -93,11 +93,15 @@ type Net struct {
 	prefixes map[tableKey][]*routed   // in the order in which they came
 	rules    map[ruleKey]int          // with the number of policies that want them
 	locals   map[netip.Prefix]int     // the tables of local prefixes
+	ports    map[int]portTable        // what the tables from tablePorts on are for
 	added    map[netip.Addr]int       // source addresses that we put on the TUN, likewise
 	guard    *guard
-	found    bool   // what an earlier daemon left is still there, until Sweep
-	others   []used // numbers under which an earlier daemon may have left something too
-	swept    bool   // Sweep was called: the policies of this daemon are in place
+	found    bool // what an earlier daemon left is still there, until Sweep
+	// Of that, the tables for single protocols or ports, and the rules that lead there.
+	leftTables map[int]bool
+	leftRules  map[ruleID]leftTable
+	others     []used // numbers under which an earlier daemon may have left something too
+	swept      bool   // Sweep was called: the policies of this daemon are in place
 }
 
 // Prepare returns a function that sets SO_MARK on a socket before it connects or listens; cmd/ikegod hands it to the transport. mark zero
@@ -134,6 +138,7 @@ func New(tun string, set Settings) (*Net, error) {
 	n := &Net{
 		set: set, handle: h, tun: tun,
 		policies: map[kernel.PolicyID]*routed{}, passing: map[kernel.PolicyID]bool{}, prefixes: map[tableKey][]*routed{}, rules: map[ruleKey]int{}, locals: map[netip.Prefix]int{}, added: map[netip.Addr]int{},
+		ports: map[int]portTable{}, leftTables: map[int]bool{}, leftRules: map[ruleID]leftTable{},
 	}
 	if err := n.setUp(); err != nil {
 		return nil, errors.Join(err, n.Close())

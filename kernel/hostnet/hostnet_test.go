@@ -92,7 +92,7 @@ func goes(t *testing.T, packet string, want ...string) {
 	t.Helper()
 	got := strings.Join(strings.Fields(sh(t, "ip route get "+packet)), " ")
 	for _, w := range want {
-		plain := strings.ReplaceAll(w, " table 4501", "")
+		plain := strings.ReplaceAll(w, " table 4694", "")
 		if !strings.Contains(got, w) && !strings.Contains(regexp.MustCompile(` table \d+`).ReplaceAllString(got, ""), plain) {
 			t.Errorf("%s goes %q, want %q", packet, got, w)
 		}
@@ -313,10 +313,10 @@ func TestSinglePorts(t *testing.T) {
 	route(t, n, "bgp", subnets.Of("192.1.2.45/32"), subnets.Of("192.1.2.23/32/tcp/179"), 1400)
 	route(t, n, "gre", subnets.Of("192.1.2.45/32/gre"), subnets.Of("192.1.2.23/32/gre"), 1400)
 	same(t, "rules", rules(t, "4501"), []string{
-		"4501: from 192.1.2.45 to 192.1.2.23 ipproto tcp dport 179 lookup 4501", "4501: from 0.0.0.0 to 192.1.2.23 iif lo ipproto tcp dport 179 lookup 4501",
-		"4501: from 192.1.2.45 to 192.1.2.23 ipproto gre lookup 4501", "4501: from 0.0.0.0 to 192.1.2.23 iif lo ipproto gre lookup 4501",
+		"4501: from 192.1.2.45 to 192.1.2.23 ipproto tcp dport 179 lookup 4501", "4501: from 0.0.0.0 to 192.1.2.23 iif lo ipproto tcp dport 179 lookup 4694",
+		"4501: from 192.1.2.45 to 192.1.2.23 ipproto gre lookup 4501", "4501: from 0.0.0.0 to 192.1.2.23 iif lo ipproto gre lookup 4694",
 	})
-	goes(t, "192.1.2.23 ipproto tcp dport 179", "dev t0 table 4501 src 192.1.2.45")
+	goes(t, "192.1.2.23 ipproto tcp dport 179", "dev t0 table 4694 src 192.1.2.45")
 	goes(t, "192.1.2.23 from 192.1.2.45 ipproto tcp dport 179", "dev t0")
 	goes(t, "192.1.2.23 from 192.0.1.254 ipproto tcp dport 179", "dev eth0")
 	goes(t, "192.1.2.23 ipproto tcp dport 80", "dev eth0")

@@ -52,7 +52,7 @@ func sweepUsed(h *netlink.Handle, all []used, own *Settings) (texts []string, st
 func sweepOne(h *netlink.Handle, u used, own *Settings) (string, error) {
 	n := &Net{
 		set: Settings{Mark: u.Mark, Table: u.Table, Preference: u.Preference, NFTable: u.NFTable}, beside: own, handle: h,
-		policies: map[kernel.PolicyID]*routed{}, passing: map[kernel.PolicyID]bool{}, locals: map[netip.Prefix]int{},
+		policies: map[kernel.PolicyID]*routed{}, passing: map[kernel.PolicyID]bool{}, locals: map[netip.Prefix]int{}, leftTables: map[int]bool{}, leftRules: map[ruleID]leftTable{},
 	}
 	n.set.fill()
 	if err := errors.Join(n.set.check(), n.adopt()); err != nil { // also if a TUN of somebody else has routes there

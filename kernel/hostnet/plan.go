@@ -1,6 +1,7 @@
 package hostnet
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -52,8 +53,10 @@ const (
 	tableUnbound  = iota // for packets made here whose source is not chosen yet: routes with a source address
 	tableSpecific        // for policies of single protocols or ports
 	tableLocals          // the first of those for one local prefix each
-	maxLocals     = 256
-	numTables     = tableLocals + maxLocals
+	maxLocals     = 192
+	tablePorts    = tableLocals + maxLocals // the first of those for policies of single protocols or ports that do not share tableSpecific, see ports.go
+	maxPorts      = 64
+	numTables     = tablePorts + maxPorts
 )
 
 // plan works out what a policy wants.
@@ -74,7 +77,8 @@ func (n *Net) plan(p kernel.Policy, mtu int) *routed {
 			if to.Addr().Is6() && to.Addr().IsLinkLocalUnicast() {
 				continue // whatever was negotiated
 			}
-			unbound := n.takesUnbound(p, r.source(to), to)
+			// What lets pass takes none to itself: setPrefix asks whether it may have those that a tunnel would get else.
+			unbound := kind == unix.RTN_THROW || n.takesUnbound(p, r.source(to), to)
 			for _, local := range p.Local {
 				if local.Start.BitLen() != remote.Start.BitLen() {
 					continue
@@ -88,7 +92,7 @@ func (n *Net) plan(p kernel.Policy, mtu int) *routed {
 		}
 	}
 	if kind == unix.RTN_UNICAST {
-		r.spare(p.Local)
+		n.spare(r)
 		r.guards = specificPairs(p)
 	}
 	return r
@@ -115,54 +119,37 @@ func (n *Net) planWhole(r *routed, local ts.Selector, to netip.Prefix, w want) {
 	}
 }
 
-// planSpecific wants one route, and a rule that leads only the packets of the policy to it. There is a rule for each such policy, which is slow for
-// thousands. What is to pass has neither: a route knows no ports, and a throw would let all through that other policies lead past it.
-func (n *Net) planSpecific(r *routed, local, remote ts.Selector, to netip.Prefix, w want) {
-	if w.kind == unix.RTN_THROW {
-		return
-	}
-	if local.Protocol != 0 && remote.Protocol != 0 && local.Protocol != remote.Protocol {
-		return
-	}
-	k := ruleKey{pref: prefSpecific, to: to, protocol: max(local.Protocol, remote.Protocol), table: n.set.Table + tableSpecific}
-	if hasPorts(k.protocol) {
-		k.sport, k.dport = ports(local), ports(remote)
-	}
-	for _, k.from = range (ts.Set{local}).Prefixes() {
-		r.add(k)
-	}
-	if w.source {
-		k.from, k.unbound = netip.Prefix{}, true
-		if to.Addr().Is6() {
-			k.pref = prefUnbound
-		}
-		r.add(k)
-	}
-	r.routes[tableKey{to, k.table}] = w
-}
-
 func (r *routed) add(k ruleKey) {
 	if !slices.Contains(r.rules, k) {
 		r.rules = append(r.rules, k)
 	}
 }
 
-// spare keeps our own networks, and what belongs to a link, out of a wider remote side like 0.0.0.0/0.
-func (r *routed) spare(local ts.Set) {
-	for _, link := range ts.LinkBound() {
-		for k := range r.routes {
-			if k.prefix.Bits() < link.Bits() && k.prefix.Overlaps(link) {
-				r.routes[tableKey{link, k.table}] = want{kind: unix.RTN_THROW}
-			}
+// spare keeps what spared says out of the routes of a policy without protocols and ports.
+func (n *Net) spare(r *routed) {
+	for _, k := range slices.Collect(maps.Keys(r.routes)) {
+		if n.forPorts(k.table) {
+			continue
+		}
+		for _, out := range spared(r.policy.Local, k.prefix) {
+			r.routes[tableKey{out, k.table}] = want{kind: unix.RTN_THROW}
+		}
+	}
+}
+
+// spared is what stays in clear of a remote prefix like 0.0.0.0/0: our own networks, and what belongs to a link.
+func spared(local ts.Set, to netip.Prefix) (out []netip.Prefix) {
+	for _, p := range ts.LinkBound() {
+		if to.Bits() < p.Bits() && to.Overlaps(p) {
+			out = append(out, p)
 		}
 	}
 	for _, own := range local.Prefixes() {
-		for k := range r.routes {
-			if k.prefix.Bits() < own.Bits() && k.prefix.Overlaps(own) && !own.IsSingleIP() {
-				r.routes[tableKey{own, k.table}] = want{kind: unix.RTN_THROW}
-			}
+		if to.Bits() < own.Bits() && to.Overlaps(own) && !own.IsSingleIP() && !slices.Contains(out, own) {
+			out = append(out, own)
 		}
 	}
+	return out
 }
 
 // takesUnbound reports whether packets made here whose source is not chosen yet belong to the policy, with src as their source: if the operator
@@ -175,16 +162,26 @@ func (n *Net) takesUnbound(p kernel.Policy, src netip.Addr, to netip.Prefix) boo
 	case src == p.SourceIP || to.Bits() > 0:
 		return true
 	}
-	somewhere := netip.AddrFrom4([4]byte{198, 51, 100, 1}) // documentation addresses: in no table but by the default route
-	if to.Addr().Is6() {
-		somewhere = netip.MustParseAddr("2001:db8::1")
+	return inside(p.Local, n.systemSource(to))
+}
+
+// systemSource is the source address that the system would choose for a prefix without us; invalid: none.
+func (n *Net) systemSource(to netip.Prefix) netip.Addr {
+	a := to.Addr()
+	switch {
+	case to.Bits() == 0 && a.Is6(): // documentation addresses: in no table but by the default route
+		a = netip.MustParseAddr("2001:db8::1")
+	case to.Bits() == 0:
+		a = netip.AddrFrom4([4]byte{198, 51, 100, 1})
+	case !to.IsSingleIP():
+		a = a.Next() // the first may be no host
 	}
-	routes, err := n.handle.RouteGetWithOptions(somewhere.AsSlice(), &netlink.RouteGetOptions{Mark: n.set.Mark})
+	routes, err := n.handle.RouteGetWithOptions(a.AsSlice(), &netlink.RouteGetOptions{Mark: n.set.Mark})
 	if err != nil || len(routes) == 0 {
-		return false
+		return netip.Addr{}
 	}
-	a, ok := netip.AddrFromSlice(routes[0].Src)
-	return ok && inside(p.Local, a.Unmap())
+	src, _ := netip.AddrFromSlice(routes[0].Src)
+	return src.Unmap()
 }
 
 // tableOf finds the table of a local prefix, or a free one. With too many different ones the last shares the table of everything: then packets from
@@ -230,29 +227,4 @@ func inside(set ts.Set, a netip.Addr) bool {
 	return slices.ContainsFunc(set, func(s ts.Selector) bool {
 		return s.Start.BitLen() == a.BitLen() && !a.Less(s.Start) && !s.End.Less(a)
 	})
-}
-
-func specific(s ts.Selector) bool { return s.Protocol != 0 || !s.AnyPort() }
-
-func specificPairs(p kernel.Policy) (out []selectors) {
-	for _, l := range p.Local {
-		for _, r := range p.Remote {
-			if l.Start.BitLen() == r.Start.BitLen() && (specific(l) || specific(r)) {
-				out = append(out, selectors{l, r})
-			}
-		}
-	}
-	return out
-}
-
-func hasPorts(protocol uint8) bool {
-	return protocol == unix.IPPROTO_TCP || protocol == unix.IPPROTO_UDP || protocol == unix.IPPROTO_SCTP || protocol == unix.IPPROTO_DCCP
-}
-
-// ports returns a selector's ports; zero: any.
-func ports(s ts.Selector) portRange {
-	if s.AnyPort() || s.Opaque() {
-		return portRange{}
-	}
-	return portRange{s.StartPort, s.EndPort}
 }

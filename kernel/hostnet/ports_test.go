@@ -1,6 +1,8 @@
 package hostnet
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/ikegod/ikegod/kernel"
@@ -52,4 +54,135 @@ func TestPortPassInsideTunnel(t *testing.T) {
 		t.Fatal(err)
 	}
 	goes(t, "192.0.2.1 from 192.0.1.254 ipproto tcp dport 22", "dev t0")
+}
+
+// TestOwnNetworksOfPorts: what one policy of a port keeps in clear of its wide remote side is protected by others.
+func TestOwnNetworksOfPorts(t *testing.T) {
+	namespace(t)
+	n := open(t, Settings{})
+	route(t, n, "host", subnets.Of("192.1.2.45/32"), subnets.Of("0.0.0.0/0/tcp/443"), 1438)
+	route(t, n, "lan", subnets.Of("192.0.0.0/16"), subnets.Of("0.0.0.0/0/tcp/80"), 1438)
+	route(t, n, "near", subnets.Of("192.0.0.0/16"), subnets.Of("192.0.0.0/14/tcp/22"), 1438)
+	check := func() {
+		t.Helper()
+		goes(t, "192.0.2.1 from 192.1.2.45 ipproto tcp dport 443", "dev t0")
+		goes(t, "192.0.2.1 from 192.0.1.254 ipproto tcp dport 80", "dev eth0")
+		goes(t, "8.8.8.8 from 192.0.1.254 ipproto tcp dport 80", "dev t0")
+		goes(t, "224.0.0.5 from 192.1.2.45 ipproto tcp dport 443", "dev eth0")
+		goes(t, "192.0.2.1 ipproto tcp dport 443", "dev t0", "src 192.1.2.45")
+		goes(t, "192.2.2.1 from 192.0.1.254 ipproto tcp dport 22", "dev t0")
+	}
+	check()
+	route(t, n, "host", subnets.Of("192.1.2.45/32"), subnets.Of("0.0.0.0/0/tcp/443"), 1400)
+	check()
+	for _, id := range []kernel.PolicyID{"lan", "near"} {
+		if err := n.Unroute(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goes(t, "192.0.2.1 from 192.1.2.45 ipproto tcp dport 443", "dev t0")
+	if err := n.Unroute("host"); err != nil {
+		t.Fatal(err)
+	}
+	if len(n.ports)+len(n.rules)+len(n.prefixes) != 0 {
+		t.Errorf("left: %v %v %v", n.ports, n.rules, n.prefixes)
+	}
+}
+
+// TestSourcesOfPorts: each policy of a port gives packets made here its own source, whichever came first.
+func TestSourcesOfPorts(t *testing.T) {
+	namespace(t)
+	addIPv6(t, "2001:db8:0:1::254", "fd00:1::254", "2001:db8:1:2::45")
+	sh(t, "ip addr add 10.8.0.254/24 dev eth0")
+	n := open(t, Settings{})
+	web := func() {
+		route(t, n, "web", subnets.Of("192.0.1.0/24", "2001:db8:0:1::/64"), subnets.Of("192.0.2.0/24/tcp/80", "2001:db8:0:2::/64/tcp/80"), 1398)
+	}
+	route(t, n, "tls", subnets.Of("10.8.0.0/24", "fd00:1::/64"), subnets.Of("192.0.2.0/24/tcp/443", "2001:db8:0:2::/64/tcp/443"), 1398)
+	web()
+	check := func() {
+		t.Helper()
+		goes(t, "192.0.2.1 ipproto tcp dport 80", "dev t0", "src 192.0.1.254")
+		goes(t, "192.0.2.1 ipproto tcp dport 443", "dev t0", "src 10.8.0.254")
+		goes(t, "2001:db8:0:2::1 ipproto tcp dport 80", "dev t0", "src 2001:db8:0:1::254")
+		goes(t, "2001:db8:0:2::1 ipproto tcp dport 443", "dev t0", "src fd00:1::254")
+		goes(t, "192.0.2.1 ipproto tcp dport 22", "dev eth0")
+	}
+	check()
+	if err := n.Unroute("web"); err != nil {
+		t.Fatal(err)
+	}
+	web()
+	check()
+}
+
+// TestTooManyTablesOfPorts: those that find none are led to the TUN all the same.
+func TestTooManyTablesOfPorts(t *testing.T) {
+	namespace(t)
+	n := open(t, Settings{})
+	const all = maxPorts + 3
+	address := func(i int) string { return fmt.Sprintf("10.0.%d.1", i) }
+	for i := range all {
+		sh(t, "ip addr add "+address(i)+"/32 dev eth0")
+		route(t, n, fmt.Sprint(i), subnets.Of(address(i)+"/32"), subnets.Of(fmt.Sprintf("192.0.%d.0/24/icmp", i)), 1400)
+	}
+	for i := range all {
+		goes(t, fmt.Sprintf("192.0.%d.1 ipproto icmp", i), "dev t0")
+		goes(t, fmt.Sprintf("192.0.%d.1 from %s ipproto icmp", i, address(i)), "dev t0")
+	}
+	for i := range all {
+		if err := n.Unroute(kernel.PolicyID(fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(n.ports)+len(n.rules)+len(n.prefixes) != 0 {
+		t.Errorf("left: %v %v %v", n.ports, n.rules, n.prefixes)
+	}
+}
+
+// TestTablesOfPortsAreTakenOver: the daemon after one that was killed leads packets to its tunnels before all its policies are in place, and lets nothing pass that
+// another policy of the killed one kept in clear.
+func TestTablesOfPortsAreTakenOver(t *testing.T) {
+	namespace(t)
+	sh(t, "ip addr add 10.8.0.254/24 dev eth0")
+	loads := []func(*Net){
+		func(n *Net) { route(t, n, "lan", subnets.Of("192.0.0.0/16"), subnets.Of("0.0.0.0/0/tcp/80"), 1438) },
+		func(n *Net) { route(t, n, "host", subnets.Of("192.1.2.45/32"), subnets.Of("0.0.0.0/0/tcp/443"), 1438) },
+		func(n *Net) { route(t, n, "tls", subnets.Of("10.8.0.0/24"), subnets.Of("192.0.2.0/24/tcp/22"), 1398) },
+	}
+	first, err := New("t0", Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, load := range loads {
+		load(first)
+	}
+	kill(t, first)
+	n := open(t, Settings{})
+	check := []func(){
+		func() {
+			t.Helper()
+			goes(t, "8.8.8.8 from 192.0.1.254 ipproto tcp dport 80", "dev t0")
+			goes(t, "192.0.2.1 from 192.0.1.254 ipproto tcp dport 80", "dev eth0")
+		},
+		func() {
+			t.Helper()
+			goes(t, "192.0.2.1 from 192.1.2.45 ipproto tcp dport 443", "dev t0")
+			goes(t, "192.0.2.1 ipproto tcp dport 443", "dev t0", "src 192.1.2.45")
+		},
+		func() { t.Helper(); goes(t, "192.0.2.1 ipproto tcp dport 22", "dev t0", "src 10.8.0.254") },
+	}
+	for i, load := range slices.Backward(loads) { // other numbers than before, if none were taken over
+		load(n)
+		check[i]()
+	}
+	if err := n.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range check {
+		c()
+	}
+	if len(n.leftTables)+len(n.leftRules) != 0 {
+		t.Errorf("still known as left: %v %v", n.leftTables, n.leftRules)
+	}
 }

@@ -64,14 +64,9 @@ func (n *Net) swap(old, next *routed) error {
 		}
 	}
 	for k := range touched {
-		list := slices.DeleteFunc(slices.Clone(n.prefixes[k]), func(r *routed) bool { return r == old || r == next })
-		if next != nil {
-			if _, ok := next.routes[k]; ok {
-				list = append(list, next)
-			}
-		}
-		errs = append(errs, n.setPrefix(k, list))
+		errs = append(errs, n.setPrefix(k, n.replaced(k, old, next)))
 	}
+	errs = append(errs, n.judgePasses(touched))
 	if n.guard != nil {
 		errs = append(errs, n.guard.swap(old, next))
 	}
@@ -81,8 +76,28 @@ func (n *Net) swap(old, next *routed) error {
 	return errors.Join(errs...)
 }
 
-// setPrefix makes one route for all the policies that want a prefix. Protection is stronger than letting pass; the MTU is the smallest, the source
-// that of the newest policy that has one.
+// replaced are the policies that want a prefix, with next instead of old, at its place.
+func (n *Net) replaced(k tableKey, old, next *routed) (list []*routed) {
+	wants := false
+	if next != nil {
+		_, wants = next.routes[k]
+	}
+	for _, r := range n.prefixes[k] {
+		switch {
+		case r != old && r != next:
+			list = append(list, r)
+		case wants:
+			list, wants = append(list, next), false
+		}
+	}
+	if wants {
+		list = append(list, next)
+	}
+	return list
+}
+
+// setPrefix makes one route for all the policies that want a prefix. Protection is stronger than letting pass; the MTU is the smallest, the source that of the
+// policy that sourceOf finds.
 func (n *Net) setPrefix(k tableKey, list []*routed) error {
 	if len(list) == 0 {
 		if len(n.prefixes[k]) == 0 {
@@ -94,17 +109,19 @@ func (n *Net) setPrefix(k tableKey, list []*routed) error {
 	n.prefixes[k] = list
 	r := n.route(k, unix.RTN_THROW)
 	for _, who := range list {
-		w := who.routes[k]
-		if w.kind != unix.RTN_UNICAST {
+		if who.routes[k].kind != unix.RTN_UNICAST {
 			continue
 		}
 		r.Type, r.LinkIndex, r.Scope = unix.RTN_UNICAST, n.index, netlink.SCOPE_LINK
-		if w.source {
-			r.Src = who.source(k.prefix).AsSlice()
-		}
 		if who.mtu > 0 && (r.MTU == 0 || who.mtu < r.MTU) {
 			r.MTU = who.mtu
 		}
+	}
+	if who := n.sourceOf(k, list); who != nil {
+		r.Src = who.source(k.prefix).AsSlice()
+	}
+	if r.Type == unix.RTN_THROW && k.table == n.set.Table+tableUnbound && !n.passesUnbound(k, list) {
+		return errors.Join(n.dropRoute(k, 0), n.dropRoute(k, lastResort))
 	}
 	if err := n.handle.RouteReplace(r); err != nil {
 		return fmt.Errorf("route %s in table %d: %w", k.prefix, k.table, err)
@@ -226,6 +243,7 @@ func (n *Net) dropRules(r *routed) error {
 		if k.pref == prefLocal {
 			delete(n.locals, k.from)
 		}
+		n.freePorts(k.table)
 		if err := n.handle.RuleDel(n.rule(k)); err != nil && !errors.Is(err, unix.ENOENT) {
 			errs = append(errs, fmt.Errorf("remove rule for table %d: %w", k.table, err))
 		}
@@ -249,7 +267,7 @@ func (n *Net) rule(k ruleKey) *netlink.Rule {
 	if k.from.Bits() > 0 {
 		r.Src = ipNet(k.from)
 	}
-	if k.to.IsValid() {
+	if k.to.IsValid() && k.to.Bits() > 0 { // of all the kernel tells nothing, and sweepOwn compares
 		r.Dst = ipNet(k.to)
 	}
 	if k.sport != (portRange{}) {

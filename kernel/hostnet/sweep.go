@@ -38,8 +38,9 @@ func (n *Net) adopt() error {
 			}
 		}
 		n.found = n.found || len(rules)+len(routes) > 0
+		n.adoptPorts(family, rules, routes)
 		for _, r := range rules {
-			if r.Priority == n.set.Preference+prefLocal && r.Table >= n.set.Table+tableLocals && r.Table < n.set.Table+numTables {
+			if r.Priority == n.set.Preference+prefLocal && r.Table >= n.set.Table+tableLocals && r.Table < n.set.Table+tableLocals+maxLocals {
 				n.locals[prefixOf(r.Src, family)] = r.Table // a policy with that local side goes on with that table
 			}
 		}
@@ -96,7 +97,10 @@ func (n *Net) sweepOwn() error {
 		errs = append(errs, n.guard.sweep())
 	}
 	err := errors.Join(errs...)
-	n.found = err != nil
+	if n.found = err != nil; !n.found {
+		clear(n.leftTables)
+		clear(n.leftRules)
+	}
 	return err
 }
 

@@ -2,6 +2,7 @@ package hostnet
 
 import (
 	"net"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,6 +27,11 @@ func kill(t *testing.T, n *Net) {
 	}
 	sh(t, "ip link del t0")
 	sh(t, "ip tuntap add t0 mode tun")
+}
+
+// anyTable makes the numbers of tables the same for policies that came in another order.
+func anyTable(state string) string {
+	return regexp.MustCompile(`\b(450[234]|469\d)\b`).ReplaceAllString(state, "T")
 }
 
 func TestLeftoversOfACrashAreRemoved(t *testing.T) {
@@ -70,9 +76,8 @@ func TestLeftoversOfACrashAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The first had tables for two local sides before.
-	want := strings.NewReplacer("4502", "T", "4503", "T", "4504", "T").Replace(state(t))
-	if after = strings.NewReplacer("4502", "T", "4503", "T", "4504", "T").Replace(after); after != want {
-		t.Errorf("after a crash:\n%s\nwithout one:\n%s", after, want)
+	if want := anyTable(state(t)); anyTable(after) != want {
+		t.Errorf("after a crash:\n%s\nwithout one:\n%s", anyTable(after), want)
 	}
 }
 
