@@ -31,7 +31,47 @@ type sourceRoute struct {
 	src   netip.Addr
 	peer  netip.Addr // on the way where there is no other; invalid: not known
 	route netlink.Route
-	users int
+	// claims are the policies that want it, in the order in which they came.
+	claims []sourceClaim
+}
+
+// sourceClaim is a policy that wants a route, as often as it was made for it and not dropped.
+type sourceClaim struct {
+	policy kernel.Policy
+	peer   netip.Addr
+	users  int
+}
+
+// claim adds a policy, or puts it at its old place.
+func (r *sourceRoute) claim(p *kernel.Policy, peer netip.Addr) {
+	i := slices.IndexFunc(r.claims, func(c sourceClaim) bool { return c.policy.ID == p.ID })
+	if i < 0 {
+		i = len(r.claims)
+		r.claims = append(r.claims, sourceClaim{})
+	}
+	r.claims[i] = sourceClaim{*p, peer, r.claims[i].users + 1}
+}
+
+func (r *sourceRoute) unclaim(id kernel.PolicyID) {
+	r.claims = slices.DeleteFunc(r.claims, func(c sourceClaim) bool { return c.policy.ID == id && c.users == 1 })
+	for i := range r.claims {
+		if r.claims[i].policy.ID == id {
+			r.claims[i].users--
+		}
+	}
+}
+
+// holder is the policy whose source the route gives: the oldest that has an SA, or else the oldest, so that one that comes takes no packets away from one that carries
+// them. The MTU is the smallest of those with that source.
+func (r *sourceRoute) holder() (best sourceClaim) {
+	i := max(slices.IndexFunc(r.claims, func(c sourceClaim) bool { return c.policy.Action == kernel.Protect }), 0)
+	best = r.claims[i]
+	for _, c := range r.claims {
+		if m := c.policy.MTU; c.policy.SourceIP == best.policy.SourceIP && m > 0 && (best.policy.MTU == 0 || m < best.policy.MTU) {
+			best.policy.MTU = m
+		}
+	}
+	return best
 }
 
 // sourceTable is the first of the tables, one for each share; sourcePreference is that of the rules.
@@ -112,10 +152,9 @@ func (s *sources) use(p *kernel.Policy, peer netip.Addr) error {
 	return err
 }
 
-// make makes one route, or finds it made. False: it is not needed, or there is no way yet. Of policies with different sources for one prefix the last decides.
+// make makes one route, or finds it made. False: it is not needed, or there is no way yet.
 func (s *sources) make(p *kernel.Policy, to netip.Prefix, peer netip.Addr) (bool, error) {
-	route, ok := s.plan(p, to, peer)
-	if !ok {
+	if _, ok := s.plan(p, to, peer); !ok {
 		return false, nil
 	}
 	if err := s.ruled(to); err != nil {
@@ -126,17 +165,32 @@ func (s *sources) make(p *kernel.Policy, to netip.Prefix, peer netip.Addr) (bool
 		there = &sourceRoute{}
 		s.made[to] = there
 	}
+	before := slices.Clone(there.claims)
+	there.claim(p, peer)
 	// Also where it has been made: the kernel drops the routes of a link that goes down, and says so to nobody here.
-	if err := s.handle.RouteReplace(&route); err != nil {
-		if there.users == 0 {
+	if err := s.lead(to, there); err != nil {
+		if there.claims = before; len(before) == 0 {
 			delete(s.made, to)
 			err = errors.Join(err, s.unruled(familyOf(to)))
 		}
-		return false, refused(fmt.Sprintf("route to %s with source %s", to, p.SourceIP), err)
+		return false, err
 	}
-	there.src, there.peer, there.route = p.SourceIP, peer, route
-	there.users++
 	return true, nil
+}
+
+// lead makes the route as its holder wants it. Without a way it stays where it is.
+func (s *sources) lead(to netip.Prefix, r *sourceRoute) error {
+	c := r.holder()
+	route, ok := s.plan(&c.policy, to, c.peer)
+	if !ok {
+		route = r.route
+		route.Src, route.MTU = c.policy.SourceIP.AsSlice(), c.policy.MTU
+	}
+	if err := s.handle.RouteReplace(&route); err != nil {
+		return refused(fmt.Sprintf("route to %s with source %s", to, c.policy.SourceIP), err)
+	}
+	r.src, r.peer, r.route = c.policy.SourceIP, c.peer, route
+	return nil
 }
 
 // wantSource is where the policy's source address is wanted. Everything is two halves, beside the default route.
@@ -222,7 +276,10 @@ func (s *sources) drop(id kernel.PolicyID) error {
 	var errs []error
 	for _, to := range s.users[id] {
 		r := s.made[to]
-		if r.users--; r.users > 0 {
+		if r.unclaim(id); len(r.claims) > 0 {
+			if h := r.holder(); h.policy.SourceIP != r.src || h.policy.MTU != r.route.MTU {
+				errs = append(errs, s.lead(to, r))
+			}
 			continue
 		}
 		delete(s.made, to)

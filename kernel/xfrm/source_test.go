@@ -52,6 +52,44 @@ func TestSourceRoutes(t *testing.T) {
 	}
 }
 
+// A policy that comes takes no packets of the host away from one that carries them, and gives them back when it goes.
+func TestSourceStays(t *testing.T) {
+	namespace(t)
+	sh(t, "ip addr add 10.8.0.254/24 dev eth0")
+	r := open(t, Config{})
+	one, two := westEast(t, kernel.Protect), westEast(t, kernel.Trap)
+	one.SourceIP = addr("192.0.1.254")
+	two.ID, two.Local, two.SourceIP, two.MTU = "two", subnets.Of("10.8.0.0/24"), addr("10.8.0.254"), 1300
+	source := func(when, want string) {
+		t.Helper()
+		if got := sh(t, "ip route get 192.0.2.1"); !strings.Contains(got, "src "+want+" ") {
+			t.Errorf("%s: %s, want %s", when, got, want)
+		}
+	}
+	r.route(two)
+	source("alone", "10.8.0.254")
+	r.route(one)
+	source("one that protects", "192.0.1.254")
+	two.Action = kernel.Protect
+	r.route(two)
+	source("the older protects", "10.8.0.254")
+	two.Action = kernel.Trap
+	r.route(two)
+	source("it has no SA any more", "192.0.1.254")
+	r.must(func(n kernel.Request) { r.Unroute(n, one.ID) })
+	source("it goes", "10.8.0.254")
+	if got := routesOfOurs(t); strings.Count(got, "\n") != 1 || !strings.Contains(got, "mtu 1300") {
+		t.Errorf("routes: %q", got)
+	}
+	r.route(one)
+	r.must(func(n kernel.Request) { r.Unroute(n, "two") })
+	source("the other goes", "192.0.1.254")
+	r.must(func(n kernel.Request) { r.Unroute(n, one.ID) })
+	if got := sh(t, "ip rule show pref 4499") + routesOfOurs(t); got != "" {
+		t.Errorf("left: %q", got)
+	}
+}
+
 // A route of somebody else to the same network stays, and does not keep packets of the host from the policy. IPv6 has no way to tell packets without a source.
 func TestSourceBesideRoutes(t *testing.T) {
 	namespace(t)
