@@ -64,9 +64,9 @@ func (a *app) printFate(x ctl.Explanation) {
 	case x.Chosen == "":
 		a.printf("    gets        no connection: AUTHENTICATION_FAILED, or NO_PROPOSAL_CHOSEN where none is for its address")
 	case x.Chosen != x.Connection:
-		a.printf("    gets        %q, and not this one", x.Chosen)
+		a.printf("    gets        %q, and not this one%s", x.Chosen, but(x.Fails))
 	default:
-		a.printf("    gets        this connection")
+		a.printf("    gets        this connection%s", but(x.Fails))
 	}
 	for _, c := range x.Candidates {
 		switch {
@@ -78,6 +78,14 @@ func (a *app) printFate(x ctl.Explanation) {
 			a.printf("    not         %q (%s), %s, but %s", c.Connection, c.Position, fitText(c.Fits), c.Why)
 		}
 	}
+}
+
+// but joins what speaks against it to a sentence.
+func but(fails string) string {
+	if fails == "" {
+		return ""
+	}
+	return ", but " + fails
 }
 
 // fitText says in which way a connection is for the peer's address.

@@ -131,6 +131,9 @@ func (d daemon) Explain(_ context.Context, name, peer, id string) (ctl.Explanati
 			{Connection: "elsewhere", Position: "/etc/ipsec.conf:40", Why: "is for the peer right=192.0.2.1"},
 		},
 	}
+	if name == "secretless" {
+		x.Chosen, x.Fails = name, "authentication will fail: no PSK record is for both"
+	}
 	if name == "unusable" {
 		return ctl.Explanation{Connection: name, Position: "/etc/ipsec.conf:3", Why: "neither end is this host"}, nil
 	}
@@ -193,6 +196,7 @@ func TestExitStatus(t *testing.T) {
 			"kernel    6.1.0-test", "datapath  ikegod runs with xfrm and userspace (backend=auto): the kernel has ESP and ESP in UDP", "rp_filter is 1 (strict) on eth0",
 			"net.ipv4.conf.eth0.rp_filter=2", "ESP                   yes", "ESP in TCP            no: the kernel cannot carry", "CONFIG_INET_ESPINTCP", "not tried, there is no ESP for it: AES_CBC, AES_CCM_16",
 		}, nil},
+		{[]string{"explain", "secretless"}, 0, []string{"gets        this connection, but authentication will fail: no PSK record is for both\n"}, nil},
 		{[]string{"explain", "unusable"}, 0, []string{"not usable  neither end is this host"}, nil},
 		{[]string{"explain"}, 2, nil, []string{"explain wants the name of a connection"}},
 		{[]string{"up", "unknown"}, 1, nil, []string{"no connection named"}},

@@ -11,7 +11,7 @@ func ctlExplanation(x engine.Explanation) ctl.Explanation {
 		return ctl.Explanation{}
 	}
 	out := ctl.Explanation{
-		Connection: x.Conn.Name, Position: x.Conn.Position, Why: x.Why, Shunt: x.Shunt, Chosen: x.Chosen, Candidates: []ctl.Candidate{},
+		Connection: x.Conn.Name, Position: x.Conn.Position, Why: x.Why, Shunt: x.Shunt, Chosen: x.Chosen, Fails: x.Fails, Candidates: []ctl.Candidate{},
 		Local: ctlEnd(&x.Conn.Left), Remote: ctlEnd(&x.Conn.Right),
 		Secret: ctl.SecretUsed{Position: x.Secret.Position, Why: x.Secret.Why, Others: x.Secret.Others, Lacking: x.Secret.Lacking},
 	}

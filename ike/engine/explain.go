@@ -30,6 +30,8 @@ type Explanation struct {
 	Candidates []Candidate
 	// Chosen is the name of the first that fits and allows what the connection in question protects, or else of the first that fits; empty: none, or the peer is not known.
 	Chosen string
+	// Fails is why the peer would be refused all the same, after it was chosen for; empty: nothing is known that speaks against it.
+	Fails string
 }
 
 // Candidate is a connection, and why a peer would not get it.
@@ -82,14 +84,27 @@ func (v *view) explain(secrets *auth.Store, c *control, peer netip.Addr, id iden
 	}
 	x.Secret = secrets.Choose(o.LocalID(), x.PeerID)
 	if x.PeerAddr.IsValid() {
-		v.compete(&x)
+		if chosen := v.compete(&x); chosen != nil {
+			x.Fails = unproven(secrets, chosen, x.PeerID)
+		}
 	}
 	return x
 }
 
+// unproven says why a peer that gets a connection cannot be authenticated there; empty: it can, if its secret is the same.
+func unproven(secrets *auth.Store, o *policy.Oriented, peer ident.ID) string {
+	switch {
+	case secrets.Choose(o.LocalID(), peer).Position != "":
+		return ""
+	case peer.IsZero():
+		return fmt.Sprintf("authentication will fail unless a PSK record of ipsec.secrets is for %v and the peer's identity, which is not given", o.LocalID())
+	}
+	return fmt.Sprintf("authentication will fail: no PSK record of ipsec.secrets is for %v and %v", o.LocalID(), peer)
+}
+
 // compete finds who gets the peer, as the responder does: by the two addresses, then by the identities and what the IKE SA was negotiated with. Of several that
 // share an IKE SA the selectors and esp= of its Child SA decide, and the peer is taken to ask for those of the connection in question.
-func (v *view) compete(x *Explanation) {
+func (v *view) compete(x *Explanation) *policy.Oriented {
 	port := cmp.Or(x.Oriented.Local.OwnPort(), iana.PortIKE) // where the peer of this connection comes to
 	p := path.Path{Local: netip.AddrPortFrom(x.Oriented.LocalAddr, port), Remote: netip.AddrPortFrom(x.PeerAddr, iana.PortIKE)}
 	seen := map[string]bool{}
@@ -113,10 +128,11 @@ func (v *view) compete(x *Explanation) {
 		}
 		x.Candidates = append(x.Candidates, c)
 	}
+	var gets *policy.Oriented
 	for n := range x.Candidates {
 		switch c := &x.Candidates[n]; {
 		case n == chosen:
-			x.Chosen = c.Name
+			x.Chosen, gets = c.Name, list[n]
 		case c.Why != "":
 		case other[n] != "" && other[chosen] == "":
 			c.Why = other[n] + ": a Child SA for that would be its own, on the same IKE SA"
@@ -129,6 +145,7 @@ func (v *view) compete(x *Explanation) {
 			x.Candidates = append(x.Candidates, Candidate{Name: c.conn.Name, Position: c.conn.Position, Why: c.wants(v, p)})
 		}
 	}
+	return gets
 }
 
 // noChildFor says why a connection does not take a Child SA of another; empty: it takes one of them.

@@ -12,12 +12,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ikegod/ikegod/ike/auth"
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/suite"
 	"github.com/ikegod/ikegod/pkg/wire"
 	"github.com/ikegod/ikegod/transport"
 )
@@ -217,6 +219,23 @@ func TestSlowName(t *testing.T) {
 		}
 		if err := r.e.Down(t.Context(), "named", nil); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestExplainNameThatNobodyKnows: a peer may get a connection whose own hosts are not known.
+func TestExplainNameThatNobodyKnows(t *testing.T) {
+	w := &world{local: map[netip.Addr]bool{us: true}}
+	c, template := atName("gw.example", policy.AutoAdd), connection("template")
+	c.Left.ID = ident.Pattern{ID: ident.FromAddr(them2)}
+	template.Left.Host, template.Left.ID = policy.Host{Kind: policy.HostAny}, ident.Pattern{}
+	c.IKE, _ = suite.ParseIKE("")
+	template.IKE = c.IKE
+	inWorld(t, w, nil, []*policy.Connection{c, template}, func(t *testing.T, r *rig) {
+		r.e.SetSecrets(auth.NewStore(nil))
+		x, err := r.e.Explain("template", them2, ident.FromAddr(them2))
+		if err != nil || x.Chosen != "named" || !strings.Contains(x.Fails, "no PSK record") {
+			t.Errorf("chosen %q, fails %q; %+v, %v", x.Chosen, x.Fails, x.Candidates, err)
 		}
 	})
 }

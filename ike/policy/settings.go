@@ -74,6 +74,9 @@ func (c *Connection) endSettings(left bool) []Setting {
 	id, subnets := e.ID.String(), e.Subnets.String()
 	if !e.ID.Any && e.ID.ID.IsZero() {
 		id = "the address"
+		if e.Host.Kind == HostAny { // a template takes any
+			id = "%any"
+		}
 	}
 	if subnets == "" {
 		subnets = "the host itself"

@@ -149,6 +149,7 @@ type Explanation struct {
 	Secret     SecretUsed  `json:"secret,omitzero"` // which record of ipsec.secrets, never what is in it
 	Candidates []Candidate `json:"candidates"`
 	Chosen     string      `json:"chosen,omitempty"` // the connection that the peer gets
+	Fails      string      `json:"fails,omitempty"`  // why it would be refused there all the same, such as for want of a secret
 }
 
 // Setting is one keyword of a connection.

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/ikegod/ikegod/conf"
 	"github.com/ikegod/ikegod/ike/engine"
+	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/ident"
 	"github.com/ikegod/ikegod/testing/simnet"
 )
@@ -146,7 +148,11 @@ func TestExplain(t *testing.T) {
 		if _, err := e.Explain("raod", netip.Addr{}, ident.ID{}); err == nil || !strings.Contains(err.Error(), "did you mean road?") {
 			t.Errorf("a mistyped name: %v", err)
 		}
-		x, _ := e.Explain("west", netip.Addr{}, ident.ID{})
+		x, _ := e.Explain("open", netip.Addr{}, ident.ID{})
+		if i := slices.IndexFunc(x.Settings, func(s policy.Setting) bool { return s.Keyword == "rightid" }); i < 0 || x.Settings[i] != (policy.Setting{Keyword: "rightid", Value: "%any"}) {
+			t.Errorf("a template without rightid= takes any: %v", x.Settings)
+		}
+		x, _ = e.Explain("west", netip.Addr{}, ident.ID{})
 		at := map[string]string{}
 		for _, s := range x.Settings {
 			at[s.Keyword+"="+s.Value] = s.Position
@@ -159,6 +165,34 @@ func TestExplain(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestExplainWithoutSecret: a connection whose peer cannot be authenticated is not what the peer gets in the end.
+func TestExplainWithoutSecret(t *testing.T) {
+	for _, c := range []struct{ name, conn, peer, id, chosen, fails string }{
+		{"a-secret", "west", "", "", "west", ""},
+		{"none", "north", "", "", "north", "authentication will fail: no PSK record of ipsec.secrets is for @east and @north"},
+		{"none-for-another", "west", "192.1.2.45", "@north", "north", "authentication will fail: no PSK record of ipsec.secrets is for @east and @north"},
+		{"an-unknown-peer", "anybody", "192.0.2.7", "", "anybody", "authentication will fail unless a PSK record of ipsec.secrets is for @east and the peer's identity, which is not given"},
+		{"nobody-is-asked-about", "anybody", "", "", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			explainedWith(t, "@east @west : PSK \"for west alone\"\n", func(t *testing.T, e *engine.Engine) {
+				var peer netip.Addr
+				var id ident.ID
+				if c.peer != "" {
+					peer = netip.MustParseAddr(c.peer)
+				}
+				if c.id != "" {
+					id, _ = ident.Parse(c.id)
+				}
+				x, err := e.Explain(c.conn, peer, id)
+				if err != nil || x.Chosen != c.chosen || x.Fails != c.fails {
+					t.Errorf("%q, fails %q, %v", x.Chosen, x.Fails, err)
+				}
+			})
+		})
+	}
 }
 
 // TestExplainIsWhatHappens: west asks for what the second of two connections protects that share an IKE SA, and east gives it the one that explain says.
@@ -246,6 +280,11 @@ func TestExplainAfterReload(t *testing.T) {
 
 func explained(t *testing.T, look func(*testing.T, *engine.Engine)) {
 	t.Helper()
+	explainedWith(t, gatewaySecrets, look)
+}
+
+func explainedWith(t *testing.T, secrets string, look func(*testing.T, *engine.Engine)) {
+	t.Helper()
 	t.Chdir(t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
 		w, err := simnet.NewWorld(1, simnet.Faults{})
@@ -253,7 +292,7 @@ func explained(t *testing.T, look func(*testing.T, *engine.Engine)) {
 			t.Fatal(err)
 		}
 		defer w.Close()
-		if lines := gateway(t, w.East, files{"east.conf": gatewayConf, "east.secrets": gatewaySecrets}); len(lines) > 0 {
+		if lines := gateway(t, w.East, files{"east.conf": gatewayConf, "east.secrets": secrets}); len(lines) > 0 {
 			t.Fatal(lines)
 		}
 		look(t, w.East.Engine)
