@@ -374,13 +374,17 @@ func (b *build) parseProposals(name, variant string, parse func(string) (suite.P
 		text = e.value
 	}
 	key := name + "\x00" + variant + "\x00" + text
-	if p, ok := b.proposals[key]; ok {
-		return p
+	p, ok := b.proposals[key]
+	var err error
+	if !ok {
+		p, err = parse(text)
 	}
-	p, err := parse(text)
 	switch {
 	case err == nil:
 		b.proposals[key] = p
+		if e != nil {
+			b.weakAlgorithms(e, p)
+		}
 	case e != nil:
 		b.fault(e, proposalFault(text, err))
 	default:

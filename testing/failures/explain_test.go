@@ -56,7 +56,7 @@ conn west-old
 	rightid=@west
 	rightsubnet=192.0.1.0/24
 	ike=aes_gcm256-sha2_256-dh31
-	esp=aes256-sha1
+	esp=aes192-sha2_256
 conn open
 	leftsubnet=192.0.9.0/24
 	right=%any
@@ -87,7 +87,7 @@ func TestExplain(t *testing.T) {
 			"west": {`protects other traffic than "west-too"`, "on the same IKE SA"}, "north": {"its peer must be @north"}, "anybody": {`other traffic than "west-too"`},
 		}},
 		{name: "the-same-traffic-with-another-esp", conn: "west-old", chosen: "west-old", secret: []string{"east.secrets:2"}, why: map[string][]string{
-			"west": {"default esp=", "AES_CBC_256", `"west-old"`, "on the same IKE SA"}, "west-too": {`other traffic than "west-old"`},
+			"west": {"default esp=", "AES_CBC_192", `"west-old"`, "on the same IKE SA"}, "west-too": {`other traffic than "west-old"`},
 		}},
 		{name: "another-id-at-its-address", conn: "west", peer: "192.1.2.45", id: "@north", chosen: "north", secret: []string{"east.secrets:1"}, why: map[string][]string{
 			"west": {"its peer must be @west (rightid= of east.conf:9)"},
