@@ -45,6 +45,7 @@ func killed(t *testing.T, o ours) {
 			}
 			p.settled(t) // INITIAL_CONTACT has made east forget the SAs of before (RFC 7296 2.4)
 			p.pings(t, p.west, p.west.in, p.east.in)
+			p.golden(t, "restarted", inUse)
 		}
 	})
 	p.leavesNothing(t)
@@ -80,7 +81,7 @@ func killedResponder(t *testing.T, o ours) {
 			p.settled(t)
 			p.pings(t, p.west, p.west.in, p.east.in)
 			p.pings(t, p.east, p.east.in, p.west.in)
-			p.golden(t, "restarted", inUse)
+			p.golden(t, "restarted-"+who, inUse) // who dials has the port of its own, in TCP
 		}
 	})
 	p.leavesNothing(t)
