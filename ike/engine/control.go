@@ -69,6 +69,7 @@ type control struct {
 	lost    bool               // our address has gone; it waits for it
 	without error              // why it has no hosts now; why is that of its beginning
 	heir    *control           // goes on with other hosts
+	holds   bool               // it is gone, and what it has protected is held until the policies of the one in its place are there
 
 	public struct { // guarded by mu
 		mu sync.Mutex
@@ -300,6 +301,9 @@ func (c *control) base(done func(kernel.Done)) {
 }
 
 func (c *control) baseAction() (action kernel.Action, route bool) {
+	if c.holds && !c.e.closing.Load() {
+		return kernel.Hold, true
+	}
 	if c.conn.IsShunt() {
 		return c.standing()
 	}

@@ -463,6 +463,19 @@ func (p *policies) idle(s *shard, c *control, pol kernel.Policy, route bool, scr
 	}
 }
 
+// leave takes a policy away that no other connection has made its own, and no Child SA stands behind.
+func (p *policies) leave(s *shard, c *control, id kernel.PolicyID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r := p.m[id]; r != nil && r.control == c && r.users == 0 {
+		if r.in {
+			p.e.unrouteScript(id)
+			p.e.dp.Unroute(p.launch(s, nil), id)
+		}
+		delete(p.m, id)
+	}
+}
+
 // all returns the policies that the datapath has.
 func (p *policies) all() []kernel.PolicyID {
 	p.mu.Lock()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/suggest"
 )
@@ -124,11 +125,15 @@ func checkSet(set *policy.Set) error {
 func (e *Engine) swap(ctx context.Context, v *view, fresh, gone []*control) {
 	e.view.Store(v)
 	e.traffic.load(v.list)
-	down := e.takeDown(gone, event.ReasonOperator)
+	next := successors(v, gone)
+	down := e.takeDown(gone, next, event.ReasonOperator)
 	finish := func() {
 		e.settlePorts()
 		for _, c := range fresh {
 			c.home.box.post(c.load)
+		}
+		for c, k := range next { // behind its load, which puts its policies in their places
+			k.home.box.post(func() { c.home.box.post(c.letGo) })
 		}
 		e.endChange()
 	}
@@ -142,14 +147,57 @@ func (e *Engine) swap(ctx context.Context, v *view, fresh, gone []*control) {
 	}()
 }
 
-// takeDown takes connections out of the set and begins to take them down.
-func (e *Engine) takeDown(gone []*control, reason event.Reason) []*waiter {
+// successors are the connections in the place of those that go, where nothing of what they protect may leave in clear until they are up.
+func successors(v *view, gone []*control) map[*control]*control {
+	next := map[*control]*control{}
+	for _, c := range gone {
+		if k := v.byName[c.conn.Name]; k != nil && k.holdsFromLoad() {
+			next[c] = k
+		}
+	}
+	return next
+}
+
+// holdsFromLoad reports whether a connection, by what it says, holds its traffic back or asks for SAs with it as soon as it is loaded. It may be asked anywhere.
+func (c *control) holdsFromLoad() bool {
+	if c.shunts() == nil {
+		return false
+	}
+	shunt := c.conn.Negotiation
+	switch {
+	case c.conn.IsShunt():
+		if shunt = c.conn.Shunt; !c.standsFromLoad() {
+			return false
+		}
+	case c.conn.Auto == policy.AutoOnDemand:
+		return true
+	case c.conn.Auto != policy.AutoStart && c.conn.Auto != policy.AutoKeep:
+		return false
+	}
+	action, route := shuntAction(shunt)
+	return route && action != kernel.Pass
+}
+
+// letGo takes away what a connection that is gone has held and the one in its place does not protect.
+func (c *control) letGo() {
+	c.holds = false
+	o := c.shunts()
+	if o == nil {
+		return
+	}
+	for i := range o.Children {
+		c.e.policies.leave(c.home, c, policyID(o, i, o.RemoteTS(i)))
+	}
+}
+
+// takeDown takes connections out of the set and begins to take them down. What those with a successor have protected is held until letGo.
+func (e *Engine) takeDown(gone []*control, next map[*control]*control, reason event.Reason) []*waiter {
 	waiters := make([]*waiter, len(gone))
 	for i, c := range gone {
 		w := newWaiter()
 		waiters[i] = w
 		c.home.box.post(func() {
-			c.gone = true
+			c.gone, c.holds = true, next[c] != nil
 			c.down(w, reason, deleteLinger)
 		})
 	}

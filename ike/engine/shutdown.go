@@ -21,7 +21,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	if at, ok := ctx.Deadline(); ok {
 		linger = min(linger, max(time.Until(at)*3/4, 0))
 	}
-	down := e.takeDown(e.view.Load().list, event.ReasonShutdown) // nothing is initiated any more once the shards come to what follows
+	down := e.takeDown(e.view.Load().list, nil, event.ReasonShutdown) // nothing is initiated any more once the shards come to what follows
 	for _, s := range e.shards {
 		s.box.post(func() { s.closeEverything(linger) })
 	}
