@@ -83,6 +83,42 @@ func TestDamagedRecord(t *testing.T) {
 	}
 }
 
+// A run directory that outlives the kernel says nothing about the next one: there the numbers may be another daemon's.
+func TestRecordOfAnotherBoot(t *testing.T) {
+	namespace(t)
+	dir, theirs := t.TempDir(), t.TempDir()
+	gone := openUnclosed(t, Config{RunDir: dir})
+	number := gone.worker.share.number
+	name := filepath.Join(dir, recordName)
+	text, err := os.ReadFile(name)
+	if err != nil || !strings.Contains(string(text), boot()) {
+		t.Fatalf("%v %s", err, text)
+	}
+	before := strings.Replace(string(text), boot(), "00000000-0000-0000-0000-000000000000", 1)
+	if err := os.WriteFile(name, []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(theirs, recordName), text, 0o600); err != nil { // of this boot
+		t.Fatal(err)
+	}
+	other := open(t, Config{RunDir: theirs})
+	other.route(westEast(t, kernel.Hold))
+	held := len(policies(t, other.worker.share))
+	second := open(t, Config{RunDir: dir})
+	if err := second.Sweep(); err != nil {
+		t.Error(err)
+	}
+	if second.worker.share.number == number {
+		t.Error("it has taken the numbers of another")
+	}
+	if got := len(policies(t, other.worker.share)); got != held || held == 0 {
+		t.Errorf("%d policies of another, were %d", got, held)
+	}
+	if text, err := SweepLeft(theirs); err != nil || text == "" {
+		t.Errorf("%q %v", text, err)
+	}
+}
+
 // withIndices lists the kernel's policies with their indices.
 func withIndices(t *testing.T) []string {
 	t.Helper()

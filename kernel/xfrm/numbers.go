@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ikegod/ikegod/kernel/xfrm/message"
 )
@@ -102,13 +103,14 @@ type record struct {
 	Reqids      [2]uint32 `json:"reqids"`  // first and last
 	Indices     [2]uint32 `json:"indices"` // of policies
 	LarvalDrop  string    `json:"xfrm_larval_drop,omitempty"`
+	Boot        string    `json:"boot,omitempty"` // of the kernel that holds them
 	Explanation string    `json:"explanation"`
 }
 
 const explanation = "SAs and policies in the kernel with these numbers are those of the ikegod with this run directory; the next one there removes what is left of them. " +
-	"xfrm_larval_drop is what net.core.xfrm_larval_drop was before it, and will be again after it."
+	"After another boot nothing is. xfrm_larval_drop is what net.core.xfrm_larval_drop was before it, and will be again after it."
 
-// readShare reads which share the run directory has; nil: none yet.
+// readShare reads which share the run directory has; nil: none yet, or it was of a kernel that does not run any more, and by now the numbers may be another daemon's.
 func readShare(runDir string) (*share, error) {
 	name := filepath.Join(runDir, recordName)
 	text, err := os.ReadFile(name)
@@ -122,6 +124,9 @@ func readShare(runDir string) (*share, error) {
 	if err := json.Unmarshal(text, &r); err != nil || r.Share >= shares {
 		return nil, fmt.Errorf("%s is damaged; remove it, and look with ip xfrm state and ip xfrm policy for what an earlier daemon has left", name)
 	}
+	if r.Boot != "" && r.Boot != boot() {
+		return nil, nil
+	}
 	out := newShare(r.Share)
 	out.larvalDrop = r.LarvalDrop
 	return out, nil
@@ -130,7 +135,7 @@ func readShare(runDir string) (*share, error) {
 // write puts the share into the run directory.
 func (s *share) write(runDir string) error {
 	text, err := json.MarshalIndent(record{
-		s.number, [2]uint32{s.firstReqid(), s.firstReqid() + reqidSpan - 1}, [2]uint32{s.firstIndex(), s.firstIndex() + indexSpan - 1}, s.larvalDrop, explanation,
+		s.number, [2]uint32{s.firstReqid(), s.firstReqid() + reqidSpan - 1}, [2]uint32{s.firstIndex(), s.firstIndex() + indexSpan - 1}, s.larvalDrop, boot(), explanation,
 	}, "", "  ")
 	if err != nil {
 		return err
@@ -140,6 +145,12 @@ func (s *share) write(runDir string) error {
 		return err
 	}
 	return os.Rename(temporary, filepath.Join(runDir, recordName))
+}
+
+// boot is the kernel's name for the time from its start to its end; empty: not to be found out.
+func boot() string {
+	text, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(text))
 }
 
 // forgetShare takes it out of the run directory.
