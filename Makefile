@@ -18,7 +18,7 @@ PURE     = $(filter-out $(addprefix github.com/ikegod/ikegod,$(patsubst .%,%,$(H
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := $(CACHE)/bin/golangci-lint-$(GOLANGCI_VERSION)
 
-.PHONY: all build deps test test-pure test-hosted test-kernel test-kernel-short kernel check fmt vet race fuzz lint arch ledger demo bench interop sim soak clean
+.PHONY: all build deps test test-pure test-hosted test-kernel test-kernel-short kernel kernel-newer check fmt vet race fuzz lint arch ledger demo bench interop sim soak clean
 
 all: build
 
@@ -39,7 +39,7 @@ test-hosted: build
 	TEST_BIN=$(CURDIR)/bin $(GO) test -p 1 -count=1 -timeout 20m $(HOSTED)
 
 # On a real kernel that has ESP and ESP in TCP: built once, then a program that boots in a second.
-test-kernel: deps build kernel
+test-kernel: deps build kernel kernel-newer
 	TEST_KERNEL=1 TEST_BIN=$(CURDIR)/bin $(GO) test -v -p 1 -count=1 -timeout 180m $(KERNEL)
 
 # What of it CI runs: some of the scenarios with another ikegod and with libreswan and strongSwan, each of which takes a minute.
@@ -49,6 +49,10 @@ test-kernel-short: deps build kernel
 kernel:
 	@testing/install.sh kernel
 	@testing/uml/kernel/build
+
+kernel-newer:
+	@testing/install.sh newer
+	@testing/uml/kernel/build newer
 
 check: fmt vet arch race lint fuzz ledger
 	@echo "check: PASS"

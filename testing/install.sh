@@ -1,12 +1,14 @@
 #!/bin/bash
-# Installs what the tests and the demo use beside Go, where it is missing and apt-get is there. `install.sh kernel`: what testing/uml/kernel/build needs.
+# Installs what the tests and the demo use beside Go, where it is missing and apt-get is there. `install.sh kernel`, `install.sh newer`: what testing/uml/kernel/build needs.
 set -euo pipefail
 
 declare -A package=([ip]=iproute2 [ss]=iproute2 [nft]=nftables [ping]=iputils-ping [iperf3]=iperf3 [tcpdump]=tcpdump [sysctl]=procps [nsenter]=util-linux)
 
 missing=()
-if [ "${1:-}" = kernel ]; then
-	for name in linux-source-6.1 build-essential flex bison bc libelf-dev libssl-dev xz-utils iptables; do
+if [ "${1:-}" = kernel ] || [ "${1:-}" = newer ]; then
+	source=linux-source-6.1
+	[ "$1" = kernel ] || source=linux-source-6.12
+	for name in $source build-essential flex bison bc libelf-dev libssl-dev xz-utils iptables; do
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
 	done
 else

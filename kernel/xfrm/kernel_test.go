@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/kernel/xfrm/message"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/suite"
@@ -26,13 +27,69 @@ func TestKernelTells(t *testing.T) {
 	})
 }
 
+// TestKernelNewer: on a kernel whose SAs have a direction, which it holds them to.
+func TestKernelNewer(t *testing.T) {
+	if testing.Short() && !uml.Inside() {
+		t.Skip("NOT TESTED: another kernel, which takes minutes; make test-kernel runs this")
+	}
+	inGuestOn(t, uml.Newer, map[string]func(t *testing.T, west, east *gateway){
+		"directions": testDirections, "carry": testCarry, "standby": testStandby, "limits": testLimits, "acquire": testAcquireUp, "move": testMove, "crash": testCrash,
+	})
+}
+
+// testDirections: each SA has its direction, from the reservation of its SPI on, and the kernel knows it as such.
+func testDirections(t *testing.T, west, east *gateway) {
+	west.start(t, Config{})
+	east.start(t, Config{})
+	if !west.directed {
+		t.Fatal("it is not known that SAs have a direction here")
+	}
+	sas := func() (ins, outs []message.SA) {
+		all, _, err := inKernel(west.conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sa := range all {
+			switch sa.Direction {
+			case message.Inbound:
+				ins = append(ins, *sa)
+			case message.Outbound:
+				outs = append(outs, *sa)
+			case message.NoDirection:
+				t.Errorf("an SA without direction: %+v", sa.ID())
+			}
+		}
+		return ins, outs
+	}
+	for _, c := range []tunnel{{suite: gcm, carrier: path.ESP, window: 64}, {suite: esn(gcm), carrier: path.ESP, window: 4096}, {suite: esn(gcm), carrier: path.ESP}} {
+		reserved := west.must(func(n kernel.Request) { west.ReserveSPI(n, kernel.Endpoints{Path: c.ends(west, east, 0, 0)}) }).SPI
+		if ins, outs := sas(); len(ins) != 1 || len(outs) != 0 {
+			t.Errorf("reserved: %d in, %d out", len(ins), len(outs))
+		}
+		west.must(func(n kernel.Request) { west.Remove(n, reserved) })
+		w, e := c.install(t, west, east)
+		ins, outs := sas()
+		if len(ins) != 1 || len(outs) != 1 || outs[0].Replay.Window != 0 || ins[0].Replay.Window < c.window {
+			t.Errorf("window %d: in %d, out %d: %+v %+v", c.window, len(ins), len(outs), ins, outs)
+		}
+		west.ping(t, west.i4, east.i4, 3)
+		west.must(func(n kernel.Request) { west.Remove(n, w) })
+		east.must(func(n kernel.Request) { east.Remove(n, e) })
+	}
+}
+
 // inGuest runs tests in a kernel of their own, each with two gateways.
 func inGuest(t *testing.T, tests map[string]func(t *testing.T, west, east *gateway)) {
+	t.Helper()
+	inGuestOn(t, uml.Full, tests)
+}
+
+func inGuestOn(t *testing.T, k uml.Kernel, tests map[string]func(t *testing.T, west, east *gateway)) {
 	t.Helper()
 	if !uml.Inside() && os.Getenv("TEST_KERNEL") == "" {
 		t.Skip("NOT TESTED: SAs on a real kernel, which take minutes; make test-kernel runs this")
 	}
-	if uml.Outside(t, uml.Full) {
+	if uml.Outside(t, k) {
 		return
 	}
 	for name, test := range tests {

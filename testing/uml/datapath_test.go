@@ -178,6 +178,19 @@ func TestKernelWithESPinTCP(t *testing.T) {
 	eachCarrier(t, "xfrm")
 }
 
+// TestNewerKernel: the kernel of Debian 13 carries everything too, and its SAs have a direction.
+func TestNewerKernel(t *testing.T) {
+	fullOnly(t)
+	if uml.Outside(t, uml.Newer, uml.Programs) {
+		return
+	}
+	eachCarrier(t, "xfrm")
+	d := gatewaysWith(t, "encapsulation=auto")
+	if text, _ := d.west.Ikectl("doctor"); !strings.Contains(strings.Join(strings.Fields(text), " "), "SA direction yes") {
+		t.Errorf("doctor:\n%s", text)
+	}
+}
+
 // eachCarrier brings a connection up by each carrier, rekeys it, and takes it down.
 func eachCarrier(t *testing.T, tcp string) {
 	for _, c := range []struct{ conn, datapath, carrier string }{

@@ -43,12 +43,13 @@ import (
 	"github.com/ikegod/ikegod/testing/netns"
 )
 
-// Kernel is one of the two that kernel/build makes; its value is the name of the program, and parameters to boot it with.
+// Kernel is one of those that kernel/build makes; its value is the name of the program, and parameters to boot it with.
 type Kernel string
 
 const (
 	Full  Kernel = "linux"       // with ESP in TCP (RFC 9329): CONFIG_INET_ESPINTCP
 	Stock Kernel = "linux-stock" // without, as Debian's own kernel
+	Newer Kernel = "linux-newer" // that of Debian 13, whose SAs have a direction; with ESP in TCP
 	// NoChaCha is Full that does not have ChaCha20-Poly1305: what would bring it in is not run.
 	NoChaCha Kernel = Full + " initcall_blacklist=chacha20poly1305_module_init"
 )
