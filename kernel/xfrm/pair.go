@@ -184,8 +184,10 @@ func (w *worker) inboundSA(p *pair) (*message.SA, error) {
 	ends := p.sa.Endpoints.Path
 	m.Encap = encapsulation(ends.Kind, ends.Remote.Port(), ends.Local.Port())
 	m.Selector = p.saSelector(true)
-	if w.d.directed {
+	if w.d.directed { // and then no flags that are for what is sent
 		m.Direction = message.Inbound
+		m.Flags &^= message.FlagNoPMTUDisc
+		m.Extra &^= message.ExtraDontEncapDSCP
 	}
 	return m, nil
 }
@@ -202,8 +204,9 @@ func (w *worker) outboundSA(p *pair) (*message.SA, error) {
 	if m.OutputMark = message.Mark(w.d.cfg.OutputMark); m.OutputMark == (message.Mark{}) && m.IfID != 0 {
 		m.OutputMark = message.Mark{Value: m.IfID, Mask: 0xffffffff}
 	}
-	if w.d.directed { // no window on what is sent (Linux from 6.10 on)
+	if w.d.directed { // no window on what is sent (Linux from 6.10 on), and no flag for what is received
 		m.Direction, m.Replay.Window = message.Outbound, 0
+		m.Flags &^= message.FlagDecapDSCP
 	} else if m.Replay.Extended {
 		m.Replay.Window = max(m.Replay.Window, 1)
 	}
