@@ -187,6 +187,7 @@ func (w *worker) replaceSA(p *pair, id message.SAID, change func(*message.SA)) (
 		return id, err
 	}
 	if err := w.d.conn.do(message.NEWSA, &message.NewSA{SA: next}); err != nil {
+		old.Replay = next.Replay // with its gap
 		back := w.d.conn.do(message.NEWSA, &message.NewSA{SA: *old})
 		return id, errors.Join(w.refusedSA(p, "moved", &next, err), refused("put the SA back", back))
 	}

@@ -159,6 +159,33 @@ func TestForeignPolicy(t *testing.T) {
 	}
 }
 
+// What somebody has put in the place of a policy of ours, after a flush, is theirs: it is neither replaced nor removed. What was flushed comes back with the next change.
+func TestFlushedByOthers(t *testing.T) {
+	namespace(t)
+	r := open(t, Config{})
+	p := westEast(t, kernel.Hold)
+	r.route(p)
+	had := len(policies(t, r.worker.share))
+	sh(t, "ip xfrm policy flush")
+	p.Action = kernel.Pass
+	r.route(p)
+	if got := len(policies(t, r.worker.share)); got != had || had == 0 {
+		t.Errorf("%d policies after the flush and a change, want %d", got, had)
+	}
+	sh(t, "ip xfrm policy flush")
+	theirs := "ip xfrm policy add src 192.0.1.0/24 dst 192.0.2.0/24 dir out priority 7 tmpl proto esp reqid 16388 mode transport"
+	sh(t, theirs)
+	before := sh(t, "ip xfrm policy")
+	p.Action = kernel.Hold
+	if d := r.await(func(n kernel.Request) { r.Route(n, p) }); d.Err == nil {
+		t.Error("no error names the other's policy")
+	}
+	r.must(func(n kernel.Request) { r.Unroute(n, p.ID) })
+	if got := sh(t, "ip xfrm policy"); got != before {
+		t.Errorf("of another:\n%swas\n%s", got, before)
+	}
+}
+
 func TestNeighbourDiscovery(t *testing.T) {
 	namespace(t)
 	r := open(t, Config{})

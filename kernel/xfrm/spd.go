@@ -213,6 +213,7 @@ func (s *spd) sync(pl place, at *occupied) error {
 			return err
 		}
 	}
+	s.forgetLost(pl, at)
 	want := *strongest
 	kind := message.UPDPOLICY // in place: no packet finds it missing
 	if at.kernel == nil {
@@ -260,6 +261,17 @@ func (s *spd) takeOver(pl place, at *occupied) bool {
 	return true
 }
 
+// forgetLost finds out whether somebody has removed what should be at a place, as `ip xfrm policy flush` does: what is there by now is not ours to replace.
+func (s *spd) forgetLost(pl place, at *occupied) {
+	if at.kernel == nil {
+		return
+	}
+	if p := s.there(pl); p == nil || p.Index != at.kernel.Index {
+		s.share.freeIndex(at.kernel.Index)
+		at.kernel = nil
+	}
+}
+
 // there is the kernel's policy at a place, whoever has put it there; nil: none.
 func (s *spd) there(pl place) *message.Policy {
 	id := message.PolicyID{Selector: pl.selector, Direction: pl.direction, Mark: pl.mark, IfID: pl.ifID}
@@ -279,7 +291,7 @@ func (s *spd) remove(at *occupied) error {
 	if p == nil {
 		return nil
 	}
-	id := message.PolicyID{Selector: p.Selector, Direction: p.Direction, Mark: p.Mark, IfID: p.IfID}
+	id := message.PolicyID{Index: p.Index, Direction: p.Direction, Mark: p.Mark, IfID: p.IfID} // by its selector it could be somebody else's by now
 	if err := s.conn.do(message.DELPOLICY, &message.DelPolicy{ID: id}); err != nil && !errors.Is(err, unix.ENOENT) {
 		return refused(fmt.Sprintf("remove policy %s to %s (%s)", p.Selector.Src, p.Selector.Dst, p.Direction), err)
 	}
