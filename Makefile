@@ -101,7 +101,7 @@ bench: deps build
 # The second line is for plain ESP, which strongSwan has in the kernel alone.
 interop: deps build kernel
 	TEST_BIN=$(CURDIR)/bin $(GO) test -count=1 -v -timeout 20m ./testing/peer
-	TEST_BIN=$(CURDIR)/bin $(GO) test -count=1 -v -timeout 20m -run 'TestStrongSwan$$/^userspace-plain$$' ./testing/uml
+	TEST_BIN=$(CURDIR)/bin $(GO) test -count=1 -v -timeout 30m -run 'TestStrongSwanPlainESP$$' ./testing/uml
 
 sim:
 	SEEDS=$(SEEDS) $(GO) test -count=1 -v -timeout 60m ./testing/simnet

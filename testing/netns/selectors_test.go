@@ -51,6 +51,33 @@ func TestSelectorsOfPorts(t *testing.T) {
 	}
 }
 
+// TestPortsSideBySide: what passes by its port opens no other port, though its network is the narrower one, and no other port holds it.
+func TestPortsSideBySide(t *testing.T) {
+	pass := "\nconn pass\n\ttype=passthrough\n\tauto=start\n\tleft=" + netns.West + "\n\tright=" + netns.East + "\n\tleftsubnet=" + netns.WestNet + "/tcp\n\trightsubnet=" +
+		netns.EastInner + "/32/tcp/7002\n"
+	west, east := gateways(t, selecting(netns.WestNet+"/tcp", netns.EastNet+"/tcp/7000")+pass)
+	up(t, west)
+	if err := east.Host.Count(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // also after the tunnel has come anew
+		for port, inside := range map[string]bool{"7000": true, "7002": false} {
+			before, outside := passed(t, east), inClear(t, east.Host)
+			connects(t, west.Host, east.Host, port)
+			if got := passed(t, east) > before; got != inside {
+				t.Errorf("port %s goes through the tunnel: %v", port, got)
+			}
+			if got := inClear(t, east.Host) > outside; got == inside {
+				t.Errorf("port %s goes in clear: %v", port, got)
+			}
+		}
+		if out, status := west.Ikectl("down", conn); status != 0 {
+			t.Fatalf("down: %d %s", status, out)
+		}
+		up(t, west)
+	}
+}
+
 // connects opens a connection to a port of east's inner address.
 func connects(t *testing.T, w, e *netns.Host, port string) {
 	t.Helper()

@@ -5,7 +5,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/ikegod/ikegod/testing/netns"
 	"github.com/ikegod/ikegod/testing/peer"
+	"github.com/ikegod/ikegod/testing/uml"
 )
 
 // strongswan is a need of tests: the packages, which are downloaded outside.
@@ -62,4 +64,25 @@ func TestStrongSwan(t *testing.T) {
 		need: strongswan, start: startStrongSwan, fits: func(s scenario) bool { return s.carrier != "ESPinTCP" }, load: 20 * megabytes,
 		always: []string{"userspace-plain"},
 	})
+}
+
+// TestStrongSwanPlainESP meets it by plain ESP, which its userspace ESP lacks, over IPv4 and IPv6, with as many octets as `make interop` transfers by other carriers.
+func TestStrongSwanPlainESP(t *testing.T) {
+	o := opponent{need: strongswan, start: startStrongSwan}
+	for _, s := range []scenario{{name: "IPv4", place: direct, carrier: "ESP"}, {name: "IPv6", place: direct6, carrier: "ESP"}} {
+		t.Run(s.name, func(t *testing.T) {
+			fullOnly(t)
+			if !uml.Outside(t, uml.Full, uml.Programs, o.need) {
+				meet(t, userspace, s, o).both(t, 50*megabytes)
+			}
+		})
+	}
+}
+
+// direct6 is direct over IPv6.
+func direct6(t *testing.T) (ours, theirs end) {
+	t.Helper()
+	ours, theirs = direct(t)
+	ours.addr, ours.seen, theirs.addr, theirs.seen = netns.West6, netns.West6, netns.East6, netns.East6
+	return ours, theirs
 }
