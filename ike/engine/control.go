@@ -369,11 +369,7 @@ func (c *control) shunts() *policy.Oriented {
 
 // clearUntilFound says once what cannot be protected before the peer's name has an address.
 func (c *control) clearUntilFound() {
-	action, route := c.baseAction()
-	if c.conn.Auto == policy.AutoStart || c.conn.Auto == policy.AutoKeep {
-		action, route = shuntAction(c.conn.Negotiation)
-	}
-	if c.side == nil || !route || action == kernel.Pass {
+	if c.side == nil || !c.holdsFromLoad() {
 		return
 	}
 	for i := range c.side.Children {

@@ -246,5 +246,5 @@ func (w *worker) close() error {
 	for spi, id := range w.reserved {
 		errs = append(errs, w.deleteSA(id, spi))
 	}
-	return errors.Join(append(errs, w.spd.close(!w.swept), w.forgetAll(), w.links.close(!w.swept), w.sources.close(!w.swept))...)
+	return errors.Join(append(errs, w.spd.close(!w.swept), w.forgetKeyless(func(uint32) bool { return true }), w.links.close(!w.swept), w.sources.close(!w.swept))...)
 }

@@ -148,21 +148,9 @@ func (w *worker) sweep() error {
 	errs = append(errs, err)
 	if had {
 		w.d.cfg.Left(fmt.Sprintf("of the policies that an earlier daemon had left in the kernel, %d were replaced in place, and %d were removed", replaced, removed))
-		errs = append(errs, w.forgetStrangers())
+		errs = append(errs, w.forgetKeyless(func(reqid uint32) bool { return w.byReqid[reqid] == nil }))
 	}
 	return errors.Join(errs...)
-}
-
-// forgetStrangers removes the SAs without keys that the kernel keeps for packets which met the templates of an earlier daemon.
-func (w *worker) forgetStrangers() error {
-	sas, _, err := inKernel(w.d.conn)
-	if err != nil {
-		return err
-	}
-	l := w.share.left(sas, nil)
-	l.sas = slices.DeleteFunc(l.sas, func(sa *message.SA) bool { return sa.SPI != 0 || w.byReqid[sa.Reqid] != nil })
-	_, err = l.removeSAs(w.d.conn)
-	return err
 }
 
 // SweepLeft takes away all that an earlier daemon with this run directory has left in the kernel, for a daemon that does without the kernel's IPsec. Call it once

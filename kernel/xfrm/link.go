@@ -225,9 +225,7 @@ func (l *links) drop(id kernel.PolicyID) error {
 				errs = append(errs, refused(fmt.Sprintf("put the route to %s through interface %s back that an earlier daemon had left", to, u.name), l.handle.RouteReplace(&old)))
 				continue
 			}
-			if err := l.handle.RouteDel(i.route(to, nil)); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENODEV) {
-				errs = append(errs, refused(fmt.Sprintf("remove the route to %s through interface %s", to, u.name), err))
-			}
+			errs = append(errs, l.unroute(i.route(to, nil), u.name))
 		}
 	}
 	for _, a := range u.addrs {
@@ -236,10 +234,7 @@ func (l *links) drop(id kernel.PolicyID) error {
 			if i.hadAddr(a) {
 				continue
 			}
-			err := l.handle.AddrDel(i.itself(), &netlink.Addr{IPNet: ipNet(a)})
-			if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
-				errs = append(errs, refused(fmt.Sprintf("take %s from interface %s", a, u.name), err))
-			}
+			errs = append(errs, l.unaddress(i, a, u.name))
 		}
 	}
 	if i.users--; i.users == 0 {
@@ -251,6 +246,24 @@ func (l *links) drop(id kernel.PolicyID) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// unroute removes a route, unless somebody has.
+func (l *links) unroute(r *netlink.Route, name string) error {
+	err := l.handle.RouteDel(r)
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return refused(fmt.Sprintf("remove the route to %s through interface %s", prefixOf(r.Dst), name), err)
+}
+
+// unaddress takes an address from an interface, unless somebody has.
+func (l *links) unaddress(i *link, a netip.Prefix, name string) error {
+	err := l.handle.AddrDel(i.itself(), &netlink.Addr{IPNet: ipNet(a)})
+	if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return refused(fmt.Sprintf("take %s from interface %s", a, name), err)
 }
 
 // close takes all away, but for what an earlier daemon has left if that is to stay.

@@ -144,22 +144,15 @@ func (l *links) sweep() (removed []string, err error) {
 func (l *links) tidy(i *link, name string) error {
 	var errs []error
 	for to, r := range i.left.routes {
-		if i.routes[to] > 0 {
-			continue
-		}
-		if err := l.handle.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENODEV) {
-			errs = append(errs, refused(fmt.Sprintf("remove the route to %s through interface %s, left by an earlier daemon", to, name), err))
+		if i.routes[to] == 0 {
+			errs = append(errs, l.unroute(&r, name))
 		}
 	}
 	fewer := false
 	for a := range i.left.addrs {
-		if i.addrs[a] > 0 {
-			continue
-		}
-		fewer = true
-		err := l.handle.AddrDel(i.itself(), &netlink.Addr{IPNet: ipNet(a)})
-		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
-			errs = append(errs, refused(fmt.Sprintf("take %s from interface %s, left by an earlier daemon", a, name), err))
+		if i.addrs[a] == 0 {
+			fewer = true
+			errs = append(errs, l.unaddress(i, a, name))
 		}
 	}
 	if fewer {

@@ -254,14 +254,14 @@ func forgetAcquire(c *conn, m message.AllocSPI) error {
 	return nil
 }
 
-// forgetAll removes all SAs without keys, also those of which no message has come. No policy asks for more of them any more.
-func (w *worker) forgetAll() error {
+// forgetKeyless removes the SAs without keys that the kernel keeps for packets of those reqids of this share, also where no message has told of them.
+func (w *worker) forgetKeyless(of func(reqid uint32) bool) error {
 	sas, _, err := inKernel(w.d.conn)
 	if err != nil {
 		return err
 	}
 	l := w.share.left(sas, nil)
-	l.sas = slices.DeleteFunc(l.sas, func(sa *message.SA) bool { return sa.SPI != 0 })
+	l.sas = slices.DeleteFunc(l.sas, func(sa *message.SA) bool { return sa.SPI != 0 || !of(sa.Reqid) })
 	_, err = l.removeSAs(w.d.conn)
 	return err
 }

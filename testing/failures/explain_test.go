@@ -108,15 +108,7 @@ func TestExplain(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			explained(t, func(t *testing.T, e *engine.Engine) {
-				var peer netip.Addr
-				var id ident.ID
-				if c.peer != "" {
-					peer = netip.MustParseAddr(c.peer)
-				}
-				if c.id != "" {
-					id, _ = ident.Parse(c.id)
-				}
-				x, err := e.Explain(c.conn, peer, id)
+				x, err := explain(e, c.conn, c.peer, c.id)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -167,6 +159,19 @@ func TestExplain(t *testing.T) {
 	})
 }
 
+// explain asks about a peer with this address and identity; empty: not given.
+func explain(e *engine.Engine, conn, peer, id string) (engine.Explanation, error) {
+	var addr netip.Addr
+	var who ident.ID
+	if peer != "" {
+		addr = netip.MustParseAddr(peer)
+	}
+	if id != "" {
+		who, _ = ident.Parse(id)
+	}
+	return e.Explain(conn, addr, who)
+}
+
 // TestExplainWithoutSecret: a connection whose peer cannot be authenticated is not what the peer gets in the end.
 func TestExplainWithoutSecret(t *testing.T) {
 	for _, c := range []struct{ name, conn, peer, id, chosen, fails string }{
@@ -178,15 +183,7 @@ func TestExplainWithoutSecret(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			explainedWith(t, "@east @west : PSK \"for west alone\"\n", func(t *testing.T, e *engine.Engine) {
-				var peer netip.Addr
-				var id ident.ID
-				if c.peer != "" {
-					peer = netip.MustParseAddr(c.peer)
-				}
-				if c.id != "" {
-					id, _ = ident.Parse(c.id)
-				}
-				x, err := e.Explain(c.conn, peer, id)
+				x, err := explain(e, c.conn, c.peer, c.id)
 				if err != nil || x.Chosen != c.chosen || x.Fails != c.fails {
 					t.Errorf("%q, fails %q, %v", x.Chosen, x.Fails, err)
 				}

@@ -256,6 +256,50 @@ func TestStartWithErrors(t *testing.T) {
 	}
 }
 
+// TestReloadInTraffic: a reload that changes a connection under traffic lets none of it out between the old one and the new.
+func TestReloadInTraffic(t *testing.T) {
+	conf := func(mtu string) string {
+		return config(nil, "negotiationshunt=drop", "failureshunt=drop", "mtu="+mtu)
+	}
+	started := func(mtu string) string { return strings.Replace(conf(mtu), "auto=add", "auto=start", 1) }
+	_, w, e := netns.Gateways(t)
+	east := start(t, e, conf("1300"), secrets)
+	west := start(t, w, started("1300"), secrets)
+	comesUp := func() {
+		netns.Until(t, 20*time.Second, "packets flow", func() bool { ok, _ := ping(w, netns.WestInner, netns.EastInner, "1"); return ok })
+	}
+	comesUp()
+	if err := e.Count(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stream := w.Command(ctx, "ping", "-n", "-q", "-i", "0.002", "-I", netns.WestInner, netns.EastInner)
+	if err := stream.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, mtu := range []string{"1290", "1280", "1270"} {
+		before := one(t, west).SPIi
+		if err := os.WriteFile(west.Config, []byte(started(mtu)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, status := west.Ikectl("reload"); status != 0 || !strings.Contains(out, "changed: "+conn) {
+			t.Errorf("reload: %d %s", status, out)
+		}
+		comesUp()
+		if one(t, west).SPIi == before {
+			t.Error("the connection has not come up anew")
+		}
+	}
+	stop()
+	_ = stream.Wait() // it is killed
+	if n := inClear(t, e); n != 0 {
+		t.Errorf("%d packets came in clear", n)
+	}
+	if passed(t, east) == 0 {
+		t.Error("nothing came through the tunnel")
+	}
+}
+
 // TestReload changes the configuration of a daemon that runs: what did not change keeps its SAs, and a broken file changes nothing.
 func TestReload(t *testing.T) {
 	west, east := gateways(t, config(nil))

@@ -2,8 +2,6 @@ package netns_test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -21,44 +19,10 @@ echo complaint >&2
 test "$PLUTO_VERB" != "$2"
 `
 
-// ran is the runs of a host's script: the verbs in order, and the environment of each.
-func ran(t *testing.T, dir string) (verbs []string, env map[string]map[string]string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	env = map[string]map[string]string{}
-	for _, e := range entries {
-		_, verb, _ := strings.Cut(e.Name(), " ")
-		verbs = append(verbs, verb)
-		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		env[verb] = map[string]string{}
-		for line := range strings.Lines(string(text)) {
-			name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-			env[verb][name] = value
-		}
-	}
-	return verbs, env
-}
-
 // scripts writes the script and a directory for each host, and returns its two lines of ipsec.conf.
 func scripts(t *testing.T, fails string) (west, east string, lines []string) {
 	t.Helper()
-	dir := t.TempDir()
-	script := filepath.Join(dir, "updown")
-	west, east = filepath.Join(dir, "west"), filepath.Join(dir, "east")
-	if err := os.WriteFile(script, []byte(updownScript), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range []string{west, east} {
-		if err := os.Mkdir(d, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
+	script, west, east := netns.Updown(t, updownScript)
 	return west, east, []string{fmt.Sprintf("leftupdown=\"%s %s %s\"", script, west, fails), fmt.Sprintf("rightupdown=\"%s %s none\"", script, east)}
 }
 
@@ -82,7 +46,7 @@ func TestUpdown(t *testing.T) {
 				}
 			}
 			child := one(t, west).Children[0]
-			verbs, env := ran(t, westDir)
+			verbs, env := netns.UpdownRuns(t, westDir)
 			if got := strings.Join(verbs, " "); got != strings.ReplaceAll("prepare# route# up#", "#", tc.suffix) {
 				t.Errorf("west ran %s", got)
 			}
@@ -114,17 +78,17 @@ func TestUpdown(t *testing.T) {
 			if status != 0 || !strings.Contains(out, `command "unroute" output: unroute`+tc.suffix) {
 				t.Errorf("down: %d %s", status, out)
 			}
-			if !netns.Poll(10*time.Second, func() bool { verbs, _ := ran(t, eastDir); return len(verbs) == 5 }) {
-				verbs, _ := ran(t, eastDir)
+			if !netns.Poll(10*time.Second, func() bool { verbs, _ := netns.UpdownRuns(t, eastDir); return len(verbs) == 5 }) {
+				verbs, _ := netns.UpdownRuns(t, eastDir)
 				t.Errorf("east ran %s", verbs)
 			}
 			for _, dir := range []string{westDir, eastDir} {
-				verbs, _ := ran(t, dir)
+				verbs, _ := netns.UpdownRuns(t, dir)
 				if got := strings.Join(verbs, " "); got != strings.ReplaceAll("prepare# route# up# down# unroute#", "#", tc.suffix) {
 					t.Errorf("%s: ran %s", dir, got)
 				}
 			}
-			_, env = ran(t, westDir)
+			_, env = netns.UpdownRuns(t, westDir)
 			if down := env["down"+tc.suffix]; down["SPI_IN"] != hex(child.SPIIn) || tc.suffix == "-client" && len(down["PLUTO_INBYTES"]) < 7 {
 				t.Errorf("down: %v, want the SPIs and octets of the last SAs, %+v", down, child)
 			}
@@ -155,10 +119,10 @@ func TestUpdownFails(t *testing.T) {
 	if status := <-done; status == 0 {
 		t.Errorf("up, though west's script fails:\n%s", out)
 	}
-	if verbs, _ := ran(t, westDir); strings.Contains(strings.Join(verbs, " "), "down") {
+	if verbs, _ := netns.UpdownRuns(t, westDir); strings.Contains(strings.Join(verbs, " "), "down") {
 		t.Errorf("west ran %s", verbs)
 	}
-	if verbs, _ := ran(t, eastDir); strings.Contains(strings.Join(verbs, " "), "up-") {
+	if verbs, _ := netns.UpdownRuns(t, eastDir); strings.Contains(strings.Join(verbs, " "), "up-") {
 		t.Errorf("east ran %s", verbs)
 	}
 	var list []ctl.IKESA
@@ -175,7 +139,7 @@ func TestUpdownAtTheEnd(t *testing.T) {
 	if err := west.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if verbs, _ := ran(t, westDir); strings.Join(verbs, " ") != "prepare-client route-client up-client down-client unroute-client" {
+	if verbs, _ := netns.UpdownRuns(t, westDir); strings.Join(verbs, " ") != "prepare-client route-client up-client down-client unroute-client" {
 		t.Errorf("ran %s\n%s", verbs, west.Log())
 	}
 }

@@ -1,8 +1,6 @@
 package uml_test
 
 import (
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,52 +19,14 @@ test "$PLUTO_VERB" != "$3" || sleep 1000
 test "$PLUTO_VERB" != "$2"
 `
 
-// scripted is where the scripts of west and east write, and the lines of ipsec.conf for them: left is the own end at both.
+// scripted is where the scripts of west and east write.
 type scripted struct{ west, east string }
-
-func scriptsOf(t *testing.T) (s scripted, script string) {
-	t.Helper()
-	dir := t.TempDir()
-	s, script = scripted{filepath.Join(dir, "west"), filepath.Join(dir, "east")}, filepath.Join(dir, "updown")
-	if err := os.WriteFile(script, []byte(updownScript), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range []string{s.west, s.east} {
-		if err := os.Mkdir(d, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return s, script
-}
-
-// runs are those of one script: their verbs, and what each has seen.
-func runs(t *testing.T, dir string) (verbs []string, seen map[string]map[string]string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir) // in order: there are fewer than ten
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen = map[string]map[string]string{}
-	for _, e := range entries {
-		_, verb, _ := strings.Cut(e.Name(), " ")
-		verbs = append(verbs, verb)
-		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		seen[verb] = map[string]string{}
-		for line := range strings.Lines(string(text)) {
-			name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-			seen[verb][name] = value
-		}
-	}
-	return verbs, seen
-}
 
 // meetScripted starts two ikegods with scripts. If one is to fail or hang at a verb it is west's, and the other has none.
 func (o ours) meetScripted(t *testing.T, auto, fails, hangs string) (*pairOfOurs, scripted) {
 	t.Helper()
-	s, script := scriptsOf(t)
+	script, west, east := netns.Updown(t, updownScript)
+	s := scripted{west, east}
 	w, e := o.ends(t)
 	command := func(dir string) string {
 		return "\tleftupdown=\"" + strings.Join([]string{script, dir, fails, hangs}, " ") + "\"\n"
@@ -115,7 +75,7 @@ func updown(t *testing.T, o ours, suffix string) {
 	child := onlyChild(t, p.west.Daemon)
 	reqid := onlyReqid(t, p.west.host)
 	p.pings(t, p.west, p.west.in, p.east.in)
-	verbs, seen := runs(t, s.west)
+	verbs, seen := netns.UpdownRuns(t, s.west)
 	if got, want := strings.Join(verbs, " "), strings.ReplaceAll("prepare# route# up#", "#", suffix); got != want {
 		t.Errorf("west ran %s, want %s", got, want)
 	}
@@ -133,7 +93,7 @@ func updown(t *testing.T, o ours, suffix string) {
 	sees(t, "up", seen["up"+suffix], want)
 	sees(t, "prepare", seen["prepare"+suffix], map[string]string{"PLUTO_SA_TYPE": "none", "SPI_IN": "0x0", "SPI_OUT": "0x0"})
 	p.rekeys(t)
-	if again, _ := runs(t, s.west); len(again) != len(verbs) {
+	if again, _ := netns.UpdownRuns(t, s.west); len(again) != len(verbs) {
 		t.Errorf("west ran %s after a rekeying", again)
 	}
 	p.pings(t, p.west, p.west.in, p.east.in)
@@ -141,13 +101,13 @@ func updown(t *testing.T, o ours, suffix string) {
 	p.down(t)
 	all := strings.ReplaceAll("prepare# route# up# down# unroute#", "#", suffix)
 	for _, dir := range []string{s.west, s.east} {
-		netns.Poll(patience, func() bool { verbs, _ := runs(t, dir); return len(verbs) == 5 })
-		verbs, seen = runs(t, dir)
+		netns.Poll(patience, func() bool { verbs, _ := netns.UpdownRuns(t, dir); return len(verbs) == 5 })
+		verbs, seen = netns.UpdownRuns(t, dir)
 		if got := strings.Join(verbs, " "); got != all {
 			t.Errorf("%s: ran %s, want %s", dir, got, all)
 		}
 	}
-	_, seen = runs(t, s.west)
+	_, seen = netns.UpdownRuns(t, s.west)
 	sees(t, "down", seen["down"+suffix], map[string]string{"SPI_IN": shortHex(child.SPIIn), "SPI_OUT": shortHex(child.SPIOut)})
 	if carried := seen["down"+suffix]["PLUTO_INBYTES"]; len(carried) < 3 {
 		t.Errorf("down: PLUTO_INBYTES=%q, and three packets of 84 octets have come", carried)
@@ -188,8 +148,8 @@ func updownOnDemand(t *testing.T) {
 	p, s := ours{place: direct, carrier: "ESP"}.meetScripted(t, "ondemand", "none", "none")
 	ran := func(want string) {
 		t.Helper()
-		netns.Poll(patience, func() bool { verbs, _ := runs(t, s.west); return strings.Join(verbs, " ") == want })
-		if verbs, _ := runs(t, s.west); strings.Join(verbs, " ") != want {
+		netns.Poll(patience, func() bool { verbs, _ := netns.UpdownRuns(t, s.west); return strings.Join(verbs, " ") == want })
+		if verbs, _ := netns.UpdownRuns(t, s.west); strings.Join(verbs, " ") != want {
 			t.Errorf("west ran %s, want %s", verbs, want)
 		}
 	}
@@ -221,7 +181,7 @@ func updownRefuses(t *testing.T, fails, hangs, why string) {
 	for _, g := range p.both() {
 		netns.Until(t, patience, g.name+" has nothing", func() bool { return len(ikeSAs(t, g.Daemon)) == 0 && kernelStates(t, g.host) == 0 })
 	}
-	if verbs, _ := runs(t, s.west); slices.Contains(verbs, "down-client") {
+	if verbs, _ := netns.UpdownRuns(t, s.west); slices.Contains(verbs, "down-client") {
 		t.Errorf("west ran %s: a down, and up has failed", verbs)
 	}
 	if out, err := p.west.host.Output("pgrep", "-f", "sleep 1000"); err == nil {
@@ -235,8 +195,8 @@ func updownDownFails(t *testing.T) {
 	p, s := ours{place: direct, carrier: "ESP"}.meetScripted(t, "add", "down-client", "none")
 	p.up(t)
 	p.down(t)
-	netns.Poll(patience, func() bool { verbs, _ := runs(t, s.west); return len(verbs) == 5 })
-	if verbs, _ := runs(t, s.west); strings.Join(verbs, " ") != "prepare-client route-client up-client down-client unroute-client" {
+	netns.Poll(patience, func() bool { verbs, _ := netns.UpdownRuns(t, s.west); return len(verbs) == 5 })
+	if verbs, _ := netns.UpdownRuns(t, s.west); strings.Join(verbs, " ") != "prepare-client route-client up-client down-client unroute-client" {
 		t.Errorf("west ran %s", verbs)
 	}
 	said(t, "the log of west", p.west.Log(), `command "down": exited with status 1`)
