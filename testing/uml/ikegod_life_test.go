@@ -109,7 +109,7 @@ func policyExpires(t *testing.T, o ours) {
 	p := o.meet(t, "ondemand")
 	limited := func(limit ...string) {
 		t.Helper()
-		for _, part := range strings.Split(strings.TrimSpace(xfrmBlocks(t, p.west.host, "policy")), "\nsrc ") {
+		for part := range strings.SplitSeq(strings.TrimSpace(xfrmBlocks(t, p.west.host, "policy")), "\nsrc ") {
 			// src A dst B, dir D action block priority P, and then perhaps the template
 			words := strings.Fields(inHex.ReplaceAllString(strings.NewReplacer("action block ", "", "ptype main", "").Replace("src "+strings.TrimPrefix(part, "src ")), ""))
 			args := slices.Concat([]string{"xfrm", "policy", "update"}, words[:8], []string{"limit"}, limit, words[8:])

@@ -95,11 +95,8 @@ func prepare(t *testing.T, k Kernel, needs []Need) (kernel string, env []string)
 	return kernel, env
 }
 
-// find asks kernel/build where it puts the kernel for its source and these options. TEST_GUEST_KERNEL=linux-newer runs on that what runs on Full else.
+// find asks kernel/build where it puts the kernel for its source and these options.
 func find(k Kernel) (string, error) {
-	if other := os.Getenv("TEST_GUEST_KERNEL"); other != "" && k == Full {
-		k = Kernel(other)
-	}
 	tree, err := os.Getwd() // of the package that is tested
 	if err != nil {
 		return "", err

@@ -102,7 +102,7 @@ func updown(t *testing.T, o ours, suffix string) {
 	all := strings.ReplaceAll("prepare# route# up# down# unroute#", "#", suffix)
 	for _, dir := range []string{s.west, s.east} {
 		netns.Poll(patience, func() bool { verbs, _ := netns.UpdownRuns(t, dir); return len(verbs) == 5 })
-		verbs, seen = netns.UpdownRuns(t, dir)
+		verbs, _ = netns.UpdownRuns(t, dir)
 		if got := strings.Join(verbs, " "); got != all {
 			t.Errorf("%s: ran %s, want %s", dir, got, all)
 		}
