@@ -162,6 +162,7 @@ func TestBackendIsRefused(t *testing.T) {
 		c.Backend, c.Positions = policy.BackendUserspace, map[string]string{"backend": "ipsec.conf:9"}
 		for _, tc := range [][2]string{{"", "restart ikegod"}, {"west-east", "a port of its own with "}} { // in this order: the last choice stays
 			want := tc[1]
+			synctest.Wait() // the shard may still be at what was refused before
 			r.e.choice = everything(t, tc[0])
 			if err := r.e.Add(t.Context(), c); err != nil {
 				t.Fatal(err)
@@ -171,8 +172,9 @@ func TestBackendIsRefused(t *testing.T) {
 				t.Errorf("%v, want %q", err, want)
 			}
 		}
-		c.TCP.Mode = policy.TCPYes
-		if err := r.e.Add(t.Context(), c); err != nil {
+		other := *c // the engine reads c
+		other.TCP.Mode = policy.TCPYes
+		if err := r.e.Add(t.Context(), &other); err != nil {
 			t.Fatal(err)
 		}
 		if why := r.e.view.Load().byName[c.Name].peek().Why; why != "" {

@@ -213,7 +213,9 @@ func (s *spd) sync(pl place, at *occupied) error {
 			return err
 		}
 	}
-	s.forgetLost(pl, at)
+	if err := s.forgetLost(pl, at); err != nil {
+		return err
+	}
 	want := *strongest
 	kind := message.UPDPOLICY // in place: no packet finds it missing
 	if at.kernel == nil {
@@ -240,8 +242,8 @@ func (s *spd) sync(pl place, at *occupied) error {
 
 // takeOver finds out whether what stands in the way has been left by an earlier daemon, although it was not known to be in this place.
 func (s *spd) takeOver(pl place, at *occupied) bool {
-	p := s.there(pl)
-	if p == nil || !s.share.ours(p) {
+	p, err := s.there(pl)
+	if err != nil || p == nil || !s.share.ours(p) {
 		return false
 	}
 	for otherPlace, other := range s.places {
@@ -261,29 +263,34 @@ func (s *spd) takeOver(pl place, at *occupied) bool {
 	return true
 }
 
-// forgetLost finds out whether somebody has removed what should be at a place, as `ip xfrm policy flush` does: what is there by now is not ours to replace.
-func (s *spd) forgetLost(pl place, at *occupied) {
+// forgetLost finds out whether somebody has removed what should be at a place, as `ip xfrm policy flush` does: what is there by now is not ours to replace. With an
+// error nothing has been found out, and what should be there still counts as there.
+func (s *spd) forgetLost(pl place, at *occupied) error {
 	if at.kernel == nil {
-		return
+		return nil
 	}
-	if p := s.there(pl); p == nil || p.Index != at.kernel.Index {
+	p, err := s.there(pl)
+	if err != nil {
+		return refused(fmt.Sprintf("read policy %s to %s (%s)", pl.selector.Src, pl.selector.Dst, pl.direction), err)
+	}
+	if p == nil || p.Index != at.kernel.Index {
 		s.share.freeIndex(at.kernel.Index)
 		at.kernel = nil
 	}
+	return nil
 }
 
 // there is the kernel's policy at a place, whoever has put it there; nil: none.
-func (s *spd) there(pl place) *message.Policy {
+func (s *spd) there(pl place) (*message.Policy, error) {
 	id := message.PolicyID{Selector: pl.selector, Direction: pl.direction, Mark: pl.mark, IfID: pl.ifID}
 	b, err := s.conn.get(message.GETPOLICY, &message.GetPolicy{ID: id})
-	if err != nil {
-		return nil
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
 	}
-	p, err := message.ParsePolicy(b)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return p
+	return message.ParsePolicy(b)
 }
 
 func (s *spd) remove(at *occupied) error {
@@ -310,7 +317,7 @@ func samePolicy(a, b *wish) bool {
 func (s *spd) foreign(pl place) error {
 	what := fmt.Sprintf("policy %s to %s (%s)", pl.selector.Src, pl.selector.Dst, pl.direction)
 	theirs := ""
-	if p := s.there(pl); p != nil {
+	if p, _ := s.there(pl); p != nil {
 		theirs = fmt.Sprintf(" (priority %d", p.Priority)
 		if p.Template != nil {
 			theirs += fmt.Sprintf(", reqid %d", p.Template.Reqid)
