@@ -75,7 +75,7 @@ type Policy struct {
 	Priority int
 	// InboundOnly says that this datapath takes no packets that go out: it lets them pass, as by a Pass policy of these selectors, or if the action is Pass itself
 	// says nothing about them. What comes in by the SAs of the policy is accepted as before. A split datapath wants that while outbound packets are the other
-	// half's. Only XFRM has it.
+	// half's, which gets also those that have waited here for an SA. Only XFRM has it.
 	InboundOnly bool
 	// MarkIn and MarkOut narrow the policy to packets with these marks, in and out. Only XFRM has them.
 	MarkIn, MarkOut Mark
@@ -162,6 +162,7 @@ type Features struct {
 	Transport   bool
 	ESN         bool
 	MoveCarrier bool // Move may change the carrier
+	Waits       bool // packets without an SA wait for it, where Policy says that they are protected, held or trapped
 	// Lacks is the algorithms that it cannot carry of those that IKE may negotiate for ESP.
 	Lacks suite.Lacking
 	Notes []string // for the operator: what is missing and what it means, one sentence each

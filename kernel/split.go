@@ -15,9 +15,12 @@ import (
 // Split is the Datapath of a host whose kernel carries plain ESP and ESP in UDP, and whose userspace datapath carries ESP in TCP, or what asks for it on sockets of
 // its own. Each pair goes to the half of its Endpoints; its keys never leave it (the same key in two places would use nonces twice).
 //
-// A policy whose pairs are all the kernel's is the kernel's alone. Every other is with both halves. The userspace half leads its traffic to the TUN, and holds, traps or drops it there while there is no SA. The kernel half
+// A policy whose pairs are all the kernel's is the kernel's alone. Every other is with both halves. The userspace half leads its traffic to the TUN, and drops or rejects it there while there is no SA. The kernel half
 // requires ESP of what comes in, and lets what goes out pass to the TUN, unless the newest pair is its own: then its policy takes the packets before they get
 // there. Both halves accept what comes for any of their pairs, so that a Child SA is replaced by one of the other half without a gap.
+//
+// Packets that wait for an SA do so in the kernel, if it has them wait at all: it sends them itself when the SA is its own, and when it is not lets them go on to the TUN, to
+// which they are routed already. What waits in the userspace half could not go back.
 //
 // The kernel's policies would drop what the userspace half has decrypted, since it has come by no SA of the kernel: a mark that such packets have (hostnet gives it)
 // lets them pass.
@@ -84,7 +87,8 @@ func (s *Split) cannot(e Endpoints) string {
 
 type splitPolicy struct {
 	policy Policy
-	out    bool         // the kernel's policy takes outbound packets
+	sprung bool         // as it is with XFRM: a trap that has caught packets, or what has followed it
+	out    bool         // the kernel's policy takes outbound packets: there is an SA of its own, or they wait for one
 	pairs  []*splitPair // the one that outbound packets use comes first
 }
 
@@ -202,7 +206,7 @@ func (s *Split) ask(h half, do func(Datapath, Request)) Done {
 func (s *Split) Features() Features {
 	k, u := s.halves[inKernel].Features(), s.halves[inUserspace].Features()
 	return Features{
-		Name: ShapeSplit.String(), UDP: k.UDP, TCP: k.TCP || u.TCP, PlainESP: k.PlainESP, Transport: k.Transport && u.Transport, ESN: k.ESN && u.ESN,
+		Name: ShapeSplit.String(), UDP: k.UDP, TCP: k.TCP || u.TCP, PlainESP: k.PlainESP, Transport: k.Transport && u.Transport, ESN: k.ESN && u.ESN, Waits: k.Waits || u.Waits,
 		Lacks: k.Lacks, // all of it, for a pair may change from one half to the other
 		Notes: slices.Concat(k.Notes, u.Notes, s.notes),
 	}
@@ -216,15 +220,17 @@ func (s *Split) Route(r Request, p Policy) {
 func (s *Split) route(p Policy) error {
 	st, next := s.policies[p.ID], &splitPolicy{policy: p}
 	if st != nil {
-		next.out, next.pairs = st.out, st.pairs
+		next.pairs = st.pairs
 	}
+	next.sprung = p.Action == Trap || st != nil && st.sprung && p.Action != Pass && p.Action != Reject
+	next.out = s.takes(next)
 	if !s.kernelOnly(&p) {
 		// First, so that no packet finds neither.
 		if err := s.ask(inUserspace, func(dp Datapath, r Request) { dp.Route(r, p) }).Err; err != nil {
 			return err
 		}
 	}
-	err := s.routeKernel(next, next.out)
+	err := s.routeKernel(next)
 	switch {
 	case err == nil:
 		s.policies[p.ID] = next
@@ -247,27 +253,51 @@ func (s *Split) kernelOnly(p *Policy) bool {
 	return p.OnlyXFRM() != "" || p.Action != Pass && (p.Backend == BackendXFRM || p.Backend == BackendAuto && s.tcp)
 }
 
+// takes reports whether the kernel's policy takes outbound packets.
+func (s *Split) takes(st *splitPolicy) bool {
+	p := &st.policy
+	if len(st.pairs) > 0 {
+		return st.pairs[0].half == inKernel
+	}
+	if p.Backend == BackendUserspace || !s.halves[inKernel].Features().Waits {
+		return false
+	}
+	known := p.LocalAddr.IsValid() && p.RemoteAddr.IsValid() // between other hosts only what a trap takes waits in the kernel
+	switch p.Action {
+	case Trap:
+		return true
+	case Protect, Hold:
+		return known
+	case Drop: // of what comes behind the packets that a trap has taken
+		return known && st.sprung
+	case Pass, Reject:
+	}
+	return false
+}
+
 // routeKernel puts a policy into the kernel, which takes outbound packets or lets them pass to the TUN.
-func (s *Split) routeKernel(st *splitPolicy, out bool) error {
+func (s *Split) routeKernel(st *splitPolicy) error {
 	p := st.policy
 	if p.Action != Pass && !s.kernelOnly(&p) {
-		// Without an SA it is the userspace half that holds, traps or drops; what comes in has to be from an SA whatever the action.
-		p.Action, p.InboundOnly = Protect, !out
+		// What comes in has to be from an SA whatever the action. What goes out and does not wait in the kernel is the userspace half's to hold, drop or reject.
+		if p.InboundOnly = !st.out; p.InboundOnly || len(st.pairs) > 0 {
+			p.Action = Protect
+		}
 		p.SourceIP, p.MTU = netip.Addr{}, 0 // the routes to the TUN have them
 	}
 	return s.ask(inKernel, func(dp Datapath, r Request) { dp.Route(r, p) }).Err
 }
 
-// lead leads outbound packets to the half of the pair that comes first.
+// lead leads outbound packets to the half of the pair that comes first, or to where they wait.
 func (s *Split) lead(st *splitPolicy) error {
-	out := len(st.pairs) > 0 && st.pairs[0].half == inKernel
-	if out == st.out {
+	next := *st
+	if next.out = s.takes(st); next.out == st.out {
 		return nil
 	}
-	if err := s.routeKernel(st, out); err != nil {
+	if err := s.routeKernel(&next); err != nil {
 		return err
 	}
-	st.out = out
+	st.out = next.out
 	return nil
 }
 

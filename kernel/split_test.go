@@ -61,13 +61,13 @@ func (w witness) Remove(r Request, spis ...SPI) {
 	w.Fake.Remove(r, spis...)
 }
 
-func newSplitRig(t *testing.T) *splitRig { return newSplitRigOf(t, false) }
+func newSplitRig(t *testing.T) *splitRig { return newSplitRigOf(t, Features{}) }
 
-// newSplitRigOf is one whose kernel carries ESP in TCP, or does not.
-func newSplitRigOf(t *testing.T, tcp bool) *splitRig {
+// newSplitRigOf is one whose kernel carries ESP in TCP, or has packets wait for an SA, as of says.
+func newSplitRigOf(t *testing.T, of Features) *splitRig {
 	r := &splitRig{T: t, done: map[Request]chan Done{}}
 	r.s = NewSplit(r.event, splitMark)
-	r.kernel = NewFake(FakeOptions{Events: r.s.Event, Features: Features{Name: "xfrm", UDP: true, TCP: tcp, PlainESP: true, Transport: true, ESN: true, Notes: []string{"k"}}})
+	r.kernel = NewFake(FakeOptions{Events: r.s.Event, Features: Features{Name: "xfrm", UDP: true, TCP: of.TCP, Waits: of.Waits, PlainESP: true, Transport: true, ESN: true, Notes: []string{"k"}}})
 	r.user = NewFake(FakeOptions{Events: r.s.Event, Features: Features{Name: "userspace", UDP: true, TCP: true, Transport: true, ESN: true, MoveCarrier: true, Notes: []string{"u"}}})
 	r.user.next = 0xc0000000
 	if err := r.s.Join(witness{r.kernel, r, "kernel"}, witness{r.user, r, "user"}); err != nil {
@@ -318,11 +318,81 @@ func TestSplitActions(t *testing.T) {
 	}
 }
 
+// TestSplitWaits: packets wait for their SA in the kernel, whichever half gets it: that of the userspace half lets them go on to the TUN.
+func TestSplitWaits(t *testing.T) {
+	known := func(a Action) Policy {
+		p := splitPol("c")
+		p.Action, p.LocalAddr, p.RemoteAddr = a, splitPaths[path.ESP].Local.Addr(), splitPaths[path.ESP].Remote.Addr()
+		return p
+	}
+	sprung := []Policy{known(Trap), known(Drop)}
+	nowhere := known(Hold)
+	nowhere.RemoteAddr = netip.Addr{}
+	trapOfAll := known(Trap)
+	trapOfAll.RemoteAddr = netip.Addr{}
+	other := known(Trap)
+	other.Backend = BackendUserspace
+	for _, tc := range []struct {
+		name     string
+		policies []Policy
+		want     Action // of the kernel; what is InboundOnly there protects
+		out      bool
+	}{
+		{"trap", []Policy{known(Trap)}, Trap, true},
+		{"trap without a peer", []Policy{trapOfAll}, Trap, true},
+		{"hold", []Policy{known(Hold)}, Hold, true},
+		{"hold without a peer", []Policy{nowhere}, Protect, false},
+		{"protect", []Policy{known(Protect)}, Protect, true},
+		{"drop", []Policy{known(Drop)}, Protect, false},
+		{"drop behind a trap", sprung, Drop, true},
+		{"reject behind a trap", []Policy{known(Trap), known(Reject)}, Protect, false},
+		{"drop long after a trap", []Policy{known(Trap), known(Reject), known(Drop)}, Protect, false},
+		{"backend=userspace", []Policy{other}, Protect, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newSplitRigOf(t, Features{Waits: true})
+			expect := func(when string, want Action, out bool) {
+				t.Helper()
+				if k := r.kernelPolicies()[0]; k.Action != want || k.InboundOnly == out {
+					t.Errorf("%s: %+v", when, k)
+				}
+			}
+			for _, p := range tc.policies {
+				r.must(func(q Request) { r.s.Route(q, p) })
+			}
+			last := tc.policies[len(tc.policies)-1]
+			expect("at first", tc.want, tc.out)
+			if u := r.user.Policies()[0]; u.Action != last.Action {
+				t.Errorf("userspace: %+v", u)
+			}
+			if last.Backend == BackendUserspace {
+				return
+			}
+			r.log = nil
+			tcp := r.install("c", path.TCP, false)
+			expect("over TCP", Protect, false)
+			if len(r.log) == 0 || !strings.HasPrefix(r.log[0], "user install") {
+				t.Errorf("what waits has gone on before there was an SA: %q", r.log)
+			}
+			r.remove(tcp)
+			expect("after TCP", tc.want, tc.out)
+			udp := r.install("c", path.UDP, false)
+			if k := r.kernelPolicies()[0]; k.InboundOnly {
+				t.Errorf("over UDP: %+v", k)
+			}
+			r.must(func(q Request) { r.s.Route(q, known(Protect)) })
+			expect("over UDP", Protect, true)
+			r.must(func(q Request) { r.s.Route(q, last) })
+			r.remove(udp)
+		})
+	}
+}
+
 // TestSplitActionsWithKernelTCP: where the kernel carries ESP in TCP too, a policy without backend= is its own, but what is to pass has to pass beside a wider policy of the
 // userspace half, also when that is what comes of another action or turns into one.
 func TestSplitActionsWithKernelTCP(t *testing.T) {
 	for _, backend := range []Backend{BackendAuto, BackendXFRM} {
-		r := newSplitRigOf(t, true)
+		r := newSplitRigOf(t, Features{TCP: true})
 		for _, action := range []Action{Hold, Pass, Protect, Trap, Pass, Reject} {
 			p := splitPol("c")
 			p.Action, p.Backend = action, backend
@@ -480,7 +550,7 @@ func TestSplitBackend(t *testing.T) {
 		{BackendUserspace, esp, true, "remove encapsulation=no", false},
 	} {
 		t.Run(fmt.Sprintf("%s/%s-%v/%v", tc.backend, tc.p.Kind, tc.p.Local.Port(), tc.kernelTCP), func(t *testing.T) {
-			r := newSplitRigOf(t, tc.kernelTCP)
+			r := newSplitRigOf(t, Features{TCP: tc.kernelTCP})
 			pol := splitPol("c")
 			pol.Backend = tc.backend
 			r.must(func(q Request) { r.s.Route(q, pol) })
@@ -512,7 +582,7 @@ func TestSplitBackend(t *testing.T) {
 
 // TestSplitBackendChanges: a policy whose connection is loaded with another backend leaves the userspace half, or comes to it.
 func TestSplitBackendChanges(t *testing.T) {
-	r := newSplitRigOf(t, true)
+	r := newSplitRigOf(t, Features{TCP: true})
 	for _, b := range []Backend{BackendAuto, BackendUserspace, BackendXFRM, BackendUserspace, BackendAuto} {
 		pol := splitPol("c")
 		pol.Backend = b

@@ -148,7 +148,7 @@ func newDatapath(cfg Config, sender Sender, events func(kernel.Event), queues []
 	d := &Datapath{
 		cfg: cfg, sender: sender, events: events, queues: queues, uso: uso,
 		features: kernel.Features{
-			Name: "userspace", UDP: true, TCP: true, PlainESP: cfg.PlainESP, Transport: true, ESN: true, MoveCarrier: true, Notes: slices.Clone(cfg.Notes),
+			Name: "userspace", UDP: true, TCP: true, PlainESP: cfg.PlainESP, Transport: true, ESN: true, MoveCarrier: true, Waits: true, Notes: slices.Clone(cfg.Notes),
 		},
 	}
 	d.receivers.New = func() any { return new(receiver) }

@@ -166,6 +166,7 @@ func (d *Datapath) letWait(s *share) (err error) {
 	if d.larval, err = keepLarval(s.larvalDrop); err != nil {
 		d.features.Notes = append(d.features.Notes, err.Error())
 	}
+	d.features.Waits = err == nil
 	if s.larvalDrop == d.larval.was || d.cfg.RunDir == "" {
 		return nil
 	}

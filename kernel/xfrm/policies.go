@@ -143,6 +143,7 @@ func (r *route) wanted() (out []wish) {
 			case r.policy.InboundOnly && action == kernel.Pass && d == message.Out:
 				continue
 			case r.policy.InboundOnly && action != kernel.Pass && d == message.Out: // allowed
+				p.led = true
 			case r.policy.InboundOnly && action != kernel.Pass && inward == nil:
 				continue // no SA that anything could come by
 			case action == kernel.Pass:

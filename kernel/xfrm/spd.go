@@ -57,13 +57,16 @@ type wish struct {
 	// larval: there is no SA yet that its template fits. The kernel keeps the packets that wait for one, and looks at them, and at what programs have looked up,
 	// when the policy is put anew: so that happens when the SA has come, even where the template is the same.
 	larval bool
+
+	// led: packets that the policy lets pass do not leave, they are routed to the other half of a split datapath.
+	led bool
 }
 
 // mayKeep reports whether packets may wait at the policy. One that passes in its place would send them in clear, unlike one that has been removed before.
 func (p *wish) mayKeep() bool { return p.Direction == message.Out && p.Template != nil }
 
 // passes reports whether the policy lets its packets go in clear.
-func (p *wish) passes() bool { return p.Action != message.Block && p.Template == nil }
+func (p *wish) passes() bool { return p.Action != message.Block && p.Template == nil && !p.led }
 
 type claim struct {
 	owner  kernel.PolicyID
@@ -309,7 +312,7 @@ func (s *spd) remove(at *occupied) error {
 
 // samePolicy compares all but the index.
 func samePolicy(a, b *wish) bool {
-	same := a.larval == b.larval && a.Action == b.Action && a.Priority == b.Priority && (a.Template == nil) == (b.Template == nil)
+	same := a.larval == b.larval && a.led == b.led && a.Action == b.Action && a.Priority == b.Priority && (a.Template == nil) == (b.Template == nil)
 	return same && (a.Template == nil || *a.Template == *b.Template)
 }
 

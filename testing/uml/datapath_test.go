@@ -18,10 +18,16 @@ type two struct{ west, east *netns.Daemon }
 
 func gatewaysWith(t *testing.T, more ...string) two {
 	t.Helper()
+	return gatewaysThat(t, "add", more...)
+}
+
+// gatewaysThat have a connection with auto=.
+func gatewaysThat(t *testing.T, auto string, more ...string) two {
+	t.Helper()
 	_, w, e := netns.Gateways(t)
 	captured(t, w, e)
 	lines := []string{
-		"left=" + netns.West, "leftid=@west", "leftsubnet=" + netns.WestNet, "right=" + netns.East, "rightid=@east", "rightsubnet=" + netns.EastNet, "authby=secret", "auto=add",
+		"left=" + netns.West, "leftid=@west", "leftsubnet=" + netns.WestNet, "right=" + netns.East, "rightid=@east", "rightsubnet=" + netns.EastNet, "authby=secret", "auto=" + auto,
 	}
 	conf := "config setup\n\tlisten-tcp=yes\n\nconn meeting\n\t" + strings.Join(append(lines, more...), "\n\t") + "\n"
 	var d two

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ikegod/ikegod/testing/netns"
 	"github.com/ikegod/ikegod/testing/uml"
 )
 
@@ -56,4 +57,50 @@ func waitsInVain(t *testing.T, o ours) {
 	})
 	said(t, "the log of west", p.west.Log(), "is needed for a packet from "+p.west.in)
 	p.leavesNothing(t)
+}
+
+// TestStockKernelWaits: where the kernel has no ESP in TCP, a packet waits for its SA whether that comes in the kernel or, over TCP, in userspace, and is sent by the one that has it.
+func TestStockKernelWaits(t *testing.T) {
+	for _, c := range []struct {
+		name, datapath, carrier string
+		blocked                 bool
+		conn                    []string
+	}{
+		{"esp", "xfrm", "ESP", false, nil},
+		{"udp", "xfrm", "ESPinUDP", false, []string{"encapsulation=yes", "negotiationshunt=hold"}},
+		{"tcp", "userspace", "ESPinTCP", false, []string{"enable-tcp=yes"}},
+		{"fallback", "userspace", "ESPinTCP", true, []string{"enable-tcp=fallback", "retransmit-timeout=4s"}},
+		{"ports", "xfrm", "ESP", false, []string{"leftprotoport=icmp", "rightprotoport=icmp"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.name != "udp" {
+				fullOnly(t)
+			}
+			if uml.Outside(t, uml.Stock, uml.Programs) {
+				return
+			}
+			d := gatewaysThat(t, "ondemand", c.conn...)
+			if c.blocked {
+				if _, err := d.east.Host.Block("udp", "meta l4proto { udp, esp }"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			watched(t, func() {
+				begin := time.Now()
+				if out, err := d.west.Host.Output("ping", "-n", "-c", "1", "-W", "60", "-I", netns.WestInner, netns.EastInner); err != nil {
+					t.Errorf("the first packet: %v %s", err, out)
+				}
+				t.Logf("answered after %s", time.Since(begin).Round(time.Millisecond))
+			}, d.west.Host, d.east.Host)
+			for _, end := range []*netns.Daemon{d.west, d.east} {
+				if got := child(t, end); got.Datapath != c.datapath || got.Carrier != c.carrier {
+					t.Errorf("the Child SA is %s by %s, want %s by %s", got.Carrier, got.Datapath, c.carrier, c.datapath)
+				}
+			}
+			if c.name != "ports" { // which protects no TCP
+				d.carried(t, c.datapath, c.carrier)
+			}
+			d.leavesNothing(t)
+		})
+	}
 }
