@@ -31,7 +31,7 @@ type Datapath interface {
 	// Nothing stays behind when it fails.
 	Install(Request, SAPair)
 	// Move changes where an installed pair sends (same kind of datapath; the userspace datapath accepts a change of carrier too). Where a pair cannot follow, the
-	// error is an ErrCarrier: the Child SA has to be rekeyed.
+	// error is an ErrCarrier: the Child SA has to be rekeyed. So it has with any other error: the pair may send nowhere, until a later Move succeeds.
 	Move(Request, SPI, Endpoints)
 	// Remove takes SAs away by inbound SPI, with their outbound halves. Unknown SPIs are ignored.
 	Remove(Request, ...SPI)
@@ -100,6 +100,9 @@ type Endpoints struct {
 	Path path.Path
 	// Backend is which datapath is to carry them, where there are two; the zero value leaves that to the carrier.
 	Backend Backend
+	// Held says that the stream of this path does not carry ESP yet: outbound packets of a pair that has sent nothing, and of whose policy there is no older pair, wait until
+	// it is moved to where it is without Held. What comes in is accepted before. Only XFRM knows it: others put packets into the stream themselves.
+	Held bool
 }
 
 // SAPair is the two SAs of a Child SA. In.SPI is ours, Out.SPI the peer's.
@@ -116,9 +119,6 @@ type SAPair struct {
 	OriginalLocal, OriginalRemote netip.Addr
 	// Standby says that the pair replaces another of its policy: outbound packets stay with the older pairs until those are removed.
 	Standby bool
-	// Held says that the stream of the pair does not carry ESP yet: outbound packets that have no older pair wait until it is moved, to where it is. What comes in is
-	// accepted before. Only XFRM knows it: others put packets into the stream themselves.
-	Held bool
 	// Limits hold for each of the two SAs. Only XFRM counts them.
 	Limits Limits
 	Flags  Flags

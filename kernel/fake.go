@@ -203,7 +203,7 @@ func (f *Fake) Move(r Request, spi SPI, e Endpoints) {
 			d.Err = fmt.Errorf("move: SPI %#x from %s to %s: %w", uint32(spi), p.Endpoints.Path.Kind, e.Path.Kind, ErrCarrier)
 			return
 		}
-		p.Endpoints, p.Held = e, false
+		p.Endpoints = e
 		f.pairs[spi] = p
 	})
 }

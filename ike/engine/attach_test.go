@@ -11,6 +11,7 @@ import (
 	"github.com/ikegod/ikegod/ike/event"
 	"github.com/ikegod/ikegod/ike/machine"
 	"github.com/ikegod/ikegod/ike/policy"
+	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/path"
 	"github.com/ikegod/ikegod/pkg/wire"
@@ -63,7 +64,7 @@ func TestHandOver(t *testing.T) {
 				var done func(error)
 				a := &attacher{books: r.mux}
 				a.answer = func(_ path.Path, f func(error)) {
-					if pairs := r.dp.Pairs(); len(pairs) != 1 || !pairs[0].Held {
+					if pairs := r.dp.Pairs(); len(pairs) != 1 || !pairs[0].Endpoints.Held {
 						t.Errorf("asked with %+v in place", pairs)
 					}
 					done = f
@@ -83,8 +84,8 @@ func TestHandOver(t *testing.T) {
 				if len(pairs) != map[bool]int{true: 1, false: 0}[tc.want == nil] {
 					t.Errorf("%d pairs", len(pairs))
 				}
-				if len(pairs) > 0 && pairs[0].Held != errors.Is(tc.answer, transport.ErrNoPath) {
-					t.Errorf("held: %v", pairs[0].Held)
+				if len(pairs) > 0 && pairs[0].Endpoints.Held != errors.Is(tc.answer, transport.ErrNoPath) {
+					t.Errorf("held: %v", pairs[0].Endpoints.Held)
 				}
 				if len(a.asked) != 1 || a.asked[0] != p {
 					t.Errorf("asked for %v", a.asked)
@@ -99,7 +100,7 @@ func TestNoHandOverOfDatagrams(t *testing.T) {
 	inRig(t, policy.Setup{}, responder, func(t *testing.T, r *rig) {
 		r.e.attach = func(p path.Path, _ func(error)) { t.Errorf("asked for %s", p) }
 		r.stranger(1)
-		if pairs := r.dp.Pairs(); len(pairs) != 1 || pairs[0].Held {
+		if pairs := r.dp.Pairs(); len(pairs) != 1 || pairs[0].Endpoints.Held {
 			t.Errorf("in place: %+v", pairs)
 		}
 		if in, told := installDone(r.machines()[0]); !told || in.Err != nil {
@@ -150,7 +151,7 @@ func TestMoveDuringHandOver(t *testing.T) {
 		r.peerMoves(r.machines()[0], second)
 		late(nil)
 		synctest.Wait()
-		if pairs := r.dp.Pairs(); len(pairs) != 1 || pairs[0].Held || pairs[0].Endpoints.Path != second {
+		if pairs := r.dp.Pairs(); len(pairs) != 1 || pairs[0].Endpoints.Held || pairs[0].Endpoints.Path != second {
 			t.Errorf("in place: %+v", pairs)
 		}
 	})
@@ -193,6 +194,52 @@ func TestHandOverAfterMove(t *testing.T) {
 			if closed != refused || told != refused {
 				t.Errorf("refused %v: Child SA closed %v, told %v", refused, closed, told)
 			}
+		})
+	}
+}
+
+// TestHeldUntilItsNewStream: packets that wait since their first stream was lost go on waiting until the next one carries ESP, not only until the SAs are on it.
+func TestHeldUntilItsNewStream(t *testing.T) {
+	first, second := tcp("192.1.2.45:41000", 1), tcp("192.1.2.45:41001", 2)
+	noMemory := fmt.Errorf("outbound: %w", kernel.ErrMemory)
+	for _, tc := range []struct {
+		name    string
+		refused int // which Move the kernel has no memory for; zero: none
+	}{{"taken", 0}, {"not moved", 1}, {"not let go", 2}} {
+		t.Run(tc.name, func(t *testing.T) {
+			inRig(t, policy.Setup{}, moverTo(second), func(t *testing.T, r *rig) {
+				a := &attacher{books: r.mux}
+				a.answer = func(p path.Path, done func(error)) {
+					if p == first {
+						done(transport.ErrNoPath)
+						return
+					}
+					if pairs := r.dp.Pairs(); len(pairs) != 1 || !pairs[0].Endpoints.Held || pairs[0].Endpoints.Path != second {
+						t.Errorf("asked with %+v in place", pairs)
+					}
+					if tc.refused == 2 {
+						r.dp.Refuse(kernel.OpMove, noMemory)
+					}
+					done(nil)
+				}
+				r.e.attach = a.AttachESP
+				r.strangerOn(first)
+				if tc.refused == 1 {
+					r.dp.Refuse(kernel.OpMove, noMemory)
+				}
+				m := r.machines()[0]
+				r.peerMoves(m, second)
+				if pairs := r.dp.Pairs(); len(pairs) != 1 || pairs[0].Endpoints.Held != (tc.refused > 0) {
+					t.Errorf("in place: %+v", pairs)
+				}
+				rekeyed := slices.Contains(m.inputs, machine.Input(machine.RekeyChild{Child: 1, OrClose: true}))
+				told := slices.ContainsFunc(r.events, func(ev event.Event) bool {
+					return ev.Level == event.Warn && strings.Contains(ev.Text, kernel.ErrMemory.Error())
+				})
+				if rekeyed != (tc.refused > 0) || told != rekeyed {
+					t.Errorf("rekeyed %v, told %v", rekeyed, told)
+				}
+			})
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -144,7 +143,9 @@ func (s *shard) install(a *sa, ef machine.Install) {
 	script, scripted := s.tunnelUp(a, control, ef, pol)
 	c.scripted = scripted
 	pair := pairOf(ef, pol.ID)
-	pair.Held = s.handsOver(a, ef.Path)
+	pair.Endpoints.Held = s.handsOver(a, ef.Path)
+	c.held = pair.Endpoints.Held
+	moves := c.moves
 	s.e.policies.protect(s, control, pol, func(d kernel.Done) {
 		switch {
 		case a.closed || a.childOf(ef.Child) == nil:
@@ -158,7 +159,7 @@ func (s *shard) install(a *sa, ef machine.Install) {
 						up(err)
 						return
 					}
-					s.released(a, ef.Child, pair, lost, up)
+					s.released(a, ef.Child, pair.Endpoints, moves, lost, up)
 				})
 			}}), pair)
 		}
@@ -229,38 +230,6 @@ func (s *shard) removeChildren(a *sa) {
 		s.removeChild(a, a.children[len(a.children)-1].id)
 	}
 	a.children = nil
-}
-
-// move sends a child's packets another way. That the machine moves shows that a fresh message authenticated on the new path: a stream becomes the IKE
-// SA's own (RFC 9329 6.1).
-func (s *shard) move(a *sa, ef machine.Move) {
-	if ef.Path.Kind.Stream() && s.ownStream(a, ef.Path) { // one that we have dialed is the IKE SA's already, but the transport has yet to hear of it
-		s.e.mux.Own(ef.Path)
-	}
-	if c := a.childOf(ef.Child); c != nil {
-		c.carrier, c.moved = ef.Path.Kind, true
-	}
-	if ef.Path.Kind != path.ESP { // IKE travels beside it
-		a.path = ef.Path
-	}
-	s.e.dp.Move(s.request(request{fn: func(d kernel.Done) {
-		moved := d.Err == nil
-		s.attached(a, ef.Path, d.Err, func(_ bool, err error) {
-			if err == nil || a.closed {
-				return
-			}
-			s.emit(a, event.Event{
-				Level: event.Warn, Path: ef.Path,
-				Text: fmt.Sprintf("the datapath did not move the Child SA %#08x to %s: %v", ef.SPIIn, ef.Path, err),
-			})
-			if errors.Is(err, kernel.ErrCarrier) { // its successor is made on the new path (RFC 7296 2.8)
-				s.step(a, machine.RekeyChild{Child: ef.Child, OrClose: true})
-			}
-			if moved { // it has left the path that it had, and can send nothing on this one
-				s.step(a, machine.CloseChild{Child: ef.Child})
-			}
-		})
-	}}), kernel.SPI(ef.SPIIn), kernel.Endpoints{Path: ef.Path, Backend: a.backend()})
 }
 
 func pairOf(ef machine.Install, id kernel.PolicyID) kernel.SAPair {

@@ -89,7 +89,8 @@ type child struct {
 	carrier   path.Kind       // that its ESP travels on; set from Install on
 	scripted  bool            // leftupdown= is run for its policy
 	installed bool
-	moved     bool // since it was to be installed
+	moves     int  // since it was to be installed
+	held      bool // the datapath keeps its packets until its stream carries ESP
 	told      bool // its connection has heard of it, and counts it
 }
 

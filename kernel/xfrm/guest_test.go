@@ -212,9 +212,8 @@ func (c *tunnel) install(t *testing.T, west, east *gateway) (westSPI, eastSPI ke
 		p := c.policy(t, end.g, end.other, kernel.Protect)
 		end.g.route(p)
 		pair := kernel.SAPair{
-			Policy: p.ID, In: end.in, Out: end.out, Local: p.Local, Remote: p.Remote, Endpoints: kernel.Endpoints{Path: end.path}, Transport: c.transport,
-			Limits: c.limits, Flags: c.flags, Standby: c.standby,
-			Held: c.held && end.g == west,
+			Policy: p.ID, In: end.in, Out: end.out, Local: p.Local, Remote: p.Remote, Endpoints: kernel.Endpoints{Path: end.path, Held: c.held && end.g == west},
+			Transport: c.transport, Limits: c.limits, Flags: c.flags, Standby: c.standby,
 		}
 		end.g.must(func(n kernel.Request) { end.g.Install(n, pair) })
 	}

@@ -40,7 +40,10 @@ func (w *worker) move(spi kernel.SPI, e kernel.Endpoints) error {
 		return fail(err)
 	}
 	p.sa.Endpoints = kernel.Endpoints{Path: to}
-	err = errors.Join(w.release(p), w.settle(p.route))
+	if !e.Held {
+		err = w.release(p)
+	}
+	err = errors.Join(err, w.settle(p.route))
 	w.count(p)
 	if err != nil {
 		return fail(err)

@@ -24,7 +24,7 @@ type pair struct {
 	sends   bool
 	standby *message.SA
 
-	held bool // so it does until it is moved, as SAPair.Held says
+	held bool // so it does until it is moved, as Endpoints.Held says
 
 	told, hard bool // SoftExpire, HardExpire were sent
 	mapping    netip.AddrPort
@@ -144,7 +144,7 @@ func (w *worker) takeLead(p *pair, out *message.SA) error {
 	}
 	r.pairs = append([]*pair{p}, r.pairs...)
 	err := errors.Join(w.settle(r), w.sources.use(&r.policy, p.remote()))
-	if err == nil && p.held && !p.sa.Held {
+	if err == nil && p.held && !p.sa.Endpoints.Held {
 		err = errors.Join(w.release(p), w.settle(r))
 	}
 	if err != nil {
@@ -154,13 +154,14 @@ func (w *worker) takeLead(p *pair, out *message.SA) error {
 	return nil
 }
 
-// release lets packets out by a pair that was held.
+// release lets packets out by a pair that was held. With an error it is held as before.
 func (w *worker) release(p *pair) error {
-	if !p.held {
+	switch {
+	case !p.held:
 		return nil
-	}
-	if p.held = false; p.route.pairs[0] != p {
-		return nil // a newer one is there
+	case p.route.pairs[0] != p: // a newer one is there
+		p.held = false
+		return nil
 	}
 	return w.addOutbound(p, p.standby)
 }
