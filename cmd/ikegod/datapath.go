@@ -152,7 +152,9 @@ func (d *daemon) choose(asker string, events func(kernel.Event)) error {
 	}
 	dp, err := xfrm.New(cfg, d.xfrmEvents.event)
 	if err != nil {
-		d.choice, err = choice.Instead(kernel.ShapeXFRM, err, can)
+		if d.choice, err = choice.Instead(kernel.ShapeXFRM, err, can); err == nil {
+			d.z.Warn(d.choice.Why+"; ikegod carries ESP itself", zap.String(keyPart, "datapath"))
+		}
 		return err
 	}
 	d.xfrm = dp

@@ -127,10 +127,11 @@ func (d *Datapath) open() (err error) {
 	if d.counters, err = dial(); err != nil {
 		return err
 	}
-	s, left, err := claimShare(d.conn, d.cfg.RunDir)
+	s, left, err := claimShare(d.conn, d.cfg.RunDir, d.cfg.Notice)
 	if err != nil {
 		return err
 	}
+	d.worker.share = s
 	removed, err := left.removeSAs(d.conn)
 	if err != nil {
 		return err
@@ -182,6 +183,9 @@ func (d *Datapath) closeSockets() {
 	}
 	if d.worker.links != nil {
 		d.worker.links.handle.Close()
+	}
+	if d.worker.share != nil {
+		d.worker.share.unclaim()
 	}
 }
 

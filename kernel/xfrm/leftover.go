@@ -19,32 +19,70 @@ type leftover struct {
 	policies []*message.Policy
 }
 
-// claimShare finds the share of this daemon, and with a run directory what a daemon before it has left in the kernel, and writes the share down.
-func claimShare(c *conn, runDir string) (*share, leftover, error) {
+// claimShare finds the share of this daemon, and with a run directory what a daemon before it has left in the kernel, and writes the share down. notice takes what
+// the operator must know.
+func claimShare(c *conn, runDir string, notice func(string)) (*share, leftover, error) {
 	sas, policies, err := inKernel(c)
 	if err != nil {
 		return nil, leftover{}, err
 	}
+	s, larvalDrop, err := recordedShare(runDir, notice)
+	if err == nil && s == nil {
+		s, err = freshShare(sas, policies, preferred(runDir))
+	}
+	if err != nil {
+		return nil, leftover{}, err
+	}
+	s.larvalDrop = larvalDrop
 	if runDir != "" {
-		switch s, err := readShare(runDir); {
-		case err != nil:
+		if err := s.write(runDir); err != nil {
+			s.unclaim()
 			return nil, leftover{}, err
-		case s != nil:
-			return s, s.left(sas, policies), nil
 		}
 	}
-	first := preferred(runDir)
+	return s, s.left(sas, policies), nil
+}
+
+// recordedShare is the share of a run directory, claimed; nil: it has none, or another daemon has it by now. That one has found nothing of ours in it.
+func recordedShare(runDir string, notice func(string)) (s *share, larvalDrop string, err error) {
+	if runDir == "" {
+		return nil, "", nil
+	}
+	s, damaged, err := readShare(runDir)
+	if damaged != "" {
+		notice(damaged)
+	}
+	if s == nil || err != nil {
+		return nil, "", err
+	}
+	who, err := s.claim()
+	if who == daemon || err != nil {
+		return nil, s.larvalDrop, err
+	}
+	return s, s.larvalDrop, nil
+}
+
+// freshShare is a share that nobody has. If somebody who is no daemon has taken all the names, it is one without a claim.
+func freshShare(sas []*message.SA, policies []*message.Policy, first uint32) (*share, error) {
+	var unclaimed *share
 	for i := range uint32(shares) {
 		s := newShare((first + i) % shares)
-		if l := s.left(sas, policies); len(l.sas)+len(l.policies) == 0 {
-			if runDir != "" {
-				err = s.write(runDir)
-			}
-			return s, leftover{}, err
+		if l := s.left(sas, policies); len(l.sas)+len(l.policies) > 0 {
+			continue
+		}
+		who, err := s.claim()
+		if who == nobody || err != nil {
+			return s, err
+		}
+		if who == stranger && unclaimed == nil {
+			unclaimed = s
 		}
 	}
-	return nil, leftover{}, fmt.Errorf("the kernel holds SAs or policies of %d other ikegods, more cannot be told apart; look with ip xfrm state and ip xfrm policy for reqids from %d on that nobody uses",
-		shares, reqidBase)
+	if unclaimed == nil {
+		return nil, fmt.Errorf("%d other ikegods run here, or the kernel holds their SAs and policies, and more cannot be told apart; look with ip xfrm state and ip xfrm policy for "+
+			"reqids from %d on that nobody uses", shares, reqidBase)
+	}
+	return unclaimed, nil
 }
 
 // inKernel is all SAs and policies of this network namespace.
@@ -156,10 +194,15 @@ func (w *worker) sweep() error {
 // SweepLeft takes away all that an earlier daemon with this run directory has left in the kernel, for a daemon that does without the kernel's IPsec. Call it once
 // that one's policies are in place. It returns what there was, in an operator's words; empty: nothing.
 func SweepLeft(runDir string) (string, error) {
-	s, err := readShare(runDir)
-	if err != nil || s == nil {
-		return "", err
+	said := ""
+	s, _, err := recordedShare(runDir, func(text string) { said = text })
+	if err != nil {
+		return said, err
 	}
+	if s == nil {
+		return said, forgetShare(runDir)
+	}
+	defer s.unclaim()
 	c, err := dial()
 	if errors.Is(err, unix.EPROTONOSUPPORT) { // another kernel, in which nothing can be left
 		return "", forgetShare(runDir)
@@ -188,11 +231,14 @@ func SweepLeft(runDir string) (string, error) {
 		err = forgetShare(runDir)
 	}
 	if removedSAs+removed+len(names) == 0 {
-		return "", err
+		return said, err
 	}
 	text := fmt.Sprintf("removed what an earlier daemon had left in the kernel: %d SAs and %d policies", removedSAs, removed)
 	if len(names) > 0 {
 		text += ", interfaces " + strings.Join(names, ", ")
+	}
+	if said != "" {
+		text = said + "; " + text
 	}
 	return text, err
 }

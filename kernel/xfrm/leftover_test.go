@@ -71,16 +71,54 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
+// A record that cannot be read keeps nobody from using the kernel: what is left in the share that the run directory tries first is taken for its own.
 func TestDamagedRecord(t *testing.T) {
 	namespace(t)
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, recordName), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
+	for name, damage := range map[string]func(name string) error{
+		"cut":         func(name string) error { return os.Truncate(name, 1) },
+		"empty":       func(name string) error { return os.Truncate(name, 0) },
+		"other share": func(name string) error { return os.WriteFile(name, []byte(`{"share": 64}`), 0o600) },
+		"directory":   func(name string) error { return errors.Join(os.Remove(name), os.Mkdir(name, 0o700)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, said := t.TempDir(), ""
+			name := filepath.Join(dir, recordName)
+			first := openUnclosed(t, Config{RunDir: dir})
+			first.route(westEast(t, kernel.Hold))
+			if err := damage(name); err != nil {
+				t.Fatal(err)
+			}
+			second := open(t, Config{RunDir: dir, Notice: func(text string) { said += text }})
+			if second.worker.share.number != first.worker.share.number {
+				t.Errorf("share %d, was %d", second.worker.share.number, first.worker.share.number)
+			}
+			for _, want := range []string{name + " is damaged (", "is " + name + ".damaged now", "ip xfrm policy"} {
+				if !strings.Contains(said, want) {
+					t.Errorf("no %q in %q", want, said)
+				}
+			}
+			if _, err := os.Stat(name + ".damaged"); err != nil {
+				t.Error(err)
+			}
+			if err := second.Sweep(); err != nil {
+				t.Error(err)
+			}
+			if left := policies(t, second.worker.share); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+		})
 	}
-	_, err := New(Config{RunDir: dir}, func(kernel.Event) {})
-	if err == nil || !strings.Contains(err.Error(), recordName+" is damaged; remove it") {
-		t.Errorf("%v", err)
-	}
+	t.Run("without the kernel's IPsec", func(t *testing.T) {
+		dir := t.TempDir()
+		first := openUnclosed(t, Config{RunDir: dir})
+		first.route(westEast(t, kernel.Hold))
+		if err := os.Truncate(filepath.Join(dir, recordName), 1); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := SweepLeft(dir); err != nil || !strings.Contains(text, recordName+" is damaged") || !strings.Contains(text, "0 SAs and 3 policies") {
+			t.Errorf("%q %v", text, err)
+		}
+	})
 }
 
 // A run directory that outlives the kernel says nothing about the next one: there the numbers may be another daemon's.
@@ -101,7 +139,7 @@ func TestRecordOfAnotherBoot(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(theirs, recordName), text, 0o600); err != nil { // of this boot
 		t.Fatal(err)
 	}
-	other := open(t, Config{RunDir: theirs})
+	other := openUnclosed(t, Config{RunDir: theirs})
 	other.route(westEast(t, kernel.Hold))
 	held := len(policies(t, other.worker.share))
 	second := open(t, Config{RunDir: dir})

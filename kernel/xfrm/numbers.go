@@ -15,8 +15,8 @@ import (
 
 // Each daemon marks what it puts into the kernel by numbers of its own: SAs and templates by reqids, policies by indices too. A share is one of 64 pairs of
 // ranges: reqids from 0x100000 on, 0x100000 for each (libreswan counts from 16388, strongSwan from 1), and indices from 0x40000000 on, 0x1000000 for each (the
-// kernel itself counts from 0, by eight). A daemon takes the first share from which the kernel holds nothing, and writes it to its run directory; the next one
-// there takes that share again, and with it what is left in it.
+// kernel itself counts from 0, by eight). A daemon takes the first share from which the kernel holds nothing and that no other one has claimed, and writes it to its run
+// directory; the next one there takes that share again, and with it what is left in it.
 const (
 	shares      = 64
 	reqidBase   = 0x100000
@@ -37,6 +37,7 @@ type share struct {
 	indices   map[uint32]bool
 	// larvalDrop is what net.core.xfrm_larval_drop was before; empty: it is as it was.
 	larvalDrop string
+	claimed    *os.File // the socket by which others know; nil: somebody's name is in the way
 }
 
 func newShare(number uint32) *share {
@@ -110,26 +111,45 @@ type record struct {
 const explanation = "SAs and policies in the kernel with these numbers are those of the ikegod with this run directory; the next one there removes what is left of them. " +
 	"After another boot nothing is. xfrm_larval_drop is what net.core.xfrm_larval_drop was before it, and will be again after it."
 
-// readShare reads which share the run directory has; nil: none yet, or it was of a kernel that does not run any more, and by now the numbers may be another daemon's.
-func readShare(runDir string) (*share, error) {
+// readShare reads which share the run directory has; nil: none yet, or it was of a kernel that does not run any more, and by now the numbers may be another daemon's. A
+// record that cannot be read is put aside, and then it is the share that this run directory tries first, as it has most likely been; damaged says so.
+func readShare(runDir string) (s *share, damaged string, err error) {
 	name := filepath.Join(runDir, recordName)
 	text, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
+		return nil, "", nil
 	}
 	var r record
-	if err := json.Unmarshal(text, &r); err != nil || r.Share >= shares {
-		return nil, fmt.Errorf("%s is damaged; remove it, and look with ip xfrm state and ip xfrm policy for what an earlier daemon has left", name)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err == nil && r.Share >= shares {
+		err = fmt.Errorf("there is no share %d", r.Share)
+	}
+	if err != nil {
+		return putAside(runDir, name, err)
 	}
 	if r.Boot != "" && r.Boot != boot() {
-		return nil, nil
+		return nil, "", nil
 	}
-	out := newShare(r.Share)
-	out.larvalDrop = r.LarvalDrop
-	return out, nil
+	s = newShare(r.Share)
+	s.larvalDrop = r.LarvalDrop
+	return s, "", nil
+}
+
+// putAside is readShare for a record that cannot be read.
+func putAside(runDir, name string, why error) (*share, string, error) {
+	aside := name + ".damaged"
+	if err := os.Rename(name, aside); err != nil {
+		return nil, "", fmt.Errorf("%s is damaged (%w); remove it, and look with ip xfrm state and ip xfrm policy for what an earlier daemon has left", name, errors.Join(why, err))
+	}
+	s := newShare(preferred(runDir))
+	if err := s.write(runDir); err != nil {
+		return nil, "", err
+	}
+	return s, fmt.Sprintf("%s is damaged (%v), and is %s now: which SAs and policies an earlier daemon has left in the kernel is not known for sure. Those with reqids from %d to %d are taken "+
+		"for its own, if no other ikegod runs with these; look with ip xfrm state and ip xfrm policy for others from %d on that nobody uses, which hold their traffic back, and whether "+
+		"sysctl net.core.xfrm_larval_drop is what you want", name, why, aside, s.firstReqid(), s.firstReqid()+reqidSpan-1, reqidBase), nil
 }
 
 // write puts the share into the run directory.

@@ -142,6 +142,7 @@ func openUnclosed(t *testing.T, cfg Config) *rig {
 	if r.Datapath, err = New(cfg, r.event); err != nil {
 		t.Fatal(err)
 	}
+	r.worker.share.unclaim() // the end of a process does that
 	t.Cleanup(func() {
 		r.requests.close()
 		r.news.close()
