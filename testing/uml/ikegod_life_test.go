@@ -30,6 +30,8 @@ func TestIkegodLife(t *testing.T) {
 		{"responder-killed-tcp", ours{place: direct, conn: useTCP, carrier: "ESPinTCP"}, killedResponder, false},
 		{"killed-to-userspace", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, killedToUserspace, false},
 		{"policy-expires", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, policyExpires, false},
+		{"reloaded-esp", ours{place: direct, conn: held, carrier: "ESP"}, reloaded, false},
+		{"reloaded-tcp", ours{place: direct, conn: append([]string{"enable-tcp=yes"}, held...), carrier: "ESPinTCP"}, reloaded, false},
 		{"stream-lost", ours{place: direct, conn: useTCP, carrier: "ESPinTCP"}, streamLost, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -52,6 +54,42 @@ func onDemand(t *testing.T, o ours) {
 	p.watched(t, func() { p.pings(t, p.east, p.east.in, p.west.in) })
 	p.down(t)
 	p.golden(t, "trap")
+	p.leavesNothing(t)
+}
+
+// held are the lines of a connection of which nothing leaves in clear while it is not up.
+var held = []string{"negotiationshunt=hold", "failureshunt=drop", "mtu=1300"}
+
+// reloaded: a reload that changes the connection under traffic lets none of it out between the old one and the new, which protects it again.
+func reloaded(t *testing.T, o ours) {
+	p := o.meet(t, "start")
+	p.settled(t)
+	p.watched(t, func() {
+		ctx, stop := context.WithCancel(t.Context())
+		stream := p.west.host.Command(ctx, "ping", "-n", "-q", "-i", "0.01", "-I", p.west.in, p.east.in)
+		if err := stream.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for _, mtu := range []string{"1290", "1280"} {
+			before := ikeSAs(t, p.west.Daemon)[0].SPIi
+			if err := os.WriteFile(p.west.Config, []byte(strings.Replace(p.west.conf, "mtu=1300", "mtu="+mtu, 1)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out, status := p.west.Ikectl("reload"); status != 0 || !strings.Contains(out, "changed: meeting") {
+				t.Errorf("reload: %d %s", status, out)
+			}
+			p.settled(t)
+			if ikeSAs(t, p.west.Daemon)[0].SPIi == before {
+				t.Error("the connection has not come up anew")
+			}
+			p.pings(t, p.east, p.east.in, p.west.in)
+		}
+		stop()
+		_ = stream.Wait() // it is killed
+	})
+	if c := onlyChild(t, p.west.Daemon); c.OutPackets == 0 || c.InPackets == 0 {
+		t.Errorf("nothing came through the new tunnel: %+v", c)
+	}
 	p.leavesNothing(t)
 }
 
