@@ -323,6 +323,42 @@ func TestLeftRoutes(t *testing.T) {
 	}
 }
 
+// What a daemon has left for single ports stays until the next one has taken over, beside what that one makes anew for the same.
+func TestLeftPortRoutes(t *testing.T) {
+	namespace(t)
+	cfg := Config{RunDir: t.TempDir()}
+	first := openUnclosed(t, cfg)
+	p, other := westEast(t, kernel.Hold), westEast(t, kernel.Hold)
+	p.SourceIP, other.SourceIP = addr("192.0.1.254"), addr("192.0.1.254")
+	p.Remote[0].Protocol, p.Remote[0].StartPort, p.Remote[0].EndPort = 6, 22, 22
+	other.ID, other.Remote[0].Protocol = "other", 17
+	first.route(p)
+	first.route(other)
+	second := open(t, cfg)
+	second.route(p)
+	asked := func(protocol string) string { return sh(t, "ip route get 192.0.2.1 ipproto "+protocol+" dport 22") }
+	for _, protocol := range []string{"tcp", "udp"} {
+		if got := asked(protocol); !strings.Contains(got, "src 192.0.1.254") {
+			t.Errorf("before the sweep, %s: %s", protocol, got)
+		}
+	}
+	if err := second.Sweep(); err != nil {
+		t.Error(err)
+	}
+	if got := asked("tcp") + asked("udp"); !strings.Contains(got, "src 192.0.1.254") || !strings.Contains(got, "src 192.1.2.45") {
+		t.Errorf("after the sweep: %s", got)
+	}
+	if rules := sh(t, "ip rule show pref 4498"); strings.Count(rules, "\n") != 1 || strings.Count(routesOfOurs(t), "\n") != 1 {
+		t.Errorf("rules %q, routes %q", rules, routesOfOurs(t))
+	}
+	if err := second.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := routesOfOurs(t) + sh(t, "ip rule show pref 4498"); got != "" {
+		t.Errorf("left: %q", got)
+	}
+}
+
 // A daemon that does without the kernel's IPsec takes away what one with it has left, and nothing of anybody else.
 func TestSweepLeft(t *testing.T) {
 	namespace(t)

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ikegod/ikegod/kernel"
-	"github.com/ikegod/ikegod/pkg/ts"
 )
 
 // sources are routes that give packets of this host itself the source address of a policy (leftsourceip=, or an address of ours inside its local side): with
@@ -19,15 +18,18 @@ import (
 type sources struct {
 	handle *netlink.Handle
 	mark   uint32 // of questions for the way
-	table  int
-	users  map[kernel.PolicyID][]netip.Prefix
-	made   map[netip.Prefix]*sourceRoute
-	// What an earlier daemon has left, until sweep: its routes, and for which families its rule.
-	left      map[netip.Prefix]netlink.Route
+	table  int    // for all packets; ports has more
+	ports  portTables
+	users  map[kernel.PolicyID][]sourcePlace
+	made   map[sourcePlace]*sourceRoute
+	// What an earlier daemon has left, until sweep: its routes, for which families its rule, and its rules for ports.
+	left      map[tableRoute]netlink.Route
 	leftRules map[int]bool
+	leftPorts []netlink.Rule
 }
 
 type sourceRoute struct {
+	table int
 	src   netip.Addr
 	peer  netip.Addr // on the way where there is no other; invalid: not known
 	route netlink.Route
@@ -82,44 +84,9 @@ const (
 
 func newSources(h *netlink.Handle, s *share, mark uint32) *sources {
 	return &sources{
-		handle: h, mark: mark, table: sourceTable + int(s.number), users: map[kernel.PolicyID][]netip.Prefix{}, made: map[netip.Prefix]*sourceRoute{},
-		left: map[netip.Prefix]netlink.Route{}, leftRules: map[int]bool{},
+		handle: h, mark: mark, table: sourceTable + int(s.number), ports: newPortTables(s), users: map[kernel.PolicyID][]sourcePlace{},
+		made: map[sourcePlace]*sourceRoute{}, left: map[tableRoute]netlink.Route{}, leftRules: map[int]bool{},
 	}
-}
-
-// rule leads packets of this host to the table: in IPv4 those without a source. IPv6 cannot tell them apart, there a route in the table leads the others where
-// they would go anyhow.
-func (s *sources) rule(family int) *netlink.Rule {
-	r := netlink.NewRule()
-	r.Family, r.Priority, r.Table, r.IifName = family, sourcePreference, s.table, "lo"
-	if family == unix.AF_INET {
-		r.Src = ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 32))
-	}
-	return r
-}
-
-// ruled puts the rule of a family in place for its first route.
-func (s *sources) ruled(to netip.Prefix) error {
-	if err := s.handle.RuleAdd(s.rule(familyOf(to))); err != nil && !errors.Is(err, unix.EEXIST) {
-		return refused(fmt.Sprintf("rule %d for table %d", sourcePreference, s.table), err)
-	}
-	return nil
-}
-
-// unruled takes the rule of a family away behind its last route.
-func (s *sources) unruled(family int) error {
-	for other := range s.made {
-		if familyOf(other) == family {
-			return nil
-		}
-	}
-	if s.leftRules[family] {
-		return nil
-	}
-	if err := s.handle.RuleDel(s.rule(family)); err != nil && !errors.Is(err, unix.ENOENT) {
-		return refused(fmt.Sprintf("remove rule %d for table %d", sourcePreference, s.table), err)
-	}
-	return nil
 }
 
 func familyOf(p netip.Prefix) int {
@@ -131,9 +98,9 @@ func familyOf(p netip.Prefix) int {
 
 // use makes the routes of a policy; peer, if valid, is on the way where there is no other. Those that it had and does not want go.
 func (s *sources) use(p *kernel.Policy, peer netip.Addr) error {
-	var next []netip.Prefix
-	for _, to := range wantSource(p) {
-		made, err := s.make(p, to, peer)
+	var next []sourcePlace
+	for _, at := range wantSource(p) {
+		made, err := s.make(p, at, peer)
 		if err != nil {
 			old := s.users[p.ID]
 			s.users[p.ID] = next
@@ -142,7 +109,7 @@ func (s *sources) use(p *kernel.Policy, peer netip.Addr) error {
 			return err
 		}
 		if made {
-			next = append(next, to)
+			next = append(next, at)
 		}
 	}
 	err := s.drop(p.ID)
@@ -153,25 +120,34 @@ func (s *sources) use(p *kernel.Policy, peer netip.Addr) error {
 }
 
 // make makes one route, or finds it made. False: it is not needed, or there is no way yet.
-func (s *sources) make(p *kernel.Policy, to netip.Prefix, peer netip.Addr) (bool, error) {
-	if _, ok := s.plan(p, to, peer); !ok {
+func (s *sources) make(p *kernel.Policy, at sourcePlace, peer netip.Addr) (bool, error) {
+	there := s.made[at]
+	if _, ok := s.plan(p, at, peer); !ok {
 		return false, nil
 	}
-	if err := s.ruled(to); err != nil {
+	if there == nil {
+		there = &sourceRoute{table: s.table}
+		if at.ported() {
+			var err error
+			if there.table, err = s.ports.take(); err != nil {
+				return false, err
+			}
+		}
+	}
+	if err := s.ruled(at, there.table); err != nil {
+		if s.made[at] == nil {
+			s.ports.free(there.table)
+		}
 		return false, err
 	}
-	there := s.made[to]
-	if there == nil {
-		there = &sourceRoute{}
-		s.made[to] = there
-	}
+	s.made[at] = there
 	before := slices.Clone(there.claims)
 	there.claim(p, peer)
 	// Also where it has been made: the kernel drops the routes of a link that goes down, and says so to nobody here.
-	if err := s.lead(to, there); err != nil {
+	if err := s.lead(at, there); err != nil {
 		if there.claims = before; len(before) == 0 {
-			delete(s.made, to)
-			err = errors.Join(err, s.unruled(familyOf(to)))
+			delete(s.made, at)
+			err = errors.Join(err, s.unruled(at, there.table))
 		}
 		return false, err
 	}
@@ -179,55 +155,33 @@ func (s *sources) make(p *kernel.Policy, to netip.Prefix, peer netip.Addr) (bool
 }
 
 // lead makes the route as its holder wants it. Without a way it stays where it is.
-func (s *sources) lead(to netip.Prefix, r *sourceRoute) error {
+func (s *sources) lead(at sourcePlace, r *sourceRoute) error {
 	c := r.holder()
-	route, ok := s.plan(&c.policy, to, c.peer)
+	route, ok := s.plan(&c.policy, at, c.peer)
 	if !ok {
 		route = r.route
 		route.Src, route.MTU = c.policy.SourceIP.AsSlice(), c.policy.MTU
 	}
+	route.Table = r.table
 	if err := s.handle.RouteReplace(&route); err != nil {
-		return refused(fmt.Sprintf("route to %s with source %s", to, c.policy.SourceIP), err)
+		return refused(fmt.Sprintf("route to %s with source %s", at.to, c.policy.SourceIP), err)
 	}
 	r.src, r.peer, r.route = c.policy.SourceIP, c.peer, route
 	return nil
 }
 
-// wantSource is where the policy's source address is wanted. Everything is two halves, beside the default route.
-func wantSource(p *kernel.Policy) (out []netip.Prefix) {
-	if p.Action == kernel.Pass || p.InboundOnly || p.Interface.Name != "" || !p.SourceIP.IsValid() {
-		return nil
-	}
-	for _, to := range p.Remote.Prefixes() {
-		if to.Addr().Is6() != p.SourceIP.Is6() || slices.ContainsFunc(ts.LinkBound(), func(l netip.Prefix) bool { return l.Overlaps(to) && to.Bits() >= l.Bits() }) {
-			continue
-		}
-		if to.Bits() > 0 {
-			out = append(out, to)
-			continue
-		}
-		half := [16]byte{0: 0x80}
-		upper := netip.AddrFrom16(half)
-		if to.Addr().Is4() {
-			upper = netip.AddrFrom4([4]byte{0: 0x80})
-		}
-		out = append(out, netip.PrefixFrom(to.Addr(), 1), netip.PrefixFrom(upper, 1))
-	}
-	return out
-}
-
 // plan finds the way to a prefix. False: no route is needed, or there is no way yet.
-func (s *sources) plan(p *kernel.Policy, to netip.Prefix, peer netip.Addr) (route netlink.Route, ok bool) {
-	way, led := s.wayOf(to, p.SourceIP, peer)
+func (s *sources) plan(p *kernel.Policy, at sourcePlace, peer netip.Addr) (route netlink.Route, ok bool) {
+	way, led := s.wayOf(at.to, p.SourceIP, peer)
 	if way == nil {
 		return route, false
 	}
 	src, _ := netip.AddrFromSlice(way.Src)
-	if src.Unmap() == p.SourceIP && p.MTU == 0 && !led && s.made[to] == nil {
+	if src.Unmap() == p.SourceIP && p.MTU == 0 && !led && s.made[at] == nil && !at.ported() { // one for all packets may come beside one for ports
 		return route, false
 	}
 	return netlink.Route{
-		Dst: ipNet(to), Gw: way.Gw, LinkIndex: way.LinkIndex, Src: p.SourceIP.AsSlice(), MTU: p.MTU, Protocol: routeProtocol, Table: s.table,
+		Dst: ipNet(at.to), Gw: way.Gw, LinkIndex: way.LinkIndex, Src: p.SourceIP.AsSlice(), MTU: p.MTU, Protocol: routeProtocol, Table: s.table,
 	}, true
 }
 
@@ -249,7 +203,7 @@ func (s *sources) way(to, src netip.Addr) (way *netlink.Route, led bool) {
 	if err != nil || len(found) == 0 {
 		return nil, false
 	}
-	if t := found[0].Table; t < sourceTable || t >= sourceTable+shares {
+	if !ours(found[0].Table) {
 		return &found[0], false
 	}
 	// In IPv4 the rules are for packets without a source, in IPv6 for those that are made here.
@@ -274,24 +228,25 @@ func insideOf(p netip.Prefix) netip.Addr {
 // drop removes the routes of a policy.
 func (s *sources) drop(id kernel.PolicyID) error {
 	var errs []error
-	for _, to := range s.users[id] {
-		r := s.made[to]
+	for _, at := range s.users[id] {
+		r := s.made[at]
 		if r.unclaim(id); len(r.claims) > 0 {
 			if h := r.holder(); h.policy.SourceIP != r.src || h.policy.MTU != r.route.MTU {
-				errs = append(errs, s.lead(to, r))
+				errs = append(errs, s.lead(at, r))
 			}
 			continue
 		}
-		delete(s.made, to)
-		errs = append(errs, s.unmake(to, r), s.unruled(familyOf(to)))
+		delete(s.made, at)
+		errs = append(errs, s.unmake(r), s.unruled(at, r.table))
 	}
 	delete(s.users, id)
 	return errors.Join(errs...)
 }
 
 // unmake removes a route, or puts back what an earlier daemon had there.
-func (s *sources) unmake(to netip.Prefix, r *sourceRoute) error {
-	if old, ok := s.left[to]; ok {
+func (s *sources) unmake(r *sourceRoute) error {
+	to := prefixOf(r.route.Dst)
+	if old, ok := s.left[tableRoute{r.table, to}]; ok {
 		return refused("put the route to "+to.String()+" back that an earlier daemon had left", s.handle.RouteReplace(&old))
 	}
 	if err := s.handle.RouteDel(&r.route); err != nil && !errors.Is(err, unix.ESRCH) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,10 @@ func (s *sources) adopt() error {
 			if r.Table == s.table && r.Priority == sourcePreference {
 				s.leftRules[family] = true
 			}
+			if s.ports.has(r.Table) {
+				s.leftPorts = append(s.leftPorts, r)
+				s.ports.used[r.Table] = true // until sweep
+			}
 		}
 	}
 	var err error
@@ -29,10 +34,10 @@ func (s *sources) adopt() error {
 }
 
 // there is our routes, as the kernel has them.
-func (s *sources) there() (map[netip.Prefix]netlink.Route, error) {
-	out := map[netip.Prefix]netlink.Route{}
+func (s *sources) there() (map[tableRoute]netlink.Route, error) {
+	out := map[tableRoute]netlink.Route{}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		all, err := s.handle.RouteListFiltered(family, &netlink.Route{Table: s.table}, netlink.RT_FILTER_TABLE)
+		all, err := s.handle.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Protocol: routeProtocol}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
 		if err != nil && family == unix.AF_INET6 {
 			continue // no IPv6 here
 		}
@@ -40,8 +45,8 @@ func (s *sources) there() (map[netip.Prefix]netlink.Route, error) {
 			return out, fmt.Errorf("routes of table %d: %w", s.table, err)
 		}
 		for _, r := range all {
-			if r.Dst != nil && r.Protocol == routeProtocol {
-				out[prefixOf(r.Dst)] = r
+			if r.Dst != nil && (r.Table == s.table || s.ports.has(r.Table)) {
+				out[tableRoute{r.Table, prefixOf(r.Dst)}] = r
 			}
 		}
 	}
@@ -54,28 +59,46 @@ func prefixOf(n *net.IPNet) netip.Prefix {
 	return netip.PrefixFrom(a.Unmap(), bits)
 }
 
-func (s *sources) hasLeft() bool { return len(s.left)+len(s.leftRules) > 0 }
+func (s *sources) hasLeft() bool { return len(s.left)+len(s.leftRules)+len(s.leftPorts) > 0 }
 
 // sweep removes what an earlier daemon has left and none of this one's policies has replaced.
 func (s *sources) sweep() error {
 	var errs []error
-	for to, r := range s.left {
-		if s.made[to] == nil {
+	for at, r := range s.left {
+		if s.ports.has(at.table) || s.made[sourcePlace{to: at.to}] == nil {
 			if err := s.handle.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
-				errs = append(errs, refused(fmt.Sprintf("remove the route to %s, left by an earlier daemon", to), err))
+				errs = append(errs, refused(fmt.Sprintf("remove the route to %s, left by an earlier daemon", at.to), err))
 				continue
 			}
 		}
-		delete(s.left, to)
+		delete(s.left, at)
 	}
 	for family := range s.leftRules {
 		delete(s.leftRules, family)
-		if err := s.unruled(family); err != nil {
+		if s.forAll(family) {
+			continue
+		}
+		if err := s.unruled(sourcePlace{to: everythingOf(family)}, s.table); err != nil {
 			s.leftRules[family] = true
 			errs = append(errs, err)
 		}
 	}
+	s.leftPorts = slices.DeleteFunc(s.leftPorts, func(r netlink.Rule) bool {
+		if err := s.handle.RuleDel(&r); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, refused(fmt.Sprintf("remove rule %d for table %d, left by an earlier daemon", r.Priority, r.Table), err))
+			return false
+		}
+		s.ports.free(r.Table)
+		return true
+	})
 	return errors.Join(errs...)
+}
+
+func everythingOf(family int) netip.Prefix {
+	if family == unix.AF_INET6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
 // RoutesChanged says that addresses or routes of this host are others than before. It does not block.
@@ -99,18 +122,18 @@ func (w *worker) renewSources() error {
 	s := w.sources
 	there, err := s.there()
 	errs := []error{err}
-	for to, made := range s.made {
-		way, _ := s.wayOf(to, made.src, made.peer)
+	for at, made := range s.made {
+		way, _ := s.wayOf(at.to, made.src, made.peer)
 		if way == nil {
 			continue // the next change will have one
 		}
 		next := made.route
 		next.Gw, next.LinkIndex = way.Gw, way.LinkIndex
-		if has, ok := there[to]; ok && has.LinkIndex == next.LinkIndex && has.Gw.Equal(next.Gw) {
+		if has, ok := there[tableRoute{made.table, at.to}]; ok && has.LinkIndex == next.LinkIndex && has.Gw.Equal(next.Gw) {
 			continue
 		}
 		if err := s.handle.RouteReplace(&next); err != nil {
-			errs = append(errs, refused("route to "+to.String(), err))
+			errs = append(errs, refused("route to "+at.to.String(), err))
 			continue
 		}
 		made.route = next

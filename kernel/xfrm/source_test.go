@@ -1,6 +1,7 @@
 package xfrm
 
 import (
+	"net"
 	"strings"
 	"testing"
 
@@ -163,4 +164,79 @@ func TestSourceRoutesFollowTheWay(t *testing.T) {
 	sh(t, "ip -6 route replace default via 2001:db8:1:2::252")
 	renewed()
 	has("the link was down", "192.0.2.0/24 via 192.1.2.252 dev eth0 table 4800 src 192.0.1.254", "2001:db8:0:2::/64 via 2001:db8:1:2::252 dev eth0 table 4800")
+}
+
+// Two policies to the same network, for other ports, have each its own source, in both families, beside one for all packets.
+func TestSourceOfPorts(t *testing.T) {
+	namespace(t)
+	for _, a := range []string{"10.8.0.254/24", "10.9.0.254/24", "2001:dead:8::254/64", "2001:dead:9::254/64"} {
+		sh(t, "ip addr add "+a+" dev eth0 nodad")
+	}
+	sh(t, "ip -6 route add default via 2001:db8:1:2::254")
+	r := open(t, Config{})
+	port := func(id kernel.PolicyID, local, remote, source, spec string) kernel.Policy {
+		p := kernel.Policy{ID: id, Local: subnets.Of(local), Remote: subnets.Of(remote), SourceIP: addr(source), Action: kernel.Protect}
+		for i := range p.Remote {
+			sel := &p.Remote[i]
+			switch spec {
+			case "ssh":
+				sel.Protocol, sel.StartPort, sel.EndPort = 6, 22, 22
+			case "web":
+				sel.Protocol, sel.StartPort, sel.EndPort = 6, 80, 443
+			case "udp":
+				sel.Protocol = 17
+			}
+		}
+		return p
+	}
+	all := westEast(t, kernel.Protect)
+	all.SourceIP = addr("192.0.1.254")
+	list := []kernel.Policy{
+		port("ssh", "10.8.0.0/24", "192.0.2.0/24", "10.8.0.254", "ssh"), port("web", "10.9.0.0/24", "192.0.2.0/24", "10.9.0.254", "web"), all,
+		port("udp", "10.9.0.0/24", "192.0.2.0/24", "10.9.0.254", "udp"),
+		port("ssh6", "2001:dead:8::/64", "2001:db8:0:2::/64", "2001:dead:8::254", "ssh"), port("web6", "2001:dead:9::/64", "2001:db8:0:2::/64", "2001:dead:9::254", "web"),
+		port("udp0", "10.8.0.0/24", "0.0.0.0/0", "10.8.0.254", "udp"),
+	}
+	for _, p := range list {
+		r.route(p)
+	}
+	want := map[string]string{
+		"192.0.2.1 ipproto tcp dport 22": "10.8.0.254", "192.0.2.1 ipproto tcp dport 80": "10.9.0.254", "192.0.2.1 ipproto tcp dport 443": "10.9.0.254",
+		"192.0.2.1 ipproto tcp dport 444": "192.0.1.254", "192.0.2.1 ipproto icmp": "192.0.1.254", "192.0.2.1 ipproto udp dport 53": "10.9.0.254",
+		"198.51.100.1 ipproto udp dport 53": "10.8.0.254", "198.51.100.1 ipproto tcp dport 22": "192.1.2.45",
+		"2001:db8:0:2::1 ipproto tcp dport 22": "2001:dead:8::254", "2001:db8:0:2::1 ipproto tcp dport 81": "2001:dead:9::254",
+	}
+	sources := func(when string) {
+		t.Helper()
+		for to, src := range want {
+			if got := strings.Join(strings.Fields(sh(t, "ip route get "+to)), " "); !strings.Contains(got, "src "+src+" ") {
+				t.Errorf("%s: %s: %s, want %s", when, to, got, src)
+			}
+		}
+	}
+	sources("all routed")
+	c, err := net.Dial("udp", "192.0.2.1:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.LocalAddr().(*net.UDPAddr).IP.String(); got != "10.9.0.254" {
+		t.Errorf("a socket has the source %s", got)
+	}
+	_ = c.Close()
+	sh(t, "ip route replace default via 192.1.2.253")
+	r.RoutesChanged()
+	r.must(func(n kernel.Request) { r.Unroute(n, "behind it") })
+	sources("another way")
+	if got := sh(t, "ip route get 192.0.2.1 ipproto tcp dport 22"); !strings.Contains(got, "via 192.1.2.253") {
+		t.Errorf("it did not follow the way: %s", got)
+	}
+	r.must(func(n kernel.Request) { r.Unroute(n, "ssh") })
+	want["192.0.2.1 ipproto tcp dport 22"] = "192.0.1.254"
+	sources("without one")
+	for _, p := range list {
+		r.must(func(n kernel.Request) { r.Unroute(n, p.ID) })
+	}
+	if got := sh(t, "ip rule show pref 4498") + sh(t, "ip -6 rule show pref 4498") + sh(t, "ip rule show pref 4499") + routesOfOurs(t); got != "" {
+		t.Errorf("left: %q", got)
+	}
 }
