@@ -200,7 +200,8 @@ type Done struct {
 	Err     error
 }
 
-// Acquire says that a packet hit a Trap policy.
+// Acquire says that a packet hit a Trap policy. For ICMP both ports hold type and code, the type in the upper octet, as in selectors; a port is zero where it is not to
+// be seen, or not chosen yet.
 type Acquire struct {
 	Policy   PolicyID
 	Src, Dst netip.AddrPort

@@ -12,6 +12,7 @@ import (
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/ts"
 	"github.com/ikegod/ikegod/pkg/wire"
 	"github.com/ikegod/ikegod/transport/ladder"
 )
@@ -124,7 +125,7 @@ func (c *control) ask(a *sa) {
 		c.kids[i].asked = true
 	}
 	c.on = a
-	s, o := a.s, c.oriented
+	s, o, d := a.s, c.oriented, c.demand
 	s.box.post(func() {
 		if a.over || a.closed {
 			c.home.box.post(func() {
@@ -134,7 +135,7 @@ func (c *control) ask(a *sa) {
 		}
 		s.join(a, c)
 		for _, i := range list {
-			s.step(a, machine.OpenChild{Conn: o, Index: i})
+			s.step(a, machine.OpenChild{Conn: o, Index: i, Packet: d.packetFor(i)})
 		}
 	})
 }
@@ -168,6 +169,7 @@ func (c *control) childUp(a *sa, p path.Path, ch child) {
 	c.children++
 	k := &c.kids[ch.index]
 	k.up, k.failed = k.up+1, nil
+	c.demand.met(ch.index)
 	c.publishKids()
 	ours := a == c.attempt || k.asked && a == c.on
 	if a == c.on {
@@ -201,6 +203,9 @@ func (c *control) conclude() {
 		c.missed = 0
 		c.finishUps(nil)
 	case c.children > 0:
+		if c.demand.packet != (ts.Packet{}) {
+			c.demand.failed()
+		}
 		err := c.childrenError()
 		c.publish(func(s *ConnectionStatus) { s.LastError = err.Error() })
 		c.tell(event.Event{Level: event.Warn, Text: err.Error()})

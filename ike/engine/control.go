@@ -13,6 +13,7 @@ import (
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/kernel"
 	"github.com/ikegod/ikegod/pkg/path"
+	"github.com/ikegod/ikegod/pkg/ts"
 	"github.com/ikegod/ikegod/transport/ladder"
 )
 
@@ -45,7 +46,8 @@ type control struct {
 	round     round
 	roundID   int  // so that a completion for an earlier round is told from one for this
 	ownTried  bool // this round has gone from an IKE SA that takes no more to one of its own
-	sas       int  // IKE SAs that this connection uses, in whatever shard
+	demand    demand
+	sas       int // IKE SAs that this connection uses, in whatever shard
 	kids      []kid
 	on        *sa // where kids are asked for
 	missed    int // how often, in a row, not all of them came up
@@ -219,7 +221,7 @@ func (c *control) down(w *waiter, reason event.Reason, linger time.Duration) {
 		return
 	}
 	c.watch(&c.downs, w)
-	c.wanted = false
+	c.wanted, c.demand.packet = false, ts.Packet{}
 	c.home.alarms.unset(c)
 	c.stopDial()
 	c.roundID++ // what the round waits for comes too late
@@ -403,21 +405,6 @@ func (c *control) shuntOne(i int, action kernel.Action, route bool, done func(ke
 			done(d)
 		}
 	})
-}
-
-// acquire starts an ondemand connection because of a packet.
-func (c *control) acquire(ev kernel.Acquire) {
-	some := c.children > 0 && c.phase == phaseUp && !c.allUp() && !c.asking() // one of several is missing
-	if c.gone || c.shunts() == nil || c.e.closing.Load() || c.refused && time.Since(c.round.first) < refusedWait ||
-		!some && (c.phase == phaseNegotiating || c.phase == phaseUp || c.children > 0) {
-		return
-	}
-	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q is needed for a packet from %s to %s (protocol %d)", c.conn.Name, ev.Src, ev.Dst, ev.Protocol)})
-	if some {
-		c.askMissing()
-	} else {
-		c.startRound()
-	}
 }
 
 func (c *control) bell() *alarm { return &c.alarm }

@@ -311,6 +311,7 @@ func (c *control) bequeath(k *control) {
 	if k.phase == phaseDown && (c.phase == phaseNegotiating || c.phase == phaseWaiting) {
 		k.phase = c.phase
 	}
+	k.demand = c.demand
 	k.upSince, k.ups, k.downs = c.upSince, append(c.ups, k.ups...), append(c.downs, k.downs...)
 	k.watched.Add(c.watched.Swap(0))
 	c.ups, c.downs, c.wanted, c.gone, c.heir = nil, nil, false, true, k

@@ -257,7 +257,7 @@ func (c *control) initiate(p path.Path) {
 	if p.Kind.Stream() {
 		s.ownStream(a, p)
 	}
-	s.step(a, machine.Start{Path: p})
+	s.step(a, machine.Start{Path: p, Packet: c.demand.packetFor(children[0])})
 }
 
 // needPath answers a machine whose path gave no answer. Only silence and failed paths are cured by another carrier: a peer that has refused us over UDP
@@ -313,6 +313,7 @@ func (c *control) roundFailed() {
 	if c.triesOther() {
 		return
 	}
+	c.demand.failed()
 	c.publish(func(s *ConnectionStatus) { s.LastError = err.Error() })
 	c.e.counters.roundsFailed.Add(1)
 	if !c.wanted || c.e.closing.Load() {

@@ -36,8 +36,11 @@ type Config struct {
 type Input interface{ machineInput() }
 
 type (
-	// Start makes an initiator begin on a path.
-	Start struct{ Path path.Path }
+	// Start makes an initiator begin on a path. Packet is what its first Child SA is needed for; the zero Packet: nothing in particular.
+	Start struct {
+		Path   path.Path
+		Packet ts.Packet
+	}
 	// Datagram is a message whose header the owner has checked (length, version 2, our SPI). The machine may keep Data. Cookie replies and other
 	// stateless answers are the owner's.
 	Datagram struct {
@@ -88,8 +91,9 @@ type (
 	}
 	// OpenChild asks the peer for a further Child SA, of any connection that may share the IKE SA. KindChildUp or KindChildFailed tells the outcome.
 	OpenChild struct {
-		Conn  *policy.Oriented
-		Index int // in Conn.Children
+		Conn   *policy.Oriented
+		Index  int       // in Conn.Children
+		Packet ts.Packet // what it is needed for; the zero Packet: nothing in particular
 	}
 	// CloseChild deletes one Child SA.
 	CloseChild struct{ Child ChildID }

@@ -5,12 +5,14 @@ import (
 	"github.com/ikegod/ikegod/ike/policy"
 	"github.com/ikegod/ikegod/pkg/iana"
 	"github.com/ikegod/ikegod/pkg/suite"
+	"github.com/ikegod/ikegod/pkg/ts"
 	"github.com/ikegod/ikegod/pkg/wire"
 )
 
 // handshake is what IKE_SA_INIT and IKE_AUTH need and an established IKE SA does not.
 type handshake struct {
 	wanted     []int              // initiator: children of conn
+	packet     ts.Packet          // initiator: what the first of them is needed for
 	candidates []*policy.Oriented // responder: connections that the addresses allow
 
 	exchange   *suite.Exchange // initiator's half of the key exchange
@@ -45,7 +47,9 @@ type peerAuth struct {
 }
 
 // forget leaves what the next attempt needs.
-func (hs *handshake) forget() { *hs = handshake{wanted: hs.wanted, candidates: hs.candidates} }
+func (hs *handshake) forget() {
+	*hs = handshake{wanted: hs.wanted, packet: hs.packet, candidates: hs.candidates}
+}
 
 // child finds a Child SA.
 func (m *Machine) child(id ChildID) *child {

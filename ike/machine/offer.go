@@ -29,7 +29,8 @@ type offer struct {
 	reply   wire.SA     // answerer: the proposal chosen
 	refused iana.Notify // answerer: for what our datapath has refused; zero: NO_ADDITIONAL_SAS
 
-	local, remote ts.Set // asker: the selectors that were asked for
+	local, remote ts.Set    // asker: the selectors that were asked for
+	packet        ts.Packet // asker: what it is needed for, whose selectors stand before these
 
 	rekeys   ChildID  // asker: the child that it is to replace, zero if none
 	crossing rekeying // asker: what the peer makes in the same place
@@ -100,7 +101,8 @@ func (m *Machine) chooseChild(r request, among []target) (*chosen, *childRefusal
 	var noESP *childRefusal
 	var meant *policy.Oriented // what is asked for is in part what it allows
 	part := false              // narrowing would help
-	if r.transport {           // a connection that allows it comes before one that does not (RFC 7296 2.23.1)
+	among = m.firstChoices(r, among)
+	if r.transport { // a connection that allows it comes before one that does not (RFC 7296 2.23.1)
 		among = transportFirst(among)
 	}
 	for _, t := range among {
@@ -254,11 +256,12 @@ func (m *Machine) answerWith(ch *chosen, ni, nr []byte) *child {
 func (m *Machine) childAsk(c *child, between ...wire.Item) []wire.Item {
 	esp, withKE := m.asks(c)
 	c.offer.local, c.offer.remote = m.asksFor(c)
+	local, remote := m.withPacket(c, c.offer.local, c.offer.remote)
 	items := append(m.childNotifies(target{c.conn, c.index}.wantsTransport()), wire.Item{Payload: esp.Offer(iana.ProtoESP, binary.BigEndian.AppendUint32(nil, c.spiIn), withKE)})
 	items = append(items, between...)
 	return append(items,
-		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSi, Selectors: c.offer.local.ToWire()}},
-		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSr, Selectors: c.offer.remote.ToWire()}})
+		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSi, Selectors: local.ToWire()}},
+		wire.Item{Payload: wire.TS{Payload: iana.PayloadTSr, Selectors: remote.ToWire()}})
 }
 
 // childReply is the Child SA's part of a response: what was chosen.
@@ -294,8 +297,14 @@ func (m *Machine) acceptChild(c *child, items []wire.Item) bool {
 	choice, err := esp.Accept(sa, iana.ProtoESP, withKE)
 	local, remote := c.offer.local, c.offer.remote
 	l, r, noMode := m.acceptMode(c, items, ts.FromWire(tsi), ts.FromWire(tsr))
+	l, r = c.offer.withoutPacket(l, r)
 	reject := func(r event.Reason, format string, args ...any) bool {
-		m.rejectChild(c, r, fmt.Sprintf(format, args...))
+		text := fmt.Sprintf(format, args...)
+		if r == event.ReasonTSUnacceptable && m.askWithoutPacket(c, text+"; deleting it at the peer") {
+			m.deleteChild(c)
+			return false
+		}
+		m.rejectChild(c, r, text)
 		return false
 	}
 	switch {
@@ -317,6 +326,8 @@ func (m *Machine) acceptChild(c *child, items []wire.Item) bool {
 		fault, _ := selectorFault(c.conn, l, r, local, remote)
 		return reject(event.ReasonTSUnacceptable, "asked for %s, the peer narrowed it to %s: %s; narrowing=yes (%s) would accept that",
 			tunnel(local, remote), tunnel(l, r), fault, where(c.conn, "narrowing"))
+	case c.offer.onlyPacket(l, r):
+		return reject(event.ReasonTSUnacceptable, "asked for %s, the peer narrowed it to the packet's %s", tunnel(local, remote), tunnel(l, r))
 	}
 	if old := m.child(c.offer.rekeys); old != nil {
 		if less := m.lessThan(old, l, r); less != "" {

@@ -34,7 +34,7 @@ func (m *Machine) prepareAuth() {
 	m.hs.signed = m.authJob(m.conn, m.conn.Local.Auth, m.initiatorOctets(m.localID), nil)
 	m.hs.signJob = m.job(Job{Sign: m.hs.signed})
 	m.hs.child = m.newChild(m.conn, m.firstWanted())
-	m.hs.child.asker, m.hs.child.offer = true, &offer{}
+	m.hs.child.asker, m.hs.child.offer = true, &offer{packet: m.hs.packet}
 }
 
 // firstWanted is the child of the connection that IKE_AUTH asks for.
@@ -87,8 +87,8 @@ func (m *Machine) sendAuth() {
 		m.path = floated(m.path)
 	}
 	m.request(iana.IKE_AUTH, task{}, m.seal(m.header(iana.IKE_AUTH, m.out.next, false), items))
-	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("sent IKE_AUTH request to %s with %s and %s; Child SA {ESP <%#08x} %s",
-		m.path.Peer(), authName(m.conn.Local.Auth), idText(m.localID), c.spiIn, tunnel(tsi, tsr))})
+	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("sent IKE_AUTH request to %s with %s and %s; Child SA {ESP <%#08x} %s%s",
+		m.path.Peer(), authName(m.conn.Local.Auth), idText(m.localID), c.spiIn, tunnel(tsi, tsr), c.offer.forPacket())})
 }
 
 // onAuthRefusal ends the attempt: the responder does not want the IKE SA. The message is protected, so it comes from whoever answered IKE_SA_INIT

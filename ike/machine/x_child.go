@@ -32,7 +32,7 @@ func (m *Machine) onOpenChild(in OpenChild) {
 		m.emit(event.Event{Level: event.Warn, Kind: event.KindChildFailed, Conn: in.Conn.Name, Child: in.Conn.Children[in.Index].Name, Text: why.Detail, Close: &why})
 		return
 	}
-	m.openChild(in.Conn, in.Index)
+	m.openChild(in.Conn, in.Index).offer.packet = in.Packet
 }
 
 func (m *Machine) openChild(conn *policy.Oriented, index int) *child {
@@ -71,12 +71,12 @@ func (m *Machine) createPayloads(c *child) (items []wire.Item, ok bool) {
 		between = append(between, wire.Item{Payload: wire.KE{Method: o.exchange.Method, Data: o.exchange.Public}})
 		pfs = " with " + keName(o.exchange.Method)
 	}
-	local, remote := m.asksFor(c)
+	asks := append(rekey, m.childAsk(c, between...)...)
 	m.emit(event.Event{
 		Level: event.Info, Conn: c.conn.Name, Child: c.name(),
-		Text: fmt.Sprintf("sending CREATE_CHILD_SA request to %s for Child SA {ESP <%#08x} %s%s", m.path.Peer(), c.spiIn, tunnel(local, remote), pfs),
+		Text: fmt.Sprintf("sending CREATE_CHILD_SA request to %s for Child SA {ESP <%#08x} %s%s%s", m.path.Peer(), c.spiIn, tunnel(o.local, o.remote), o.forPacket(), pfs),
 	})
-	return append(rekey, m.childAsk(c, between...)...), true
+	return asks, true
 }
 
 // firstKE is the key exchange that a request of ours brings a public value for: the connection's first, or the one that the peer has asked for.
@@ -149,6 +149,9 @@ func (m *Machine) onCreateChildRefusal(msg *message) {
 		return
 	}
 	m.removeChild(c)
+	if n.Notify == iana.TS_UNACCEPTABLE && m.askWithoutPacket(c, m.refusedTS()) {
+		return
+	}
 	m.childFailed(c, m.childRejected(c, n, told, iana.CREATE_CHILD_SA))
 }
 

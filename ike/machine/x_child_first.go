@@ -135,6 +135,9 @@ func (m *Machine) firstChildAnswer() {
 		if !ok {
 			n.Notify = iana.INVALID_SYNTAX
 		}
+		if n.Notify == iana.TS_UNACCEPTABLE && m.askWithoutPacket(c, m.refusedTS()) {
+			return
+		}
 		m.childFailed(c, m.childRejected(c, n, ok, iana.IKE_AUTH))
 		return
 	}

@@ -25,7 +25,7 @@ func (m *Machine) onStart(in Start) {
 	if !m.initiator || m.state != idle {
 		return
 	}
-	m.path = in.Path
+	m.path, m.hs.packet = in.Path, in.Packet
 	m.emit(event.Event{Level: event.Info, Text: fmt.Sprintf("initiating IKEv2 connection to %s using %s", m.path.Remote.Addr(), m.path.Kind)})
 	m.begin()
 }

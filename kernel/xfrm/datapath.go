@@ -105,7 +105,7 @@ func New(cfg Config, events func(kernel.Event)) (*Datapath, error) {
 		cfg.Left = func(string) {}
 	}
 	d := &Datapath{
-		cfg: cfg, events: events, requests: newRequests(events), usage: map[kernel.SPI]counted{},
+		cfg: cfg, events: withTypes(events), requests: newRequests(events), usage: map[kernel.SPI]counted{},
 		features: kernel.Features{
 			Name: "xfrm", UDP: cfg.UDP, TCP: cfg.TCP, PlainESP: cfg.ESP, Transport: true, ESN: true, Lacks: cfg.Lacks, Notes: slices.Clone(cfg.Notes),
 		},

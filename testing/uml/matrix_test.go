@@ -147,6 +147,12 @@ type opponent struct {
 // meet starts both.
 func meet(t *testing.T, b backend, s scenario, o opponent) *meeting {
 	t.Helper()
+	return meetAuto(t, b, s, o, "add")
+}
+
+// meetAuto is meet, where ikegod's connection has auto.
+func meetAuto(t *testing.T, b backend, s scenario, o opponent, auto string) *meeting {
+	t.Helper()
 	ours, theirs := s.place(t)
 	if s.transport {
 		ours.in, theirs.in = ours.addr, theirs.addr
@@ -155,7 +161,7 @@ func meet(t *testing.T, b backend, s scenario, o opponent) *meeting {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := ours.host.Ikegod(s.conf(ours, theirs), psk, "--backend", string(b))
+	d, err := ours.host.Ikegod(strings.Replace(s.conf(ours, theirs), "auto=add", "auto="+auto, 1), psk, "--backend", string(b))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,15 @@ func strongswan() ([]string, error) {
 
 // startStrongSwan starts a strongSwan that has its ESP in the kernel.
 func startStrongSwan(s scenario, here, there end) (other, error) {
+	return startCharon(s, here, there, "none")
+}
+
+// startStrongSwanTrap is startStrongSwan, where a packet starts strongSwan.
+func startStrongSwanTrap(s scenario, here, there end) (other, error) {
+	return startCharon(s, here, there, "trap")
+}
+
+func startCharon(s scenario, here, there end, action string) (other, error) {
 	mode, selectors, encap := "tunnel", fmt.Sprintf("local_ts = %s\n        remote_ts = %s", here.net, there.net), "no"
 	if s.transport {
 		mode, selectors = "transport", ""
@@ -43,6 +52,7 @@ func startStrongSwan(s scenario, here, there end) (other, error) {
     children {
       meeting {
         mode = %[6]s
+        start_action = %[8]s
         esp_proposals = aes256gcm16-esn-noesn
         %[7]s
       }
@@ -54,7 +64,7 @@ secrets {
     secret = "a secret that nobody guesses"
   }
 }
-`, here.addr, there.seen, encap, here.name, there.name, mode, selectors))
+`, here.addr, there.seen, encap, here.name, there.name, mode, selectors, action))
 }
 
 // TestStrongSwan meets strongSwan 5.9.8 with its ESP in the kernel, in every scenario but those over TCP, which it does not have: plain ESP and transport

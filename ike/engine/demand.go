@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ikegod/ikegod/ike/event"
+	"github.com/ikegod/ikegod/kernel"
+	"github.com/ikegod/ikegod/pkg/ts"
+)
+
+// demand is the packet for which a connection with auto=ondemand comes up: it goes with the request for the Child SA that it is for (RFC 7296 2.9). Others, later rounds
+// and a rekeying have none.
+type demand struct {
+	packet ts.Packet // the zero Packet: none
+	child  int
+	plain  bool // the last round with a packet has failed: the next goes without, in case that a peer does not bear it
+}
+
+// packetFor is what the request for a child of the connection goes with.
+func (d demand) packetFor(child int) ts.Packet {
+	if d.child != child {
+		return ts.Packet{}
+	}
+	return d.packet
+}
+
+// met takes note that the packet's Child SA is there.
+func (d *demand) met(child int) {
+	if d.child == child {
+		d.packet = ts.Packet{}
+	}
+}
+
+// failed takes note that it will not be there, now.
+func (d *demand) failed() {
+	d.plain, d.packet = d.packet != ts.Packet{}, ts.Packet{}
+}
+
+// acquire starts an ondemand connection because of a packet.
+func (c *control) acquire(ev kernel.Acquire) {
+	some := c.children > 0 && c.phase == phaseUp && !c.allUp() && !c.asking() // one of several is missing
+	if c.gone || c.shunts() == nil || c.e.closing.Load() || c.refused && time.Since(c.round.first) < refusedWait ||
+		!some && (c.phase == phaseNegotiating || c.phase == phaseUp || c.children > 0) {
+		return
+	}
+	c.tell(event.Event{Level: event.Info, Text: fmt.Sprintf("connection %q is needed for a packet from %s to %s (protocol %d)", c.conn.Name, ev.Src, ev.Dst, ev.Protocol)})
+	c.demand.packet = ts.Packet{}
+	if i := c.kidNamed(string(ev.Policy)); i >= 0 && !c.demand.plain {
+		c.demand.child, c.demand.packet = i, ts.Packet{Src: ev.Src, Dst: ev.Dst, Protocol: ev.Protocol}
+	}
+	if some {
+		c.askMissing()
+	} else {
+		c.startRound()
+	}
+}

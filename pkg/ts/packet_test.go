@@ -1,0 +1,126 @@
+package ts_test
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ikegod/ikegod/pkg/ts"
+	"github.com/ikegod/ikegod/testing/subnets"
+)
+
+func TestPacketSelectors(t *testing.T) {
+	for _, tc := range []struct {
+		src, dst string
+		protocol uint8
+		want     string // both selectors; empty: none
+	}{
+		{"192.0.1.1:33000", "192.0.2.1:443", 6, "192.0.1.1/32/TCP/33000 192.0.2.1/32/TCP/443"},
+		{"192.0.1.1:0", "192.0.2.1:443", 6, "192.0.1.1/32/TCP 192.0.2.1/32/TCP/443"}, // connect, before it has its port
+		{"[2001:db8::1]:5000", "[2001:db8::2]:53", 17, "2001:db8::1/128/UDP/5000 2001:db8::2/128/UDP/53"},
+		{"192.0.1.1:2048", "192.0.2.1:2048", 1, "192.0.1.1/32/ICMP/2048 192.0.2.1/32/ICMP/2048"},                // echo request
+		{"[2001:db8::1]:32768", "[2001:db8::2]:32768", 58, "2001:db8::1/128/58/32768 2001:db8::2/128/58/32768"}, // the same over IPv6
+		{"192.0.1.1:7", "192.0.2.1:9", 47, "192.0.1.1/32/GRE 192.0.2.1/32/GRE"},                                 // what the kernel has in the place of ports is a key
+		{"192.0.1.1:0", "192.0.2.1:0", 0, "192.0.1.1/32 192.0.2.1/32"},
+		{"[::ffff:192.0.1.1]:1", "192.0.2.1:2", 17, "192.0.1.1/32/UDP/1 192.0.2.1/32/UDP/2"},
+		{"0.0.0.0:1", "192.0.2.1:2", 17, ""},
+		{"192.0.1.1:1", "[2001:db8::2]:2", 17, ""},
+		{"[fe80::1%eth0]:1", "[2001:db8::2]:2", 17, ""},
+		{"", "192.0.2.1:2", 17, ""},
+		{"", "", 0, ""},
+	} {
+		p := ts.Packet{Protocol: tc.protocol}
+		if tc.src != "" {
+			p.Src = netip.MustParseAddrPort(tc.src)
+		}
+		if tc.dst != "" {
+			p.Dst = netip.MustParseAddrPort(tc.dst)
+		}
+		src, dst, ok := p.Selectors()
+		if !ok {
+			if tc.want != "" {
+				t.Errorf("%v: none, want %s", p, tc.want)
+			}
+			continue
+		}
+		var want []ts.Selector
+		for word := range strings.FieldsSeq(tc.want) {
+			s, err := ts.Parse(word)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, s)
+		}
+		if len(want) != 2 || src != want[0] || dst != want[1] {
+			t.Errorf("%v: %v and %v, want %q", p, src, dst, tc.want)
+		}
+	}
+}
+
+// TestPacketFirstAgainstReference: a packet's selector before others changes nothing of what a responder that takes all which it allows answers, and nothing of what
+// is taken or refused as a whole; and if it allows the packet, the answer holds it (RFC 7296 2.9).
+func TestPacketFirstAgainstReference(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(29, 9))
+	all := universe()
+	met := 0
+	for range 100000 {
+		asked, allowed := randomSet(rnd), randomSet(rnd)
+		p := all[rnd.IntN(len(all))]
+		if p.port == noPort || !setHolds(asked, p) {
+			continue
+		}
+		packet := ts.Selector{Start: p.a, End: p.a, Protocol: p.protocol, StartPort: uint16(p.port), EndPort: uint16(p.port)}
+		offer := asked.First(packet)
+		if offer[0] != packet || !offer[1:].Contains(slices.DeleteFunc(slices.Clone(asked), func(s ts.Selector) bool { return s == packet })) {
+			t.Fatalf("%v before %v is %v", packet, asked, offer)
+		}
+		got, plain := ts.Narrow(offer, allowed, true), ts.Narrow(asked, allowed, true)
+		if !got.Equal(plain) {
+			t.Fatalf("%v narrowed by %v is %v, and with %v before it %v", asked, allowed, plain, packet, got)
+		}
+		if setHolds(allowed, p) {
+			met++
+			if !setHolds(got, p) {
+				t.Fatalf("narrow %v by %v gives %v, without the packet", offer, allowed, got)
+			}
+		}
+		if strict, plain := ts.Narrow(offer, allowed, false), ts.Narrow(asked, allowed, false); !strict.Equal(plain) {
+			t.Fatalf("%v within %v is %v, and with %v before it %v", asked, allowed, plain, packet, strict)
+		}
+		// A responder may repeat it beside what it is a part of.
+		if len(got) > 0 && setHolds(got, p) {
+			if back := got.First(packet).WithoutFirst(packet, asked); !back.Equal(got) {
+				t.Fatalf("%v is left of %v and %v", back, packet, got)
+			}
+		}
+	}
+	if met < 500 {
+		t.Errorf("only %d of the offers allowed the packet", met)
+	}
+}
+
+func TestCutTo(t *testing.T) {
+	packet := subnets.Of("10.1.0.1/32/tcp/443")[0]
+	for _, tc := range []struct {
+		asked, answer ts.Set
+		want          bool
+	}{
+		{subnets.Of("10.0.0.0/8"), subnets.Of("10.0.0.0/8"), false},
+		{subnets.Of("10.0.0.0/8"), subnets.Of("10.1.0.0/16"), false},
+		{subnets.Of("10.0.0.0/8"), ts.Set{packet}, true},
+		{subnets.Of("10.0.0.0/8"), subnets.Of("10.1.0.1/32"), true},
+		{subnets.Of("10.0.0.0/8"), subnets.Of("10.0.0.0/8/tcp"), true},
+		{subnets.Of("10.0.0.0/8/tcp"), subnets.Of("10.1.0.0/16/tcp"), false},
+		{subnets.Of("10.0.0.0/8/tcp"), subnets.Of("10.1.0.0/16/tcp/443"), true},
+		{subnets.Of("10.0.0.0/8/tcp/443"), subnets.Of("10.1.0.0/16/tcp/443"), false},
+		{subnets.Of("10.1.0.1/32"), subnets.Of("10.1.0.1/32"), false},
+		{subnets.Of("10.0.0.0/8"), append(subnets.Of("10.2.0.0/16"), packet), false},
+		{subnets.Of("10.0.0.0/8"), nil, false},
+	} {
+		if got := tc.answer.CutTo(packet, tc.asked); got != tc.want {
+			t.Errorf("%v as the answer to %v with %v before it: cut to that %t", tc.answer, tc.asked, packet, got)
+		}
+	}
+}
