@@ -75,8 +75,11 @@ type Policy struct {
 	Priority int
 	// InboundOnly says that this datapath takes no packets that go out: it lets them pass, as by a Pass policy of these selectors, or if the action is Pass itself
 	// says nothing about them. What comes in by the SAs of the policy is accepted as before. A split datapath wants that while outbound packets are the other
-	// half's, which gets also those that have waited here for an SA. Only XFRM has it.
+	// half's. Only XFRM has it.
 	InboundOnly bool
+	// Led says that packets that go out are routed to the other half of a split datapath, where they go on if this one lets them pass, also after they have waited for
+	// an SA. Others that wait would leave in clear, and are dropped before. Only XFRM has it.
+	Led bool
 	// MarkIn and MarkOut narrow the policy to packets with these marks, in and out. Only XFRM has them.
 	MarkIn, MarkOut Mark
 	// Interface leads the policy's traffic through an XFRM interface. Only XFRM has it.

@@ -280,7 +280,8 @@ func (s *Split) routeKernel(st *splitPolicy) error {
 	p := st.policy
 	if p.Action != Pass && !s.kernelOnly(&p) {
 		// What comes in has to be from an SA whatever the action. What goes out and does not wait in the kernel is the userspace half's to hold, drop or reject.
-		if p.InboundOnly = !st.out; p.InboundOnly || len(st.pairs) > 0 {
+		p.Led, p.InboundOnly = true, !st.out
+		if p.InboundOnly || len(st.pairs) > 0 {
 			p.Action = Protect
 		}
 		p.SourceIP, p.MTU = netip.Addr{}, 0 // the routes to the TUN have them

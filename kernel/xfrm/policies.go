@@ -138,12 +138,11 @@ func (r *route) wanted() (out []wish) {
 			strength = uint32(r.policy.Priority)
 		}
 		for _, d := range directions {
-			p := wish{Policy: r.blank(s, d, strength)}
+			p := wish{Policy: r.blank(s, d, strength), led: r.policy.Led}
 			switch {
 			case r.policy.InboundOnly && action == kernel.Pass && d == message.Out:
 				continue
 			case r.policy.InboundOnly && action != kernel.Pass && d == message.Out: // allowed
-				p.led = true
 			case r.policy.InboundOnly && action != kernel.Pass && inward == nil:
 				continue // no SA that anything could come by
 			case action == kernel.Pass:

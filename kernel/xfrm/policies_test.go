@@ -342,3 +342,62 @@ func TestSparedBesideOthers(t *testing.T) {
 		}
 	}
 }
+
+// What waits at a policy goes on to the other half when that has the SA, if it is led there, and is dropped before it could leave in clear if not: at a policy of an earlier daemon, or
+// from before the policy was led.
+func TestWaitsForOtherHalf(t *testing.T) {
+	namespace(t)
+	dir := t.TempDir()
+	p := westEast(t, kernel.Hold)
+	p.LocalAddr, p.RemoteAddr = westAddr, eastAddr
+	led, passes := p, p
+	led.Led, passes.Led, passes.InboundOnly, passes.Action = true, true, true, kernel.Protect
+	for _, tc := range []struct {
+		name   string
+		killed bool // the first was an earlier daemon's
+		first  []kernel.Policy
+		drops  bool
+	}{
+		{"led", false, []kernel.Policy{led}, false},
+		{"led after it passed", false, []kernel.Policy{p, passes, led}, false},
+		{"not led", false, []kernel.Policy{p}, true},
+		{"led since", false, []kernel.Policy{p, led}, true},
+		{"of an earlier daemon", true, []kernel.Policy{led}, true},
+		{"of an earlier daemon, led since", true, []kernel.Policy{p, led}, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			rest := tc.first
+			if tc.killed {
+				openUnclosed(t, Config{RunDir: dir}).route(rest[0])
+				rest = rest[1:]
+			}
+			r := open(t, Config{RunDir: dir})
+			for _, q := range rest {
+				r.route(q)
+			}
+			out := func() string { return sh(t, "ip xfrm policy list dir out") }
+			if !strings.Contains(out(), "tmpl") {
+				t.Fatalf("nothing waits there: %s", out())
+			}
+			var removed int
+			r.requests.tell(func() {
+				r.conn.refuse = func(kind message.Type) error {
+					if kind == message.DELPOLICY && removed == 0 {
+						if n := strings.Count(out(), "tmpl"); n == 1 {
+							removed = 1
+						}
+					}
+					return nil
+				}
+			})
+			r.route(passes)
+			r.must(func(n kernel.Request) { r.Unroute(n, "behind it") })
+			if (removed == 1) != tc.drops || strings.Contains(out(), "tmpl") {
+				t.Errorf("it was removed before: %v, want %v; %s", removed == 1, tc.drops, out())
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -58,15 +58,16 @@ type wish struct {
 	// when the policy is put anew: so that happens when the SA has come, even where the template is the same.
 	larval bool
 
-	// led: packets that the policy lets pass do not leave, they are routed to the other half of a split datapath.
+	// led: packets that the policy lets pass do not leave, they are routed to the other half of a split datapath, and so are those that wait at it: not so those which
+	// another policy in its place has left there.
 	led bool
 }
 
-// mayKeep reports whether packets may wait at the policy. One that passes in its place would send them in clear, unlike one that has been removed before.
+// mayKeep reports whether packets may wait at the policy. One that passes in its place would send them on their way, unlike one that has been removed before.
 func (p *wish) mayKeep() bool { return p.Direction == message.Out && p.Template != nil }
 
 // passes reports whether the policy lets its packets go in clear.
-func (p *wish) passes() bool { return p.Action != message.Block && p.Template == nil && !p.led }
+func (p *wish) passes() bool { return p.Action != message.Block && p.Template == nil }
 
 type claim struct {
 	owner  kernel.PolicyID
@@ -211,7 +212,7 @@ func (s *spd) sync(pl place, at *occupied) error {
 	if at.kernel != nil && samePolicy(at.kernel, strongest) {
 		return nil
 	}
-	if at.kernel != nil && at.kernel.mayKeep() && strongest.passes() {
+	if at.kernel != nil && at.kernel.mayKeep() && strongest.passes() && !(at.kernel.led && strongest.led) {
 		if err := s.remove(at); err != nil {
 			return err
 		}
@@ -226,6 +227,7 @@ func (s *spd) sync(pl place, at *occupied) error {
 		want.Index = s.share.index(want.Direction)
 	} else {
 		want.Index = at.kernel.Index
+		want.led = want.led && (at.kernel.led || !at.kernel.mayKeep())
 	}
 	if err := s.conn.do(kind, &message.NewPolicy{Policy: want.Policy}); err != nil {
 		if at.kernel == nil {
@@ -310,9 +312,9 @@ func (s *spd) remove(at *occupied) error {
 	return nil
 }
 
-// samePolicy compares all but the index.
+// samePolicy compares what the kernel is told, but for the index.
 func samePolicy(a, b *wish) bool {
-	same := a.larval == b.larval && a.led == b.led && a.Action == b.Action && a.Priority == b.Priority && (a.Template == nil) == (b.Template == nil)
+	same := a.larval == b.larval && a.Action == b.Action && a.Priority == b.Priority && (a.Template == nil) == (b.Template == nil)
 	return same && (a.Template == nil || *a.Template == *b.Template)
 }
 
