@@ -49,6 +49,7 @@ func TestShareIsAnothersNow(t *testing.T) {
 	namespace(t)
 	first, second := sameWish(t)
 	killed := openUnclosed(t, Config{RunDir: first})
+	killed.kill()
 	b := open(t, Config{RunDir: second})
 	if killed.worker.share.number != b.worker.share.number {
 		t.Fatalf("share %d was free, and %d taken", killed.worker.share.number, b.worker.share.number)
@@ -86,6 +87,7 @@ func TestNamesOfStrangers(t *testing.T) {
 	dir := t.TempDir()
 	killed := openUnclosed(t, Config{RunDir: dir})
 	killed.route(westEast(t, kernel.Hold))
+	killed.kill()
 	for i := range uint32(shares) {
 		s := newShare(i)
 		if who, err := s.claim(); who != nobody || err != nil {

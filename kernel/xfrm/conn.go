@@ -16,6 +16,7 @@ type conn struct {
 	mu     sync.Mutex
 	socket *nl.NetlinkSocket
 	seq    nl.SocketHandle
+	port   uint32 // the socket's, by which the kernel tells others whose doing a change was
 	// refuse, if set, is asked for an error before each request: what a test cannot make a kernel do. Only the owner of the conn sets it.
 	refuse func(message.Type) error
 }
@@ -34,7 +35,12 @@ func dial() (*conn, error) {
 	}
 	// The kernel's own words with an error; kernels before 4.12 have none.
 	_ = s.SetExtAck(true)
-	return &conn{socket: s, seq: nl.SocketHandle{Socket: s}}, nil
+	port, err := s.GetPid()
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return &conn{socket: s, seq: nl.SocketHandle{Socket: s}, port: port}, nil
 }
 
 func (c *conn) close() { c.socket.Close() }
@@ -77,6 +83,7 @@ func (c *conn) execute(kind message.Type, flags int, m body) ([][]byte, error) {
 		}
 	}
 	r := nl.NewNetlinkRequest(int(kind), flags)
+	r.Pid = c.port
 	r.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_XFRM: &c.seq}
 	if m != nil {
 		r.AddRawData(m.Append(nil))

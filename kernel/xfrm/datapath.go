@@ -77,6 +77,8 @@ type worker struct {
 	reserved map[kernel.SPI]message.SAID
 	pairs    map[kernel.SPI]*pair
 	outbound map[outID]*pair // installed outbound SAs
+
+	restored, unrestored, stripped seldom // what others have done was told
 }
 
 // outID tells outbound SAs apart, as the kernel does.

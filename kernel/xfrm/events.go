@@ -1,8 +1,10 @@
 package xfrm
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -29,14 +31,48 @@ type listener struct {
 }
 
 func listen(d *Datapath) (*listener, error) {
-	s, err := nl.Subscribe(unix.NETLINK_XFRM, message.GroupAcquire, message.GroupExpire, message.GroupMapping)
+	s, err := nl.Subscribe(unix.NETLINK_XFRM, message.GroupAcquire, message.GroupExpire, message.GroupSA, message.GroupPolicy, message.GroupMapping)
 	if err != nil {
 		return nil, refused("listen to the kernel's IPsec", err)
+	}
+	if err := onlyOthers(s, d.conn); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("listen to what others do to the kernel's IPsec: %w", err)
 	}
 	if s.SetReceiveBufferSize(newsBuffer, true) != nil {
 		_ = s.SetReceiveBufferSize(newsBuffer, false) // as large as net.core.rmem_max allows
 	}
 	return &listener{d: d, socket: s, done: make(chan struct{})}, nil
+}
+
+// onlyOthers has the kernel leave out what conn itself does to SAs and policies, and what others add or change: ten thousand connections that come up would fill the
+// socket.
+func onlyOthers(s *nl.NetlinkSocket, conn *conn) error {
+	load := func(size uint16, at uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | size | unix.BPF_ABS, K: at}
+	}
+	program := []unix.SockFilter{load(unix.BPF_W, 12)} // nlmsg_pid: who has asked for it
+	dropped := []uint32{wordAsLoaded(conn.port)}
+	for _, kind := range []message.Type{message.NEWSA, message.UPDSA, message.NEWPOLICY, message.UPDPOLICY} {
+		dropped = append(dropped, halfAsLoaded(uint16(kind)))
+	}
+	for i, value := range dropped {
+		if i == 1 {
+			program = append(program, load(unix.BPF_H, 4)) // nlmsg_type
+		}
+		program = append(program, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: value}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K})
+	}
+	program = append(program, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: math.MaxUint32})
+	return unix.SetsockoptSockFprog(s.GetFd(), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+}
+
+// wordAsLoaded and halfAsLoaded are numbers in this machine's byte order as a filter loads them, in the network's.
+func wordAsLoaded(n uint32) uint32 {
+	return binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, n))
+}
+
+func halfAsLoaded(n uint16) uint32 {
+	return uint32(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, n)))
 }
 
 func (l *listener) close() {
@@ -116,12 +152,27 @@ func (l *listener) hear(kind message.Type, b []byte) {
 		if m, err := message.ParseMapping(b); err == nil {
 			do = func() { w.mapped(m, time.Now()) }
 		}
+	case message.DELPOLICY:
+		if m, err := message.ParseDelPolicy(b); err == nil {
+			do = func() { w.policyRemoved(m) }
+		}
+	case message.FLUSHPOLICY:
+		do = w.lookAtPolicies
+	case message.DELSA:
+		if id, err := message.ParseDelSA(b); err == nil {
+			do = func() { w.saRemoved(id) }
+		}
+	case message.FLUSHSA:
+		do = func() { w.gone(w.lookAtSAs()) }
 	default:
 	}
-	if do != nil && !l.d.requests.tell(do) && kind == message.EXPIRE {
+	if do != nil && !l.d.requests.tell(do) && !repeated(kind) {
 		l.lost()
 	}
 }
+
+// repeated reports whether the kernel says a thing again.
+func repeated(kind message.Type) bool { return kind == message.ACQUIRE || kind == message.MAPPING }
 
 // lost queues a resync behind what is there, when that has been worked off.
 func (l *listener) lost() {
@@ -234,12 +285,20 @@ func (w *worker) mapped(m *message.Mapping, now time.Time) {
 	w.d.events(kernel.PeerMoved{SPI: p.spi(), Path: path.Path{Local: at.Local, Remote: m.New, Kind: at.Kind, Generation: at.Generation}})
 }
 
-// resync finds out what messages that were lost have said: which SAs have come to a limit, and which packets wait.
+// resync finds out what messages that were lost have said: which policies are gone, which SAs are, or have come to a limit, and which packets wait.
 func (w *worker) resync() {
-	sas, _, err := inKernel(w.d.conn)
+	w.lookAtPolicies()
+	for _, p := range w.lookAtSAs() {
+		w.hardExpire(p) // it may have come to its limit
+	}
+}
+
+// lookAtSAs returns the pairs of which an SA is not there any more, and does what the kernel has asked for by the state of the others.
+func (w *worker) lookAtSAs() (gone []*pair) {
+	sas, err := sasInKernel(w.d.conn)
 	if err != nil {
-		w.d.cfg.Notice("the kernel has dropped messages about SAs, and their state could not be read: " + err.Error())
-		return
+		w.d.cfg.Notice("the kernel has told of something that has become of SAs, and their state could not be read: " + err.Error())
+		return nil
 	}
 	there := map[outID]*message.SA{}
 	for _, sa := range sas {
@@ -256,7 +315,9 @@ func (w *worker) resync() {
 			sa := there[outID{id.Dst, id.SPI}]
 			switch {
 			case sa == nil:
-				w.hardExpire(p)
+				if !slices.Contains(gone, p) {
+					gone = append(gone, p)
+				}
 			case over(sa.Current.Bytes, sa.Limits.SoftBytes), over(sa.Current.Packets, sa.Limits.SoftPackets):
 				w.softExpire(p)
 			}
@@ -269,6 +330,7 @@ func (w *worker) resync() {
 			})
 		}
 	}
+	return gone
 }
 
 // packetOf is the packet for which the kernel keeps an SA without keys.

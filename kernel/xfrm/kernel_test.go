@@ -23,7 +23,7 @@ func TestKernelTells(t *testing.T) {
 	inGuest(t, map[string]func(t *testing.T, west, east *gateway){
 		"look": testLook, "standby": testStandby, "limits": testLimits, "acquire": testAcquireUp, "move": testMove, "mapping": testMapping, "crash": testCrash,
 		"refusals": testRefusals, "interface": testInterface, "left_interface": testLeftInterface, "resync": testResync, "waits": testWaits, "marks": testMarks,
-		"no memory": testNoMemory, "given_up": testGivenUp, "turn": testTurn,
+		"no memory": testNoMemory, "given_up": testGivenUp, "turn": testTurn, "removed": testRemoved,
 	})
 }
 

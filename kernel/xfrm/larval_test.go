@@ -115,7 +115,7 @@ func TestLarvalDrop(t *testing.T) {
 	namespace(t)
 	now := func() string { return strings.TrimSpace(sh(t, "cat "+larvalFile)) }
 	dir := t.TempDir()
-	_ = openUnclosed(t, Config{RunDir: dir}) // killed
+	openUnclosed(t, Config{RunDir: dir}).kill()
 	second := open(t, Config{RunDir: dir})
 	if now() != "0" {
 		t.Errorf("while it runs: %s", now())

@@ -87,24 +87,36 @@ func freshShare(sas []*message.SA, policies []*message.Policy, first uint32) (*s
 
 // inKernel is all SAs and policies of this network namespace.
 func inKernel(c *conn) (sas []*message.SA, policies []*message.Policy, err error) {
+	if sas, err = sasInKernel(c); err == nil {
+		policies, err = policiesInKernel(c)
+	}
+	return sas, policies, err
+}
+
+func sasInKernel(c *conn) (sas []*message.SA, err error) {
 	answers, err := c.dump(message.GETSA)
 	if err != nil {
-		return nil, nil, refused("list the kernel's SAs", err)
+		return nil, refused("list the kernel's SAs", err)
 	}
 	for _, b := range answers {
 		if sa, err := message.ParseSA(b); err == nil {
 			sas = append(sas, sa)
 		}
 	}
-	if answers, err = c.dump(message.GETPOLICY); err != nil {
-		return nil, nil, refused("list the kernel's policies", err)
+	return sas, nil
+}
+
+func policiesInKernel(c *conn) (policies []*message.Policy, err error) {
+	answers, err := c.dump(message.GETPOLICY)
+	if err != nil {
+		return nil, refused("list the kernel's policies", err)
 	}
 	for _, b := range answers {
 		if p, err := message.ParsePolicy(b); err == nil && p.Direction <= message.Forward {
 			policies = append(policies, p)
 		}
 	}
-	return sas, policies, nil
+	return policies, nil
 }
 
 // left is what the kernel holds of this share.

@@ -46,6 +46,7 @@ func TestLeftovers(t *testing.T) {
 	if n, all := theirs(), len(policies(t, first.worker.share)); n != 4 || all != 10 {
 		t.Fatalf("%d of %d policies are others'", n, all)
 	}
+	first.kill()
 	cfg.Left = func(text string) { notices = append(notices, text) }
 	second := open(t, cfg)
 	if n, all := theirs(), len(policies(t, first.worker.share)); n != 4 || all != 10 {
@@ -73,7 +74,6 @@ func TestLeftovers(t *testing.T) {
 
 // A record that cannot be read keeps nobody from using the kernel: what is left in the share that the run directory tries first is taken for its own.
 func TestDamagedRecord(t *testing.T) {
-	namespace(t)
 	for name, damage := range map[string]func(name string) error{
 		"cut":         func(name string) error { return os.Truncate(name, 1) },
 		"empty":       func(name string) error { return os.Truncate(name, 0) },
@@ -81,10 +81,12 @@ func TestDamagedRecord(t *testing.T) {
 		"directory":   func(name string) error { return errors.Join(os.Remove(name), os.Mkdir(name, 0o700)) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			namespace(t)
 			dir, said := t.TempDir(), ""
 			name := filepath.Join(dir, recordName)
 			first := openUnclosed(t, Config{RunDir: dir})
 			first.route(westEast(t, kernel.Hold))
+			first.kill()
 			if err := damage(name); err != nil {
 				t.Fatal(err)
 			}
@@ -109,9 +111,11 @@ func TestDamagedRecord(t *testing.T) {
 		})
 	}
 	t.Run("without the kernel's IPsec", func(t *testing.T) {
+		namespace(t)
 		dir := t.TempDir()
 		first := openUnclosed(t, Config{RunDir: dir})
 		first.route(westEast(t, kernel.Hold))
+		first.kill()
 		if err := os.Truncate(filepath.Join(dir, recordName), 1); err != nil {
 			t.Fatal(err)
 		}
@@ -127,6 +131,7 @@ func TestRecordOfAnotherBoot(t *testing.T) {
 	dir, theirs := t.TempDir(), t.TempDir()
 	gone := openUnclosed(t, Config{RunDir: dir})
 	number := gone.worker.share.number
+	gone.kill()
 	name := filepath.Join(dir, recordName)
 	text, err := os.ReadFile(name)
 	if err != nil || !strings.Contains(string(text), boot()) {
@@ -152,6 +157,7 @@ func TestRecordOfAnotherBoot(t *testing.T) {
 	if got := len(policies(t, other.worker.share)); got != held || held == 0 {
 		t.Errorf("%d policies of another, were %d", got, held)
 	}
+	other.kill()
 	if text, err := SweepLeft(theirs); err != nil || text == "" {
 		t.Errorf("%q %v", text, err)
 	}
@@ -210,6 +216,7 @@ func TestLeftPoliciesAreReplacedInPlace(t *testing.T) {
 			}
 		}
 	}()
+	first.kill()
 	before := withIndices(t)
 	second := open(t, cfg)
 	for _, p := range []kernel.Policy{six, four} {
@@ -266,7 +273,9 @@ func TestLeftPoliciesAreReplacedInPlace(t *testing.T) {
 func TestLeftTrapIsAskedFor(t *testing.T) {
 	namespace(t)
 	cfg := Config{RunDir: t.TempDir()}
-	openUnclosed(t, cfg).route(westEast(t, kernel.Trap))
+	killed := openUnclosed(t, cfg)
+	killed.route(westEast(t, kernel.Trap))
+	killed.kill()
 	r := open(t, cfg)
 	knock(t)
 	_, asked, _ := strings.Cut(sh(t, "ip xfrm state"), "reqid ")
@@ -294,6 +303,7 @@ func TestLeftRoutes(t *testing.T) {
 	other.ID, other.Remote = "other", subnets.Of("192.0.3.0/24")
 	first.route(p)
 	first.route(other)
+	first.kill()
 	sh(t, "ip route replace default via 192.1.2.253")
 	before := routesOfOurs(t)
 	second := open(t, cfg)
@@ -371,6 +381,7 @@ func TestSweepLeft(t *testing.T) {
 	p.SourceIP = addr("192.0.1.254")
 	first.route(p)
 	first.must(func(n kernel.Request) { first.ReserveSPI(n, kernel.Endpoints{Path: westPath(0)}) })
+	first.kill()
 	other := open(t, Config{RunDir: t.TempDir()})
 	theirs := p
 	theirs.Remote = subnets.Of("172.16.0.0/12")

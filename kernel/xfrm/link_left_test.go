@@ -33,7 +33,7 @@ func testLeftInterface(t *testing.T, west, east *gateway) {
 	renumbered := policy("renumbered", kernel.Interface{Name: "ipsec3", ID: 3})
 	renumbered.Remote = subnets.Of("192.0.98.0/24")
 
-	west.in(func() { west.rig = openUnclosed(t, Config{RunDir: dir}) }) // killed
+	west.in(func() { west.rig = openUnclosed(t, Config{RunDir: dir}) })
 	for _, p := range []kernel.Policy{p, unwanted, renumbered} {
 		west.route(p)
 	}
@@ -42,6 +42,7 @@ func testLeftInterface(t *testing.T, west, east *gateway) {
 	if strings.Count(before, "xfrm if_id") != 3 || strings.Count(was, "\n") != 4 {
 		t.Fatalf("first:\n%s%s", before, was)
 	}
+	west.kill()
 	p.Interface.Addrs, renumbered.Interface.ID = address("198.18.15.16/24"), 4
 
 	var said []string

@@ -166,16 +166,21 @@ func TestFlushedByOthers(t *testing.T) {
 	p := westEast(t, kernel.Hold)
 	r.route(p)
 	had := len(policies(t, r.worker.share))
-	sh(t, "ip xfrm policy flush")
-	p.Action = kernel.Pass
+	r.stalled(func() { // before it hears of it
+		sh(t, "ip xfrm policy flush")
+		p.Action = kernel.Pass
+		r.Route(1<<32, p)
+	})
 	r.route(p)
 	if got := len(policies(t, r.worker.share)); got != had || had == 0 {
 		t.Errorf("%d policies after the flush and a change, want %d", got, had)
 	}
-	sh(t, "ip xfrm policy flush")
-	theirs := "ip xfrm policy add src 192.0.1.0/24 dst 192.0.2.0/24 dir out priority 7 tmpl proto esp reqid 16388 mode transport"
-	sh(t, theirs)
-	before := sh(t, "ip xfrm policy")
+	theirs, before := "ip xfrm policy add src 192.0.1.0/24 dst 192.0.2.0/24 dir out priority 7 tmpl proto esp reqid 16388 mode transport", ""
+	r.stalled(func() {
+		sh(t, "ip xfrm policy flush")
+		sh(t, theirs)
+		before = sh(t, "ip xfrm policy")
+	})
 	p.Action = kernel.Hold
 	if d := r.await(func(n kernel.Request) { r.Route(n, p) }); d.Err == nil {
 		t.Error("no error names the other's policy")

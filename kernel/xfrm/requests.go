@@ -22,7 +22,7 @@ type requests struct {
 	closed  bool
 }
 
-// maxNews bounds the kernel's messages that wait: beyond it acquires are dropped, which the kernel repeats, and the state of SAs is read anew.
+// maxNews bounds the kernel's messages that wait: beyond it acquires are dropped, which the kernel repeats, and the state of SAs and policies is read anew.
 const maxNews = 4096
 
 func newRequests(events func(kernel.Event)) *requests {

@@ -133,7 +133,7 @@ func tidy(text string, s *share) string {
 	return strings.Join(out, "\n")
 }
 
-// openUnclosed opens a Datapath as a daemon does that is killed: what it has put into the kernel stays.
+// openUnclosed opens a Datapath as a daemon does that is killed in the end: what it has put into the kernel stays.
 func openUnclosed(t *testing.T, cfg Config) *rig {
 	t.Helper()
 	r := &rig{t: t, done: map[kernel.Request]kernel.Done{}, changed: make(chan struct{}, 1)}
@@ -142,11 +142,14 @@ func openUnclosed(t *testing.T, cfg Config) *rig {
 	if r.Datapath, err = New(cfg, r.event); err != nil {
 		t.Fatal(err)
 	}
-	r.worker.share.unclaim() // the end of a process does that
-	t.Cleanup(func() {
-		r.requests.close()
+	t.Cleanup(r.kill)
+	return r
+}
+
+// kill ends a Datapath as the end of its process does.
+func (r *rig) kill() {
+	if r.requests.close() {
 		r.news.close()
 		r.closeSockets()
-	})
-	return r
+	}
 }

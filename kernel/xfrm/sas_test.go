@@ -276,6 +276,7 @@ func testCrash(t *testing.T, west, east *gateway) {
 	c := tunnel{suite: gcm, carrier: path.ESP, window: 32}
 	c.install(t, west, east)
 	west.ip(t, "xfrm state add src 192.1.2.45 dst 192.1.2.99 proto esp spi 0x1234 reqid 16388 mode tunnel aead rfc4106(gcm(aes)) 0x"+strings.Repeat("ab", 20)+" 128")
+	west.kill()
 	var notices []string
 	west.start(t, Config{RunDir: dir, Left: func(s string) { notices = append(notices, s) }})
 	if got := west.ip(t, "xfrm state"); strings.Count(got, "proto esp") != 1 || !strings.Contains(got, "reqid 16388") {

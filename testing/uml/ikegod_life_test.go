@@ -32,6 +32,8 @@ func TestIkegodLife(t *testing.T) {
 		{"policy-expires", ours{place: direct, conn: useUDP, carrier: "ESPinUDP"}, policyExpires, false},
 		{"reloaded-esp", ours{place: direct, conn: held, carrier: "ESP"}, reloaded, false},
 		{"reloaded-tcp", ours{place: direct, conn: append([]string{"enable-tcp=yes"}, held...), carrier: "ESPinTCP"}, reloaded, false},
+		{"flushed-esp", ours{place: direct, carrier: "ESP"}, flushed, true},
+		{"flushed-tcp", ours{place: direct, conn: useTCP, carrier: "ESPinTCP"}, flushed, false},
 		{"stream-lost", ours{place: direct, conn: useTCP, carrier: "ESPinTCP"}, streamLost, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -5,6 +5,7 @@ const (
 	attrAlgCrypt       = 2
 	attrEncap          = 4
 	attrTemplates      = 5
+	attrPolicy         = 7
 	attrLifetime       = 9
 	attrReplay         = 10
 	attrSrcAddr        = 13

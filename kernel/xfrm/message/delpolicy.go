@@ -30,3 +30,20 @@ type DelPolicy struct{ ID PolicyID }
 
 // Append appends the body.
 func (m *DelPolicy) Append(b []byte) []byte { return m.ID.appendTo(b) }
+
+// ParseDelPolicy reads DELPOLICY, as the kernel tells that somebody has removed a policy: there the policy is an attribute.
+func ParseDelPolicy(b []byte) (*Policy, error) {
+	if len(b) < sizePolicyID {
+		return nil, errShort
+	}
+	var info, rest Policy
+	err := attributes(b[sizePolicyID:], func(kind uint16, v []byte) {
+		if kind == attrPolicy && len(v) >= sizePolicy {
+			info = *parsePolicyInfo(v)
+			return
+		}
+		rest.attribute(kind, v)
+	})
+	info.Template, info.Mark, info.IfID = rest.Template, rest.Mark, rest.IfID
+	return &info, err
+}

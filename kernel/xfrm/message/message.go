@@ -16,28 +16,32 @@ import (
 // Type is the type of a netlink message.
 type Type uint16
 
-// The messages of XFRM that are here. Nothing is ever flushed: a machine has more than one owner of SAs.
+// The messages of XFRM that are here. Nothing is ever flushed, others do that: a machine has more than one owner of SAs.
 const (
-	NEWSA     Type = 0x10
-	DELSA     Type = 0x11
-	GETSA     Type = 0x12
-	NEWPOLICY Type = 0x13
-	DELPOLICY Type = 0x14
-	GETPOLICY Type = 0x15
-	ALLOCSPI  Type = 0x16
-	ACQUIRE   Type = 0x17
-	EXPIRE    Type = 0x18
-	UPDPOLICY Type = 0x19
-	UPDSA     Type = 0x1a
-	POLEXPIRE Type = 0x1b
-	MIGRATE   Type = 0x21
-	MAPPING   Type = 0x26
+	NEWSA       Type = 0x10
+	DELSA       Type = 0x11
+	GETSA       Type = 0x12
+	NEWPOLICY   Type = 0x13
+	DELPOLICY   Type = 0x14
+	GETPOLICY   Type = 0x15
+	ALLOCSPI    Type = 0x16
+	ACQUIRE     Type = 0x17
+	EXPIRE      Type = 0x18
+	UPDPOLICY   Type = 0x19
+	UPDSA       Type = 0x1a
+	POLEXPIRE   Type = 0x1b
+	FLUSHSA     Type = 0x1c
+	FLUSHPOLICY Type = 0x1d
+	MIGRATE     Type = 0x21
+	MAPPING     Type = 0x26
 )
 
-// Groups of multicast messages: ACQUIRE; EXPIRE with POLEXPIRE; MAPPING.
+// Groups of multicast messages: ACQUIRE; EXPIRE with POLEXPIRE; what is done to SAs, and to policies, by whomever; MAPPING.
 const (
 	GroupAcquire = 1
 	GroupExpire  = 2
+	GroupSA      = 3
+	GroupPolicy  = 4
 	GroupMapping = 8
 )
 

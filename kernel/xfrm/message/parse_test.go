@@ -46,6 +46,32 @@ func TestParseEvents(t *testing.T) {
 			t.Fatalf("%+v, %v", got, err)
 		}
 	})
+	t.Run("delpolicy", func(t *testing.T) {
+		b := hold(64)
+		b[60] = 1 // dir
+		b = appendAttr(b, attrPolicy, golden(t)["newpolicy-block"].body[:168])
+		b = Mark{5, 0xff}.appendTo(appendUint32Attr(b, attrIfID, 7))
+		want, err := ParsePolicy(golden(t)["newpolicy-block"].body[:168])
+		if err != nil {
+			t.Fatal(err)
+		}
+		want.Mark, want.IfID = Mark{5, 0xff}, 7
+		if got, err := ParseDelPolicy(b); err != nil || *got != *want {
+			t.Fatalf("%+v, %v; want %+v", got, err, want)
+		}
+		if _, err := ParseDelPolicy(b[:63]); err == nil {
+			t.Error("too short")
+		}
+	})
+	t.Run("delsa", func(t *testing.T) {
+		b := (&DelSA{SAID{SPI: 0x12345678, Dst: east}}).Append(nil)
+		if got, err := ParseDelSA(b); err != nil || got.SPI != 0x12345678 || got.Dst != east {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		if _, err := ParseDelSA(b[:23]); err == nil {
+			t.Error("too short")
+		}
+	})
 	t.Run("mapping", func(t *testing.T) {
 		b := hold(64)
 		copy(b, west.AsSlice())
