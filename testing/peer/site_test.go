@@ -87,6 +87,7 @@ type tunnel struct {
 	ourTS        string   // what ikegod has for rightsubnet=, if not the peer's network
 	theirTS      string   // strongSwan's remote_ts, if not ours
 	anyPeer      bool     // right=%any
+	auto         string   // auto=, if not add
 	expect       []string // words of strongSwan's --list-sas
 }
 
@@ -103,7 +104,7 @@ func (s *site) conf(tunnels []tunnel) string {
 		for _, line := range append([]string{
 			"left=" + s.ours.addr[u.outer], "leftid=@ours-" + u.name, "leftsubnet=" + s.ours.net[u.inner],
 			"right=" + right, "rightid=@theirs-" + u.name, "rightsubnet=" + orElse(u.ourTS, s.theirs.net[u.inner]),
-			"authby=secret", "auto=add", "retransmit-timeout=10s", "ike=" + u.ike, "esp=" + u.esp,
+			"authby=secret", "auto=" + orElse(u.auto, "add"), "retransmit-timeout=10s", "ike=" + u.ike, "esp=" + u.esp,
 		}, u.ours...) {
 			b.WriteString("\t" + line + "\n")
 		}

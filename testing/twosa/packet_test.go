@@ -227,6 +227,16 @@ func TestNarrowedAroundThePacket(t *testing.T) {
 	protects(t, w.West, westNet, eastNet)
 }
 
+// TestNarrowedToTheHost: a peer that allows nothing but the packet's host says so a second time, and is believed.
+func TestNarrowedToTheHost(t *testing.T) {
+	w := Pair(1, wideAndAll, func(c *policy.Connection) { selectors(c, westNet, TS("192.0.2.9/32")); c.Narrowing = true })
+	w.West.need(echo, w.West.UDP())
+	w.Settle()
+	said(t, w.West, "narrowed it to the packet's", "asking once more")
+	agreed(t, w)
+	protects(t, w.West, westNet, TS("192.0.2.9/32"))
+}
+
 // onlyFirst makes east answer the request for a packet with these selectors of its own, in the place of its real answer to IKE_AUTH; nil: with TS_UNACCEPTABLE.
 func onlyFirst(t *testing.T, change func(*policy.Connection), tsi, tsr ts.Set) *World {
 	t.Helper()
