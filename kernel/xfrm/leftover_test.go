@@ -344,6 +344,7 @@ func TestLeftPortRoutes(t *testing.T) {
 	other.ID, other.Remote[0].Protocol = "other", 17
 	first.route(p)
 	first.route(other)
+	first.kill()
 	second := open(t, cfg)
 	second.route(p)
 	asked := func(protocol string) string { return sh(t, "ip route get 192.0.2.1 ipproto "+protocol+" dport 22") }
