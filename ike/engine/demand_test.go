@@ -144,3 +144,45 @@ func TestDemandInVain(t *testing.T) {
 		}
 	})
 }
+
+// TestDemandOfAPeerThatDoesNotBearIt: where asking once more without the packet has helped, the next packet is not said at all; where it has not, it was not for the packet.
+func TestDemandOfAPeerThatDoesNotBearIt(t *testing.T) {
+	none := ts.Packet{}
+	refusing := machine.Emit{Event: event.Event{Kind: event.KindPacketRefused, Conn: "a", Child: "a"}}
+	for name, tc := range map[string]struct {
+		helps bool
+		want  []ts.Packet
+	}{
+		"helps":         {true, []ts.Packet{needed, none, none}},
+		"does not help": {false, []ts.Packet{needed, none, needed}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			do := func(m *script, in machine.Input) []machine.Effect {
+				_, started := in.(machine.Start)
+				switch {
+				case !tc.helps && started:
+					return append([]machine.Effect{refusing}, refuses(m, in)...)
+				case !tc.helps:
+					return refuses(m, in)
+				case started:
+					return append([]machine.Effect{refusing}, establishes(m, in)...)
+				}
+				return establishes(m, in)
+			}
+			c := connection("a")
+			c.Auto = policy.AutoOnDemand
+			w := &world{local: map[netip.Addr]bool{us: true}}
+			inWorld(t, w, do, []*policy.Connection{c}, func(t *testing.T, r *rig) {
+				for range 3 {
+					r.packetFor("a")
+					if err := r.e.Down(t.Context(), "a", nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got := r.carried(); !slices.Equal(got, tc.want) {
+					t.Errorf("carried %v, want %v", got, tc.want)
+				}
+			})
+		})
+	}
+}

@@ -110,6 +110,10 @@ func (s *shard) emit(a *sa, ev event.Event) {
 		if c := a.controlNamed(ev.Conn); c != nil {
 			defer c.home.box.post(func() { c.rekeyed(a, ev.Request, nil) })
 		}
+	case event.KindPacketRefused:
+		if c := a.controlNamed(ev.Conn); c != nil {
+			c.home.box.post(func() { c.demand.refused(c.kidNamed(ev.Child)) })
+		}
 	case event.KindChildFailed:
 		if c := a.controlNamed(ev.Conn); c != nil {
 			defer func() {

@@ -66,11 +66,12 @@ const (
 	KindChildRekeyed // a successor is installed and the old Child SA is deleted, on our own wish
 	KindIKEClosed
 	KindPathLost
+	KindPacketRefused // a Child SA is asked for once more, without the packet that it is needed for
 )
 
 var kinds = [...]string{
 	"note", "retransmit", "drop", "fallback", "authenticated", "IKE up", "child up", "child failed", "child closed", "child rekeyed", "IKE closed",
-	"path lost",
+	"path lost", "asked without the packet",
 }
 
 // String names the kind in a few words.

@@ -13,8 +13,7 @@ import (
 // The packet for which a Child SA is asked for (RFC 7296 2.9): its selectors stand before the connection's, so that a peer that narrows takes a part with the packet
 // in it. What is protected does not change by that: it is what the connection says, and of a peer that knows the rule no other answer comes than without.
 //
-// There are peers that look at the first selector alone, and refuse it or take it for all that is asked for: libreswan does so where its connection is a template with
-// narrowing=yes. They are asked once more, on the same IKE SA, without the packet (docs/decisions/0011).
+// There are peers that look at the first selector alone, and refuse it or take it for all that is asked for: libreswan does so with narrowing=yes. They are asked once more, on the same IKE SA, without the packet (docs/decisions/0011).
 
 // withPacket puts the packet's selectors before those that are asked for. A packet that is not for this Child SA, or says nothing more than the connection, is
 // left out.
@@ -63,7 +62,7 @@ func (m *Machine) askWithoutPacket(c *child, why string) bool {
 		return false
 	}
 	m.emit(event.Event{
-		Level: event.Info, Conn: c.conn.Name, Child: c.name(),
+		Level: event.Info, Kind: event.KindPacketRefused, Conn: c.conn.Name, Child: c.name(),
 		Text: fmt.Sprintf("Child SA %q: %s; asking once more, without the selectors of the packet that it is needed for", c.name(), why),
 	})
 	m.openChild(c.conn, c.index)
