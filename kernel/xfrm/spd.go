@@ -212,6 +212,8 @@ func (s *spd) sync(pl place, at *occupied) error {
 	if at.kernel != nil && samePolicy(at.kernel, strongest) {
 		return nil
 	}
+	// Blocking in place first would leave no moment for wider policies, but what has waited goes on to the next policy, and one that blocks drops it only when the kernel's
+	// clock comes round, which may be after one that passes has taken its place.
 	if at.kernel != nil && at.kernel.mayKeep() && strongest.passes() && !(at.kernel.led && strongest.led) {
 		if err := s.remove(at); err != nil {
 			return err
