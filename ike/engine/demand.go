@@ -34,6 +34,7 @@ func (d *demand) refused(child int) {
 
 // met takes note that the packet's Child SA is there.
 func (d *demand) met(child int) {
+	d.plain = false // there may have been nobody when it failed
 	if d.child == child {
 		d.never = d.never || d.again
 		d.packet, d.again = ts.Packet{}, false

@@ -50,10 +50,9 @@ func (o *offer) withoutPacket(local, remote ts.Set) (ts.Set, ts.Set) {
 	return local.WithoutFirst(src, o.local), remote.WithoutFirst(dst, o.remote)
 }
 
-// onlyPacket reports whether an answer is for the packet alone, at one end or in one respect, and not for what the connection asks for.
+// onlyPacket reports whether an answer is for the packet alone, and not for what the connection asks for.
 func (o *offer) onlyPacket(local, remote ts.Set) bool {
-	src, dst, ok := o.packet.Selectors()
-	return ok && (local.CutTo(src, o.local) || remote.CutTo(dst, o.remote))
+	return o.packet.Cut(local, remote, o.local, o.remote)
 }
 
 // askWithoutPacket asks once more for a Child SA that has come to nothing for its selectors, without those of a packet. It reports whether it does.

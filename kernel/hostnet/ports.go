@@ -169,8 +169,6 @@ func hasPorts(protocol uint8) bool {
 
 // ports returns a selector's ports; zero: any.
 func ports(s ts.Selector) portRange {
-	if s.AnyPort() || s.Opaque() {
-		return portRange{}
-	}
-	return portRange{s.StartPort, s.EndPort}
+	first, last := kernel.RulePorts(s)
+	return portRange{first, last}
 }

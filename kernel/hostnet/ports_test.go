@@ -186,3 +186,21 @@ func TestTablesOfPortsAreTakenOver(t *testing.T) {
 		t.Errorf("still known as left: %v %v", n.leftTables, n.leftRules)
 	}
 }
+
+// TestPortsToTheEnd: Linux has no rule for ports from 0 or to 65535, and policies have such ranges.
+func TestPortsToTheEnd(t *testing.T) {
+	namespace(t)
+	n := open(t, Settings{})
+	high, low := subnets.Of("192.0.2.0/24/tcp"), subnets.Of("192.0.3.0/24/tcp")
+	high[0].StartPort, high[0].EndPort = 1024, 65535
+	low[0].StartPort, low[0].EndPort = 0, 1023
+	route(t, n, "high", subnets.Of("192.0.1.0/24"), high, 1438)
+	route(t, n, "low", subnets.Of("192.0.1.0/24"), low, 1438)
+	for to, dev := range map[string]string{"2.1 1024": "t0", "2.1 65534": "t0", "2.1 1023": "eth0", "3.1 1": "t0", "3.1 1023": "t0", "3.1 1024": "eth0"} {
+		var host, port string
+		if _, err := fmt.Sscan(to, &host, &port); err != nil {
+			t.Fatal(err)
+		}
+		goes(t, "192.0."+host+" from 192.0.1.254 ipproto tcp dport "+port, "dev "+dev)
+	}
+}

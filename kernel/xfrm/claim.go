@@ -3,7 +3,9 @@ package xfrm
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,25 +30,62 @@ func (s *share) claim() (holder, error) {
 	name := &unix.SockaddrUnix{Name: fmt.Sprintf("@ikegod/xfrm/%d", s.number)}
 	switch err = unix.Bind(fd, name); {
 	case err == nil:
-		err = unix.Listen(fd, 16) // who asks finds out whose it is
-		s.claimed = os.NewFile(uintptr(fd), name.Name)
+		if err = unix.Listen(fd, 16); err == nil { // who asks finds out whose it is
+			err = s.hold(os.NewFile(uintptr(fd), name.Name))
+		} else {
+			_ = unix.Close(fd)
+		}
 		if err == nil {
 			return nobody, nil
 		}
-		s.unclaim()
 		return stranger, fmt.Errorf("claim numbers for the kernel: %w", err)
 	case !errors.Is(err, unix.EADDRINUSE):
 		_ = unix.Close(fd)
 		return stranger, fmt.Errorf("claim numbers for the kernel: %w", err)
 	}
 	defer unix.Close(fd)
-	if unix.Connect(fd, name) != nil {
+	for range claimTries { // its daemon may be about to listen, or be asked by many
+		if err = unix.Connect(fd, name); !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		time.Sleep(claimPause)
+	}
+	if err != nil {
 		return stranger, nil
 	}
 	if c, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil && (c.Uid == 0 || int(c.Uid) == os.Geteuid()) {
 		return daemon, nil
 	}
 	return stranger, nil
+}
+
+// How often, and after which pauses, one is asked who has a name but does not answer.
+const (
+	claimTries = 5
+	claimPause = 20 * time.Millisecond
+)
+
+// hold keeps the socket, and takes away those who have asked, so that others can.
+func (s *share) hold(socket *os.File) error {
+	l, err := net.FileListener(socket)
+	if err = errors.Join(err, socket.Close()); err != nil {
+		return err
+	}
+	s.claimed = l
+	go func() {
+		for {
+			c, err := l.Accept()
+			switch {
+			case errors.Is(err, net.ErrClosed):
+				return
+			case err != nil: // out of descriptors, which passes
+				time.Sleep(time.Second)
+			default:
+				_ = c.Close()
+			}
+		}
+	}()
+	return nil
 }
 
 // unclaim gives the share to others.

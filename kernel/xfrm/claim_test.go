@@ -1,6 +1,7 @@
 package xfrm
 
 import (
+	"net"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -78,6 +79,26 @@ func TestShareIsAnothersNow(t *testing.T) {
 	}
 }
 
+// A claim is there for all who ask, however many have asked before.
+func TestClaimIsAnswered(t *testing.T) {
+	namespace(t)
+	s := newShare(3)
+	if who, err := s.claim(); who != nobody || err != nil {
+		t.Fatal(who, err)
+	}
+	for range 100 {
+		if who, err := newShare(3).claim(); who != daemon || err != nil {
+			t.Fatal(who, err)
+		}
+	}
+	s.unclaim()
+	again := newShare(3)
+	if who, err := again.claim(); who != nobody || err != nil {
+		t.Fatal(who, err)
+	}
+	again.unclaim()
+}
+
 // Whoever may not change the kernel's IPsec cannot keep a daemon from it by taking its names.
 func TestNamesOfStrangers(t *testing.T) {
 	if unix.Geteuid() != 0 {
@@ -94,7 +115,13 @@ func TestNamesOfStrangers(t *testing.T) {
 			t.Fatal(who, err)
 		}
 		defer s.unclaim()
-		asAnother(t, int(s.claimed.Fd()))
+		c, err := s.claimed.(*net.UnixListener).SyscallConn()
+		if err == nil {
+			err = c.Control(func(fd uintptr) { asAnother(t, int(fd)) })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	a := open(t, Config{RunDir: dir})
 	if a.worker.share.number != killed.worker.share.number {

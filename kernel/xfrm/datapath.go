@@ -66,17 +66,19 @@ type Datapath struct {
 
 // worker is what the worker goroutine owns.
 type worker struct {
-	d        *Datapath
-	share    *share
-	swept    bool // the policies of this daemon have taken the place of those that an earlier one has left
-	spd      *spd
-	links    *links
-	sources  *sources
-	routes   map[kernel.PolicyID]*route
-	byReqid  map[uint32]*route
-	reserved map[kernel.SPI]message.SAID
-	pairs    map[kernel.SPI]*pair
-	outbound map[outID]*pair // installed outbound SAs
+	d     *Datapath
+	share *share
+	// restoring: a timer is set to look for policies that others have removed.
+	restoring bool
+	swept     bool // the policies of this daemon have taken the place of those that an earlier one has left
+	spd       *spd
+	links     *links
+	sources   *sources
+	routes    map[kernel.PolicyID]*route
+	byReqid   map[uint32]*route
+	reserved  map[kernel.SPI]message.SAID
+	pairs     map[kernel.SPI]*pair
+	outbound  map[outID]*pair // installed outbound SAs
 
 	restored, unrestored, stripped seldom // what others have done was told
 }

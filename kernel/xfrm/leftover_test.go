@@ -2,6 +2,7 @@ package xfrm
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -345,6 +346,8 @@ func TestLeftPortRoutes(t *testing.T) {
 	first.route(p)
 	first.route(other)
 	first.kill()
+	theirs := fmt.Sprintf("pref 4100 ipproto tcp dport 99 lookup %d", first.worker.sources.ports.first)
+	sh(t, "ip rule add "+theirs)
 	second := open(t, cfg)
 	second.route(p)
 	asked := func(protocol string) string { return sh(t, "ip route get 192.0.2.1 ipproto "+protocol+" dport 22") }
@@ -359,15 +362,16 @@ func TestLeftPortRoutes(t *testing.T) {
 	if got := asked("tcp") + asked("udp"); !strings.Contains(got, "src 192.0.1.254") || !strings.Contains(got, "src 192.1.2.45") {
 		t.Errorf("after the sweep: %s", got)
 	}
-	if rules := sh(t, "ip rule show pref 4498"); strings.Count(rules, "\n") != 1 || strings.Count(routesOfOurs(t), "\n") != 1 {
+	if rules := portRules(t); strings.Count(rules, "\n") != 1 || strings.Count(routesOfOurs(t), "\n") != 1 {
 		t.Errorf("rules %q, routes %q", rules, routesOfOurs(t))
 	}
 	if err := second.Close(); err != nil {
 		t.Error(err)
 	}
-	if got := routesOfOurs(t) + sh(t, "ip rule show pref 4498"); got != "" {
+	if got := routesOfOurs(t) + portRules(t); got != "" {
 		t.Errorf("left: %q", got)
 	}
+	sh(t, "ip rule del "+theirs) // fails if it is not there
 }
 
 // A daemon that does without the kernel's IPsec takes away what one with it has left, and nothing of anybody else.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +38,7 @@ type share struct {
 	indices   map[uint32]bool
 	// larvalDrop is what net.core.xfrm_larval_drop was before; empty: it is as it was.
 	larvalDrop string
-	claimed    *os.File // the socket by which others know; nil: somebody's name is in the way
+	claimed    net.Listener // the socket by which others know; nil: somebody's name is in the way
 }
 
 func newShare(number uint32) *share {

@@ -70,8 +70,20 @@ func (w *worker) restore(list []place) {
 	if err != nil {
 		w.unrestored.say(w.d.cfg.Notice, "somebody has removed policies of ikegod from the kernel, and these could not be put back: "+err.Error())
 	}
-	if again {
-		time.AfterFunc(restoreAgain, func() { w.d.requests.tell(w.lookAtPolicies) })
+	if again && !w.restoring {
+		w.restoring = true
+		time.AfterFunc(restoreAgain, w.restoreLater)
+	}
+}
+
+// restoreLater looks again, once for all that could not be put back. It may be called anywhere.
+func (w *worker) restoreLater() {
+	look := func() {
+		w.restoring = false
+		w.lookAtPolicies()
+	}
+	if !w.d.requests.tell(look) { // no room: the kernel has a lot to tell
+		time.AfterFunc(restoreAgain, w.restoreLater)
 	}
 }
 

@@ -22,7 +22,7 @@ func (s *sources) adopt() error {
 			if r.Table == s.table && r.Priority == sourcePreference {
 				s.leftRules[family] = true
 			}
-			if s.ports.has(r.Table) {
+			if s.leftForPorts(r) {
 				s.leftPorts = append(s.leftPorts, r)
 				s.ports.used[r.Table] = true // until sweep
 			}

@@ -38,11 +38,13 @@ type portTables struct {
 	used  map[int]bool
 }
 
-// Tables for places with a protocol, behind each other for all shares; and the preference of their rules, before that for all packets.
+// Tables for places with a protocol, behind each other for all shares; and the preferences of their rules, before that for all packets: the narrower a place the
+// earlier, as its policy is the stronger.
 const (
 	portTable      = 100000
 	portTableSpan  = 10000
-	portPreference = sourcePreference - 1
+	portPreference = sourcePreference - portWidths
+	portWidths     = 2 * 129 // of prefixes, each with and without ports
 )
 
 func newPortTables(s *share) portTables {
@@ -80,7 +82,7 @@ func (at sourcePlace) rule(table int) *netlink.Rule {
 	if !at.ported() {
 		return r
 	}
-	r.Priority, r.Dst, r.IPProto = portPreference, ipNet(at.to), int(at.protocol)
+	r.Priority, r.Dst, r.IPProto = at.preference(), ipNet(at.to), int(at.protocol)
 	if at.sport != (portRange{}) {
 		r.Sport = netlink.NewRulePortRange(at.sport.first, at.sport.last)
 	}
@@ -88,6 +90,15 @@ func (at sourcePlace) rule(table int) *netlink.Rule {
 		r.Dport = netlink.NewRulePortRange(at.dport.first, at.dport.last)
 	}
 	return r
+}
+
+// preference is that of the rule of a place with a protocol.
+func (at sourcePlace) preference() int {
+	p := portPreference + 2*(128-at.to.Bits())
+	if at.sport == (portRange{}) && at.dport == (portRange{}) {
+		p++
+	}
+	return p
 }
 
 // ruled puts the rule of a place there, for its first route. That for all packets is one for each family.
@@ -101,16 +112,22 @@ func (s *sources) ruled(at sourcePlace, table int) error {
 
 // unruled takes the rule of a place away behind its last route.
 func (s *sources) unruled(at sourcePlace, table int) error {
-	if at.ported() {
-		s.ports.free(table)
-	} else if s.leftRules[familyOf(at.to)] || s.forAll(familyOf(at.to)) {
+	if !at.ported() && (s.leftRules[familyOf(at.to)] || s.forAll(familyOf(at.to))) {
 		return nil
 	}
 	r := at.rule(table)
 	if err := s.handle.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
 		return refused(fmt.Sprintf("remove rule %d for table %d", r.Priority, table), err)
 	}
+	if at.ported() { // not before: the rule would lead to another's routes
+		s.ports.free(table)
+	}
 	return nil
+}
+
+// leftForPorts reports whether a rule is one for ports that an ikegod with this share has left.
+func (s *sources) leftForPorts(r netlink.Rule) bool {
+	return s.ports.has(r.Table) && r.Priority >= portPreference && r.Priority < sourcePreference && r.IifName == "lo" && r.IPProto != 0
 }
 
 // forAll reports whether there is a route for all packets.
@@ -136,7 +153,11 @@ func wantSource(p *kernel.Policy) (out []sourcePlace) {
 			at := sourcePlace{protocol: max(l.Protocol, r.Protocol)}
 			switch at.protocol {
 			case unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP, unix.IPPROTO_DCCP:
-				at.sport, at.dport = portsOf(l), portsOf(r)
+				at.dport.first, at.dport.last = kernel.RulePorts(r)
+				// Of several ports here none is chosen yet when a TCP connection asks for the way.
+				if first, last := kernel.RulePorts(l); first == last {
+					at.sport = portRange{first, last}
+				}
 			}
 			for _, at.to = range prefixesFrom(p.SourceIP, r) {
 				if !slices.Contains(out, at) {
@@ -166,11 +187,4 @@ func prefixesFrom(src netip.Addr, remote ts.Selector) (out []netip.Prefix) {
 		out = append(out, netip.PrefixFrom(to.Addr(), 1), netip.PrefixFrom(upper, 1))
 	}
 	return out
-}
-
-func portsOf(s ts.Selector) portRange {
-	if s.AnyPort() || s.Opaque() {
-		return portRange{}
-	}
-	return portRange{s.StartPort, s.EndPort}
 }

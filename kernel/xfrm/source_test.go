@@ -165,6 +165,18 @@ func TestSourceRoutesFollowTheWay(t *testing.T) {
 	has("the link was down", "192.0.2.0/24 via 192.1.2.252 dev eth0 table 4800 src 192.0.1.254", "2001:db8:0:2::/64 via 2001:db8:1:2::252 dev eth0 table 4800")
 }
 
+// portRules lists our rules for ports.
+func portRules(t *testing.T) string {
+	t.Helper()
+	var out strings.Builder
+	for l := range strings.Lines(sh(t, "ip rule") + sh(t, "ip -6 rule")) {
+		if strings.Contains(l, "iif lo ipproto") {
+			out.WriteString(l)
+		}
+	}
+	return out.String()
+}
+
 // Two policies to the same network, for other ports, have each its own source, in both families, beside one for all packets.
 func TestSourceOfPorts(t *testing.T) {
 	namespace(t)
@@ -184,6 +196,12 @@ func TestSourceOfPorts(t *testing.T) {
 				sel.Protocol, sel.StartPort, sel.EndPort = 6, 80, 443
 			case "udp":
 				sel.Protocol = 17
+			case "high":
+				sel.Protocol, sel.StartPort, sel.EndPort = 17, 1024, 65535
+			case "low":
+				sel.Protocol, sel.StartPort, sel.EndPort = 17, 0, 1023
+			case "last":
+				sel.Protocol, sel.StartPort, sel.EndPort = 33, 65535, 65535
 			}
 		}
 		return p
@@ -194,6 +212,9 @@ func TestSourceOfPorts(t *testing.T) {
 		port("ssh", "10.8.0.0/24", "192.0.2.0/24", "10.8.0.254", "ssh"), port("web", "10.9.0.0/24", "192.0.2.0/24", "10.9.0.254", "web"), all,
 		port("udp", "10.9.0.0/24", "192.0.2.0/24", "10.9.0.254", "udp"),
 		port("ssh6", "2001:dead:8::/64", "2001:db8:0:2::/64", "2001:dead:8::254", "ssh"), port("web6", "2001:dead:9::/64", "2001:db8:0:2::/64", "2001:dead:9::254", "web"),
+		port("high", "10.8.0.0/24", "192.0.2.0/24", "10.8.0.254", "high"), port("low", "10.9.0.0/24", "192.0.2.0/24", "10.9.0.254", "low"),
+		port("last", "10.8.0.0/24", "192.0.2.0/24", "10.8.0.254", "last"), port("wide", "10.8.0.0/24", "198.51.0.0/16", "10.8.0.254", "ssh"),
+		port("narrow", "10.9.0.0/24", "198.51.100.0/24", "10.9.0.254", "ssh"),
 		port("udp0", "10.8.0.0/24", "0.0.0.0/0", "10.8.0.254", "udp"),
 	}
 	for _, p := range list {
@@ -202,7 +223,9 @@ func TestSourceOfPorts(t *testing.T) {
 	want := map[string]string{
 		"192.0.2.1 ipproto tcp dport 22": "10.8.0.254", "192.0.2.1 ipproto tcp dport 80": "10.9.0.254", "192.0.2.1 ipproto tcp dport 443": "10.9.0.254",
 		"192.0.2.1 ipproto tcp dport 444": "192.0.1.254", "192.0.2.1 ipproto icmp": "192.0.1.254", "192.0.2.1 ipproto udp dport 53": "10.9.0.254",
-		"198.51.100.1 ipproto udp dport 53": "10.8.0.254", "198.51.100.1 ipproto tcp dport 22": "192.1.2.45",
+		"198.51.100.1 ipproto udp dport 53": "10.8.0.254", "198.51.100.1 ipproto tcp dport 80": "192.1.2.45",
+		"192.0.2.1 ipproto udp dport 1024": "10.8.0.254", "192.0.2.1 ipproto udp dport 1023": "10.9.0.254",
+		"198.51.100.1 ipproto tcp dport 22": "10.9.0.254", "198.51.7.1 ipproto tcp dport 22": "10.8.0.254", // the narrower first, although it came later
 		"2001:db8:0:2::1 ipproto tcp dport 22": "2001:dead:8::254", "2001:db8:0:2::1 ipproto tcp dport 81": "2001:dead:9::254",
 	}
 	sources := func(when string) {
@@ -227,7 +250,7 @@ func TestSourceOfPorts(t *testing.T) {
 	for _, p := range list {
 		r.must(func(n kernel.Request) { r.Unroute(n, p.ID) })
 	}
-	if got := sh(t, "ip rule show pref 4498") + sh(t, "ip -6 rule show pref 4498") + sh(t, "ip rule show pref 4499") + routesOfOurs(t); got != "" {
+	if got := portRules(t) + sh(t, "ip rule show pref 4499") + routesOfOurs(t); got != "" {
 		t.Errorf("left: %q", got)
 	}
 }

@@ -55,19 +55,22 @@ func (s Set) WithoutFirst(sel Selector, asked Set) Set {
 	return slices.DeleteFunc(slices.Clone(s), func(t Selector) bool { return t == sel })
 }
 
-// CutTo reports whether s, the answer to asked with sel before it, is cut down to what sel has and asked has not: its address, its protocol or its ports.
-func (s Set) CutTo(sel Selector, asked Set) bool {
-	same := [...]func(Selector) bool{
-		func(t Selector) bool { return t.Start == sel.Start && t.End == sel.End },
-		func(t Selector) bool { return t.Protocol == sel.Protocol && sel.Protocol != 0 },
-		func(t Selector) bool {
-			return t.StartPort == sel.StartPort && t.EndPort == sel.EndPort && !sel.AnyPort()
-		},
+// Cut reports whether an answer to what was asked with the packet before it is for the packet alone: between its two addresses, or from its own port or ICMP type. An
+// answer that is less than was asked in other ways, such as one port or one host there, is what the peer allows, and has the packet in it.
+func (p Packet) Cut(local, remote, askedLocal, askedRemote Set) bool {
+	src, dst, ok := p.Selectors()
+	if !ok || len(local) == 0 || len(remote) == 0 {
+		return false
 	}
-	for _, f := range same {
-		if len(s) > 0 && !slices.ContainsFunc(s, func(t Selector) bool { return !f(t) }) && !slices.ContainsFunc(asked, f) {
-			return true
-		}
+	addressOf := func(sel Selector) func(Selector) bool {
+		return func(t Selector) bool { return t.Start == sel.Start && t.End == sel.End }
 	}
-	return false
+	port := func(t Selector) bool { return t.StartPort == src.StartPort && t.EndPort == src.EndPort }
+	hosts := local.all(addressOf(src)) && remote.all(addressOf(dst))
+	hosts = hosts && !(slices.ContainsFunc(askedLocal, addressOf(src)) && slices.ContainsFunc(askedRemote, addressOf(dst)))
+	return hosts || !src.AnyPort() && local.all(port) && !slices.ContainsFunc(askedLocal, port)
+}
+
+func (s Set) all(f func(Selector) bool) bool {
+	return !slices.ContainsFunc(s, func(t Selector) bool { return !f(t) })
 }

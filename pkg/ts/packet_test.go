@@ -101,26 +101,46 @@ func TestPacketFirstAgainstReference(t *testing.T) {
 	}
 }
 
-func TestCutTo(t *testing.T) {
-	packet := subnets.Of("10.1.0.1/32/tcp/443")[0]
+func TestCut(t *testing.T) {
+	packet := func(protocol uint8, sport, dport uint16) ts.Packet {
+		return ts.Packet{Src: netip.AddrPortFrom(netip.MustParseAddr("10.1.0.1"), sport), Dst: netip.AddrPortFrom(netip.MustParseAddr("10.9.0.1"), dport), Protocol: protocol}
+	}
+	tcp, ping, syn := packet(6, 40000, 443), packet(1, 8<<8, 8<<8), packet(6, 0, 443)
+	const here, there, host, peer = "10.1.0.0/16", "10.9.0.0/16", "10.1.0.1/32", "10.9.0.1/32"
 	for _, tc := range []struct {
-		asked, answer ts.Set
-		want          bool
+		packet                  ts.Packet
+		local, remote           string // the answer
+		askedLocal, askedRemote string
+		want                    bool
 	}{
-		{subnets.Of("10.0.0.0/8"), subnets.Of("10.0.0.0/8"), false},
-		{subnets.Of("10.0.0.0/8"), subnets.Of("10.1.0.0/16"), false},
-		{subnets.Of("10.0.0.0/8"), ts.Set{packet}, true},
-		{subnets.Of("10.0.0.0/8"), subnets.Of("10.1.0.1/32"), true},
-		{subnets.Of("10.0.0.0/8"), subnets.Of("10.0.0.0/8/tcp"), true},
-		{subnets.Of("10.0.0.0/8/tcp"), subnets.Of("10.1.0.0/16/tcp"), false},
-		{subnets.Of("10.0.0.0/8/tcp"), subnets.Of("10.1.0.0/16/tcp/443"), true},
-		{subnets.Of("10.0.0.0/8/tcp/443"), subnets.Of("10.1.0.0/16/tcp/443"), false},
-		{subnets.Of("10.1.0.1/32"), subnets.Of("10.1.0.1/32"), false},
-		{subnets.Of("10.0.0.0/8"), append(subnets.Of("10.2.0.0/16"), packet), false},
-		{subnets.Of("10.0.0.0/8"), nil, false},
+		{tcp, here, there, here, there, false},
+		{tcp, here, "10.9.0.0/24", here, there, false},
+		{tcp, host + "/tcp/40000", peer + "/tcp/443", here, there, true},
+		{tcp, host, peer, here, there, true},
+		{tcp, host, there, here, there, false},
+		{tcp, here, peer, here, there, false},
+		{tcp, here + "/tcp", there + "/tcp", here, there, false},
+		{tcp, here + "/tcp", there + "/tcp/443", here, there, false},
+		{tcp, here + "/tcp/40000", there + "/tcp", here, there, true},
+		{tcp, here + "/tcp/40000", there + "/tcp", here + "/tcp/40000", there + "/tcp", false},
+		{tcp, host, peer, host, peer, false},
+		{tcp, host + "/tcp", peer + "/tcp/443", host, peer, false},
+		{tcp, host + "/tcp/40000", peer + "/tcp/443", host, peer, true},
+		{tcp, host, peer, host, there, true},
+		{syn, here + "/tcp", there + "/tcp/443", here, there, false},
+		{syn, host + "/tcp", peer + "/tcp/443", here, there, true},
+		{ping, host + "/icmp/2048", peer + "/icmp/2048", here, there, true},
+		{ping, here + "/icmp", there + "/icmp", here, there, false},
+		{ts.Packet{}, host, peer, here, there, false},
 	} {
-		if got := tc.answer.CutTo(packet, tc.asked); got != tc.want {
-			t.Errorf("%v as the answer to %v with %v before it: cut to that %t", tc.answer, tc.asked, packet, got)
+		if got := tc.packet.Cut(subnets.Of(tc.local), subnets.Of(tc.remote), subnets.Of(tc.askedLocal), subnets.Of(tc.askedRemote)); got != tc.want {
+			t.Errorf("%s===%s as the answer to %s===%s with %v before it: cut to that %t", tc.local, tc.remote, tc.askedLocal, tc.askedRemote, tc.packet, got)
 		}
+	}
+	if tcp.Cut(append(subnets.Of("10.1.2.0/24"), subnets.Of(host)...), subnets.Of(peer), subnets.Of(here), subnets.Of(there)) {
+		t.Error("an answer with more than the packet")
+	}
+	if tcp.Cut(nil, nil, subnets.Of(here), subnets.Of(there)) {
+		t.Error("no answer")
 	}
 }

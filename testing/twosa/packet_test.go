@@ -229,12 +229,32 @@ func TestNarrowedAroundThePacket(t *testing.T) {
 
 // TestNarrowedToTheHost: a peer that allows nothing but the packet's host says so a second time, and is believed.
 func TestNarrowedToTheHost(t *testing.T) {
-	w := Pair(1, wideAndAll, func(c *policy.Connection) { selectors(c, westNet, TS("192.0.2.9/32")); c.Narrowing = true })
+	host, peer := TS("192.0.1.7/32"), TS("192.0.2.9/32")
+	w := Pair(1, wideAndAll, func(c *policy.Connection) { selectors(c, host, peer); c.Narrowing = true })
 	w.West.need(echo, w.West.UDP())
 	w.Settle()
 	said(t, w.West, "narrowed it to the packet's", "asking once more")
 	agreed(t, w)
-	protects(t, w.West, westNet, TS("192.0.2.9/32"))
+	protects(t, w.West, host, peer)
+}
+
+// TestNarrowedToAPart: a peer that allows one host there, or one protocol, answers with that part, in which the packet is, and is not asked again.
+func TestNarrowedToAPart(t *testing.T) {
+	for name, tc := range map[string]struct{ local, remote ts.Set }{
+		"one host there": {westNet, TS("192.0.2.9/32")},
+		"one protocol":   {TS("192.0.1.0/24/icmp"), TS("192.0.2.0/24/icmp")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := Pair(1, wideAndAll, func(c *policy.Connection) { selectors(c, tc.local, tc.remote); c.Narrowing = true })
+			w.West.need(echo, w.West.UDP())
+			w.Settle()
+			agreed(t, w)
+			protects(t, w.West, tc.local, tc.remote)
+			if n := w.West.count(event.KindPacketRefused); n != 0 {
+				t.Errorf("asked again %d times\n%v", n, w.West.Lines())
+			}
+		})
+	}
 }
 
 // onlyFirst makes east answer the request for a packet with these selectors of its own, in the place of its real answer to IKE_AUTH; nil: with TS_UNACCEPTABLE.
@@ -272,13 +292,13 @@ func TestPeerThatTakesTheFirstAlone(t *testing.T) {
 		tsi, tsr ts.Set
 		says     string
 	}{
-		"refused":                     {says: "refused it with TS_UNACCEPTABLE"},
-		"narrowed to it":              {tsi: ts.Set{echoI}, tsr: ts.Set{echoR}, says: "narrowed it to"},
-		"narrowed to its protocol":    {tsi: TS("192.0.1.0/24/icmp"), tsr: TS("192.0.2.0/24/icmp"), says: "narrowed it to"},
-		"one end narrowed to it":      {tsi: westNet, tsr: ts.Set{echoR}, says: "narrowed it to"},
-		"narrowing=yes, to it":        {change: narrows, tsi: ts.Set{echoI}, tsr: ts.Set{echoR}, says: "narrowed it to the packet's"},
-		"narrowing=yes, its protocol": {change: narrows, tsi: TS("192.0.1.0/24/icmp"), tsr: TS("192.0.2.0/24/icmp"), says: "narrowed it to the packet's"},
-		"wider":                       {tsi: wideWest.First(echoI), tsr: eastNet.First(echoR), says: "the wider"},
+		"refused":                  {says: "refused it with TS_UNACCEPTABLE"},
+		"narrowed to it":           {tsi: ts.Set{echoI}, tsr: ts.Set{echoR}, says: "narrowed it to"},
+		"narrowed to its protocol": {tsi: TS("192.0.1.0/24/icmp"), tsr: TS("192.0.2.0/24/icmp"), says: "narrowed it to"},
+		"one end narrowed to it":   {tsi: westNet, tsr: ts.Set{echoR}, says: "narrowed it to"},
+		"narrowing=yes, to it":     {change: narrows, tsi: ts.Set{echoI}, tsr: ts.Set{echoR}, says: "narrowed it to the packet's"},
+		"narrowing=yes, its type":  {change: narrows, tsi: TS("192.0.1.0/24/icmp/2048"), tsr: TS("192.0.2.0/24/icmp/2048"), says: "narrowed it to the packet's"},
+		"wider":                    {tsi: wideWest.First(echoI), tsr: eastNet.First(echoR), says: "the wider"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := onlyFirst(t, tc.change, tc.tsi, tc.tsr)
