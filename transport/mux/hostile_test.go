@@ -216,10 +216,12 @@ func TestGarbage(t *testing.T) {
 		er.esp, er.lost, er.accepted = nil, map[path.Path]error{}, nil
 		return east.Counters().Streams == 0
 	})
-	after := heap()
-	if after > before+10<<20 {
-		t.Fatalf("%d KiB before, %d KiB after", before>>10, after>>10)
-	}
+	var after uint64 // what still stands in the sockets' buffers is worked off, and pools are emptied, in a while; a leak stays
+	er.until(t, fmt.Sprintf("memory as before, which was %d KiB", before>>10), func() bool {
+		er.esp = nil
+		after = heap()
+		return after <= before+10<<20
+	})
 	t.Logf("%d KiB before, %d KiB after; drops %v", before>>10, after>>10, east.Counters().Drops)
 }
 
