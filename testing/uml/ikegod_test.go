@@ -176,7 +176,7 @@ func (p *pairOfOurs) settled(t *testing.T) {
 	for _, g := range p.both() {
 		netns.Until(t, patience, g.name+" has one Child SA, in two states", func() bool {
 			list := ikeSAs(t, g.Daemon)
-			return len(list) == 1 && len(list[0].Children) == 1 && kernelStates(t, g.host) == 2
+			return len(list) == 1 && len(list[0].Children) == 1 && list[0].Children[0].Carrier != "" && kernelStates(t, g.host) == 2
 		})
 		mode := "tunnel"
 		if p.transport {

@@ -204,7 +204,7 @@ func (m *meeting) established(t *testing.T, old string) (sa ctl.IKESA) {
 	t.Helper()
 	netns.Until(t, patience, "one Child SA at both ends", func() bool {
 		sas := m.sas(t)
-		if len(sas) != 1 || sas[0].SPIi == old || len(sas[0].Children) != 1 || len(m.states(t)) != 2 {
+		if len(sas) != 1 || sas[0].SPIi == old || len(sas[0].Children) != 1 || sas[0].Children[0].Carrier == "" || len(m.states(t)) != 2 { // without a carrier it is being installed
 			return false
 		}
 		sa = sas[0]
